@@ -1,0 +1,50 @@
+// Runs a script of this repository with the pinned pnpm on PATH, and with Node 24 where the Node at hand is too old.
+// Needs only some Node and npm: both tools come from the npm registry by npx and are cached there.
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+
+const root = path.join(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), '..', '..')
+const { packageManager, engines } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'))
+const [script, ...options] = process.argv.slice(2)
+
+const packages = []
+if (!isAtLeast(process.versions.node, engines.node.replace('>=', ''))) packages.push('node@24')
+if (!pnpmIsAtHand()) packages.push(packageManager)
+
+const command = ['node', path.join(root, script), ...options]
+const { status, signal, error } =
+  packages.length === 0 ? run(process.execPath, command.slice(1)) : runWithPackages(command)
+if (error) console.error(`could not start ${command.join(' ')}: ${error.message}`)
+process.exit(signal ? 1 : (status ?? 1))
+
+function isAtLeast(version, floor) {
+  const [a, b] = [version, floor].map((text) => text.split('.').map(Number))
+  for (let i = 0; i < b.length; i++) if (a[i] !== b[i]) return a[i] > b[i]
+  return true
+}
+
+/** True when the pinned pnpm itself started us. */
+function pnpmIsAtHand() {
+  return (process.env.npm_config_user_agent ?? '').startsWith(`${packageManager.replace('@', '/')} `)
+}
+
+function runWithPackages(command) {
+  const exec = [
+    'exec',
+    '--yes',
+    '--prefer-offline',
+    ...packages.flatMap((name) => ['--package', name]),
+    '--',
+    ...command,
+  ]
+  // npm's own entry file where npm started us: no shell, so nothing needs quoting on Windows.
+  const npm = process.env.npm_execpath
+  if (npm && /npm-cli\.[cm]?js$/.test(npm)) return run(process.execPath, [npm, ...exec])
+  return run('npm', exec, { shell: process.platform === 'win32' })
+}
+
+function run(file, args, more) {
+  const env = { ...process.env, TURBO_TELEMETRY_DISABLED: '1' }
+  return spawnSync(file, args, { cwd: root, stdio: 'inherit', env, ...more })
+}
