@@ -1,0 +1,52 @@
+/** For authors of ORM adapters, key stores, migrations and test kits. */
+export type { ErrorCode, ErrorKind } from './errors/codes.ts'
+export { ERROR_CODES } from './errors/codes.ts'
+export { FieldsealError, isFieldsealError, type ErrorDetails } from './errors/fieldseal-error.ts'
+export type { EventBus, EventName, FieldsealEvents } from './observe/events.ts'
+export type { KeyspaceRef, KeyStore } from './keys/key-store.ts'
+export { recordFromJson, recordToJson } from './keys/record-json.ts'
+export {
+  keyspaceOf,
+  slotOf,
+  type DirectKeyRecord,
+  type IndexRecord,
+  type KekId,
+  type KekRecord,
+  type KeyStoreRecord,
+  type RecordId,
+  type StoredWrap,
+} from './keys/records.ts'
+export { attach, moveWraps, rotateKek } from './attach.ts'
+export type { Fieldseal } from './fieldseal.ts'
+export type { MovedWraps } from './keyring/move-wraps.ts'
+export type { RotatedKek } from './keyring/rotate-kek.ts'
+export type { Adapter, AdapterHost, LoadOptions } from './record/adapter-host.ts'
+export type { BlindIndexOptions, FieldOptions, ModelOptions, Normalizer, NormalizerName } from './record/options.ts'
+export type {
+  BlindIndex,
+  Cell,
+  Envelope,
+  Field,
+  FieldDeclaration,
+  FieldPath,
+  IndexToken,
+  LeakGuard,
+  ModelDeclaration,
+  OpenedRow,
+  RecordCipher,
+  RecordMap,
+  RecordWriter,
+  RewrapQueue,
+  Row,
+  RowFacts,
+  RowPatch,
+  SealedRow,
+  TokenTerm,
+} from './record/ports.ts'
+export type { CheckpointStore, PageOptions, RecordSource, StoredRow } from './record/record-source.ts'
+export type { RowId, RowKeyKind } from './record/row-id.ts'
+export { isEnvelope } from './envelope/parse.ts'
+export { envelopeFromText, envelopeToText, TEXT_PREFIX } from './envelope/text-form.ts'
+export type { ValueCodec } from './field/codec.ts'
+export type { OperationContext, SystemContext } from './tenant/tenant-context.ts'
+export { isUnreadable } from './record/unreadable.ts'

@@ -1,0 +1,81 @@
+import { checkedTenant, SHARED_TENANT, SINGLE_TENANT } from './context/tenant-id.ts'
+import type { Fieldseal } from './fieldseal.ts'
+import { internalsOf, type Internals } from './internals.ts'
+import { moveWraps as moveWrapsOf, type MovedWraps } from './keyring/move-wraps.ts'
+import { rotateKek as rotateKekOf, type RotatedKek } from './keyring/rotate-kek.ts'
+import { DEFAULT_KEYSPACE } from './keys/records.ts'
+import type { Adapter, AdapterHost } from './record/adapter-host.ts'
+import { leakGuard } from './record/leak-guard.ts'
+
+/** Connects an ORM adapter to a Fieldseal. Several adapters may share one. @throws FieldsealError ERR_ARGUMENT_INVALID, ERR_CLOSED */
+export function attach(fieldseal: Fieldseal<never> | Fieldseal, adapter: Adapter): AdapterHost {
+  const internals = internalsOf(fieldseal)
+  internals.assertOpen()
+  if (adapter.beforeFlush !== undefined) internals.flushGuards.push(() => adapter.beforeFlush?.())
+  const { tenancy, cipher, rewraps, keyStore, events, context, models } = internals
+  return {
+    tenancy,
+    cipher: openOnly(internals, cipher),
+    rewraps,
+    guard: leakGuard,
+    keyStore,
+    events,
+    defineModel: (declaration) => models.define(declaration, adapter.codecs ?? []),
+    capture() {
+      internals.assertOpen()
+      return context.capture()
+    },
+    captureIfAny: () => context.captureIfAny(),
+    async load(maps, operation, options) {
+      internals.assertOpen()
+      await models.load(maps, operation, options ?? {})
+    },
+  }
+}
+
+/** Nothing is sealed, opened or looked up after `close`. */
+function openOnly(internals: Internals, cipher: AdapterHost['cipher']): AdapterHost['cipher'] {
+  return {
+    async seal(...args) {
+      internals.assertOpen()
+      return cipher.seal(...args)
+    },
+    async open(...args) {
+      internals.assertOpen()
+      return cipher.open(...args)
+    },
+    async tokens(...args) {
+      internals.assertOpen()
+      return cipher.tokens(...args)
+    },
+  }
+}
+
+/** Which keys an operation is about. In tenancy `single` no tenant; `acrossTenants` means the index keys of all tenants together. */
+export interface KeyTarget {
+  readonly tenant?: string
+  readonly acrossTenants?: boolean
+}
+
+/** Gives a keyspace a new KEK; old data stays readable and is rewrapped lazily. See `keyring/rotate-kek.ts`. */
+export async function rotateKek(
+  fieldseal: Fieldseal<never> | Fieldseal,
+  target: { readonly tenant?: string; readonly keyspace?: string } = {},
+): Promise<RotatedKek> {
+  const internals = internalsOf(fieldseal)
+  internals.assertOpen()
+  const ref = { app: internals.app, tenant: tenantOf(internals, target), keyspace: target.keyspace ?? DEFAULT_KEYSPACE }
+  return rotateKekOf(ref, internals.keyrings, internals.settings)
+}
+
+/** Makes the wraps of a tenant's KEKs agree with its configured CMKs; writes key records only. See `keyring/move-wraps.ts`. */
+export async function moveWraps(fieldseal: Fieldseal<never> | Fieldseal, target: KeyTarget = {}): Promise<MovedWraps> {
+  const internals = internalsOf(fieldseal)
+  internals.assertOpen()
+  return moveWrapsOf(internals.app, tenantOf(internals, target), internals.keyrings, internals.settings)
+}
+
+function tenantOf({ tenancy }: Internals, { tenant, acrossTenants }: KeyTarget): string {
+  if (acrossTenants === true) return SHARED_TENANT
+  return tenancy === 'single' ? SINGLE_TENANT : checkedTenant(tenant)
+}

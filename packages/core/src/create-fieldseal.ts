@@ -1,0 +1,137 @@
+import { createIndexKeys } from './blind-index/index-keys.ts'
+import { systemClock } from './cache/clock.ts'
+import { createKmsCalls } from './cache/kms-calls.ts'
+import { cachePolicy, revocationBoundOf } from './cache/options.ts'
+import { createRandomSource } from './cipher/random.ts'
+import { isRecordId } from './context/record-id.ts'
+import { checkedTenant, SINGLE_TENANT } from './context/tenant-id.ts'
+import { FieldsealError, isFieldsealError } from './errors/fieldseal-error.ts'
+import { createKeyrings, type KeyringSettings } from './keyring/keyrings.ts'
+import { createKekWraps } from './keyring/kek-wraps.ts'
+import { createSnapshots } from './keyring/snapshots.ts'
+import { createTenantKeyring } from './keyring/tenant-keys.ts'
+import { createEventBus } from './observe/events.ts'
+import type { Fieldseal, FieldsealOptions, PrepareOptions, Tenancy } from './fieldseal.ts'
+import { createModelRegistry } from './record/model-registry.ts'
+import { createRecordCipher } from './record/record-cipher.ts'
+import { createRewrapQueue } from './record/rewrap-queue.ts'
+import { hideInternals, type Internals } from './internals.ts'
+import { createTenantContext } from './tenant/tenant-context.ts'
+
+/**
+ * Makes a Fieldseal. Does no I/O.
+ * @throws FieldsealError ERR_CONFIG_INVALID naming the option
+ */
+export function createFieldseal<const T extends Tenancy>(options: FieldsealOptions<T>): Fieldseal<T> {
+  const { app, tenancy, keyStore } = options
+  if (typeof app !== 'string' || !/^[a-z0-9][a-z0-9_.-]{0,63}$/.test(app))
+    throw invalid('app', '[a-z0-9][a-z0-9_.-]{0,63}')
+  if (tenancy !== 'single' && tenancy !== 'multi') throw invalid('tenancy', "'single' or 'multi'")
+  if (typeof keyStore?.load !== 'function')
+    throw invalid('keyStore', 'name the place of the key records, e.g. typeormKeyStore(dataSource.options)')
+  if (tenancy === 'single' && typeof options.keys === 'function')
+    throw invalid('keys', "tenancy 'single' has one tenant: give { cmks }, not a registry")
+  if (typeof options.keys !== 'function' && typeof options.keys !== 'object')
+    throw invalid('keys', '{ cmks } or a registry')
+  const deniedKeks = new Set((options.deniedKeks ?? []).map((id) => (isRecordId(id) ? id : refuseDenied())))
+  const policy = cachePolicy(options.cache)
+  const clock = options.clock ?? systemClock
+  const events = createEventBus()
+  const random = createRandomSource()
+  const calls = createKmsCalls({ clock, events })
+  const wraps = createKekWraps({ calls, clock, random })
+  const tenantKeys = createTenantKeyring({
+    keys: options.keys,
+    sharedKeys: options.sharedKeys,
+    policy,
+    clock,
+    onRevoked(tenant, error) {
+      if (isFieldsealError(error)) events.emit('key.revoked', { tenant, kekId: '', code: error.code })
+      keyrings.dropKeys(tenant)
+    },
+  })
+  const snapshots = createSnapshots({
+    keyStore,
+    clock,
+    maxEntries: policy.maxEntries,
+    policyOf: (tenant) => tenantKeys.policyOf(tenant),
+  })
+  const settings: KeyringSettings = {
+    keyStore,
+    snapshots,
+    tenantKeys,
+    wraps,
+    clock,
+    random,
+    events,
+    deniedKeks,
+    maxEntries: policy.maxEntries,
+  }
+  const keyrings = createKeyrings(settings)
+  const indexKeys = createIndexKeys({ app, keyrings, keyStore, random })
+  const context = createTenantContext(tenancy)
+  const cipher = createRecordCipher({ app, keyrings, indexKeys, random })
+  const rewraps = createRewrapQueue({ app, keyrings, random, events })
+  const hasSharedKeys = options.sharedKeys !== undefined || typeof options.keys !== 'function'
+  const models = createModelRegistry({ app, tenancy, hasSharedKeys, keyrings, indexKeys })
+  let closed = false
+  const internals: Internals = {
+    app,
+    tenancy,
+    keyStore,
+    keyrings,
+    settings,
+    context,
+    cipher,
+    rewraps,
+    models,
+    events,
+    flushGuards: [],
+    assertOpen() {
+      if (closed) throw new FieldsealError('ERR_CLOSED')
+    },
+  }
+  const tenantOf = (tenant: string | undefined) => (tenancy === 'single' ? SINGLE_TENANT : checkedTenant(tenant))
+
+  return hideInternals(internals, {
+    runAs: (asked, fn) => context.runAs(asked, fn),
+    runAsSystem(asked, fn) {
+      return context.runAsSystem(asked, () => {
+        events.emit('system.entered', asked)
+        return fn()
+      })
+    },
+    async prepare(...args: readonly unknown[]) {
+      internals.assertOpen()
+      const [tenant, prepared] = (tenancy === 'single' ? [undefined, args[0]] : args) as [
+        string | undefined,
+        PrepareOptions | undefined,
+      ]
+      await models.prepare(tenantOf(tenant), prepared?.keyspaces ?? [])
+    },
+    purge: (tenant) => keyrings.purge(tenantOf(tenant)),
+    revocationBoundMs: (tenant) => revocationBoundOf(tenant === undefined ? policy : tenantKeys.policyOf(tenant)),
+    afterRestore: () => random.mixKernelBytes(),
+    on: (name, listener) => events.on(name, listener),
+    async flush() {
+      internals.assertOpen()
+      for (const guard of internals.flushGuards) guard()
+      return rewraps.flush()
+    },
+    async close() {
+      if (closed) return
+      await rewraps.close()
+      closed = true
+      keyrings.close()
+      await keyStore.close?.()
+    },
+  })
+}
+
+function invalid(option: string, reason: string): FieldsealError {
+  return new FieldsealError('ERR_CONFIG_INVALID', { field: option, reason })
+}
+
+function refuseDenied(): never {
+  throw invalid('deniedKeks', 'ids of KEKs: 24 lower-case hex digits each')
+}

@@ -1,0 +1,13 @@
+/** For applications. */
+export { REGULATED_CACHE, type KeyCacheOptions, type RevocationBound } from './cache/options.ts'
+export type { Clock } from './cache/clock.ts'
+export { createFieldseal } from './create-fieldseal.ts'
+export type { ErrorCode, ErrorKind } from './errors/codes.ts'
+export { FieldsealError, isFieldsealError, type ErrorDetails } from './errors/fieldseal-error.ts'
+export type { Cmk, Kms } from './keys/cmk.ts'
+export type { KeyStore } from './keys/key-store.ts'
+export type { KeyRegistry, TenantKeys } from './keyring/tenant-keys.ts'
+export type { EventName, FieldsealEvents, Listener } from './observe/events.ts'
+export type { BlindIndexOptions, FieldOptions, ModelOptions, Normalizer, NormalizerName } from './record/options.ts'
+export type { Fieldseal, FieldsealOptions, PrepareOptions, RunAs, Tenancy } from './fieldseal.ts'
+export { isUnreadable } from './record/unreadable.ts'

@@ -1,0 +1,234 @@
+import type { Clock } from '../cache/clock.ts'
+import type { KmsCalls } from '../cache/kms-calls.ts'
+import type { RandomSource } from '../cipher/random.ts'
+import type { EncryptionContext } from '../context/encryption-context.ts'
+import type { KekId } from '../context/record-id.ts'
+import { dispositionOf, FieldsealError } from '../errors/fieldseal-error.ts'
+import type { Cmk, CmkWrap, KmsRequest } from '../keys/cmk.ts'
+import type { KeyspaceRef } from '../keys/key-store.ts'
+import type { KekPurpose, KekRecord, StoredWrap } from '../keys/records.ts'
+import { KEY_LENGTH, SecretKey } from '../keys/secret-key.ts'
+import type { KmsOperation } from '../observe/events.ts'
+import type { ResolvedTenantKeys } from './tenant-keys.ts'
+
+/** A KEK unwrapped by one of its legs, and when each leg was last asked (monotonic milliseconds). */
+export interface UnwrappedKek {
+  readonly key: SecretKey
+  readonly legsCheckedAt: ReadonlyMap<string, number>
+}
+
+/** KEKs ⇄ their wraps by the CMKs that the tenant's configuration names; the record names none of its own choice. */
+export interface KekWraps {
+  /** A new KEK with a wrap by each CMK of `keys`, at least `minWraps`. */
+  create(
+    context: EncryptionContext,
+    keys: ResolvedTenantKeys,
+  ): Promise<{ readonly key: SecretKey; readonly wraps: readonly StoredWrap[] }>
+  wrapUnder(cmk: Cmk, key: SecretKey, context: EncryptionContext, keys: ResolvedTenantKeys): Promise<StoredWrap>
+  unwrapWith(cmk: Cmk, wrap: StoredWrap, context: EncryptionContext, keys: ResolvedTenantKeys): Promise<SecretKey>
+  /**
+   * Opens a KEK by its first leg that answers. A leg that denies closes the key (`revocation: 'any-leg'`); legs not
+   * asked for long are asked again. `checkedAt` is what the previous unwrap returned.
+   */
+  unwrap(
+    record: KekRecord,
+    context: EncryptionContext,
+    keys: ResolvedTenantKeys,
+    checkedAt: ReadonlyMap<string, number> | undefined,
+  ): Promise<UnwrappedKek>
+  /** The wrap of `record` that `cmk` made. */
+  wrapOf(
+    record: KekRecord,
+    cmk: Cmk,
+    context: EncryptionContext,
+    keys: ResolvedTenantKeys,
+  ): Promise<StoredWrap | undefined>
+}
+
+/** What a KMS authenticates with a KEK: opaque facts from the reader's expectation, never from a record. */
+export function kekContext(ref: KeyspaceRef, purpose: KekPurpose, id: KekId): EncryptionContext {
+  return { app: ref.app, fieldseal: '1', tenant: ref.tenant, keyspace: ref.keyspace, purpose, kek: id }
+}
+
+interface Leg {
+  readonly cmk: Cmk
+  readonly wrap: StoredWrap
+  readonly name: string
+}
+
+export function createKekWraps({
+  calls,
+  clock,
+  random,
+}: {
+  readonly calls: KmsCalls
+  readonly clock: Clock
+  readonly random: RandomSource
+}): KekWraps {
+  const canonicalUris = new WeakMap<Cmk, { readonly uri: string; readonly at: number }>()
+
+  function call<R>(
+    cmk: Cmk,
+    operation: KmsOperation,
+    context: EncryptionContext,
+    keys: ResolvedTenantKeys,
+    run: (request: KmsRequest) => Promise<R>,
+  ) {
+    return calls.call(cmk, { operation, context, deadlineMs: keys.policy.callDeadlineMs }, run)
+  }
+
+  async function canonicalUri(cmk: Cmk, context: EncryptionContext, keys: ResolvedTenantKeys): Promise<string> {
+    if (cmk.canonicalUri === undefined) return cmk.uri
+    const known = canonicalUris.get(cmk)
+    if (known !== undefined && clock.monotonic() - known.at < keys.policy.validForMs) return known.uri
+    const uri = await call(
+      cmk,
+      'canonicalUri',
+      context,
+      keys,
+      async (request) => cmk.canonicalUri?.(request) ?? cmk.uri,
+    )
+    canonicalUris.set(cmk, { uri, at: clock.monotonic() })
+    return uri
+  }
+
+  async function stored(
+    cmk: Cmk,
+    wrap: CmkWrap,
+    context: EncryptionContext,
+    keys: ResolvedTenantKeys,
+  ): Promise<StoredWrap> {
+    return {
+      provider: cmk.provider,
+      uri: await canonicalUri(cmk, context, keys),
+      blob: wrap.blob,
+      ...(wrap.keyVersion === undefined ? {} : { keyVersion: wrap.keyVersion }),
+      versionEvidence: wrap.versionEvidence,
+      wrappedAt: clock.now(),
+    }
+  }
+
+  async function findLegs(
+    cmks: readonly Cmk[],
+    record: KekRecord,
+    context: EncryptionContext,
+    keys: ResolvedTenantKeys,
+  ): Promise<Leg[]> {
+    const legs: Leg[] = []
+    for (const cmk of cmks) {
+      const wrap = await wraps.wrapOf(record, cmk, context, keys)
+      if (wrap !== undefined) legs.push({ cmk, wrap, name: `${wrap.provider} ${wrap.uri}` })
+    }
+    return legs
+  }
+
+  /** Asks a leg that did not open the key whether it may still be used. No answer is none. @throws when it denies */
+  async function check({ cmk, wrap }: Leg, context: EncryptionContext, keys: ResolvedTenantKeys): Promise<void> {
+    try {
+      if (cmk.probe === undefined) {
+        const key = await wraps.unwrapWith(cmk, wrap, context, keys)
+        key[Symbol.dispose]()
+        return
+      }
+      const answer = await call(cmk, 'probe', context, keys, async (request) => cmk.probe?.(wrap, request))
+      if (answer === 'denied') throw new FieldsealError('ERR_KMS_ACCESS_DENIED', { provider: cmk.provider })
+    } catch (error) {
+      if (dispositionOf(error) !== 'serve-stale') throw error
+    }
+  }
+
+  const wraps: KekWraps = {
+    async create(context, keys) {
+      const [first, ...others] = keys.cmks
+      const made: StoredWrap[] = []
+      let key: SecretKey | undefined
+      let failure: unknown
+      if (first?.generate !== undefined) {
+        try {
+          const generated = await call(first, 'generate', context, keys, async (request) => first.generate?.(request))
+          if (generated !== undefined) {
+            key = generated.key
+            made.push(await stored(first, generated.wrap, context, keys))
+          }
+        } catch (error) {
+          if (dispositionOf(error) !== 'serve-stale') throw error
+          failure = error
+        }
+      }
+      const secret = key ?? new SecretKey(random.bytes(KEY_LENGTH))
+      for (const cmk of first?.generate === undefined ? keys.cmks : others) {
+        try {
+          made.push(await wraps.wrapUnder(cmk, secret, context, keys))
+        } catch (error) {
+          failure ??= error
+          if (dispositionOf(error) !== 'serve-stale') break
+        }
+      }
+      if (made.length < keys.minWraps || (failure !== undefined && dispositionOf(failure) !== 'serve-stale')) {
+        secret[Symbol.dispose]()
+        throw failure ?? new FieldsealError('ERR_KMS_CONFIG', { reason: 'fewer wraps than minWraps' })
+      }
+      return { key: secret, wraps: made }
+    },
+
+    async wrapUnder(cmk, key, context, keys) {
+      return stored(cmk, await call(cmk, 'wrap', context, keys, (request) => cmk.wrap(key, request)), context, keys)
+    },
+
+    unwrapWith: (cmk, wrap, context, keys) =>
+      call(cmk, 'unwrap', context, keys, (request) => cmk.unwrap(wrap, request)),
+
+    async unwrap(record, context, keys, checkedAt) {
+      const current = await findLegs(keys.cmks, record, context, keys)
+      // A former CMK opens only what no current one has wrapped: after a move the customer disables it.
+      const legs = current.length > 0 ? current : await findLegs(keys.formerCmks, record, context, keys)
+      if (legs.length === 0) {
+        throw new FieldsealError('ERR_KMS_CONFIG', {
+          tenant: context['tenant'] ?? '',
+          kekId: record.id,
+          reason: 'no configured CMK has wrapped this key',
+          hint: 'name the CMK that did under formerCmks until the move is applied',
+        })
+      }
+      const now = clock.monotonic()
+      const checked = new Map<string, number>()
+      let key: SecretKey | undefined
+      let failure: unknown
+      try {
+        for (const leg of legs) {
+          const lastAt = checkedAt?.get(leg.name)
+          const due =
+            key === undefined ||
+            (lastAt !== undefined && now - lastAt + keys.policy.refreshAfterMs >= keys.policy.validForMs)
+          if (!due) {
+            checked.set(leg.name, lastAt ?? now)
+            continue
+          }
+          try {
+            if (key === undefined) key = await wraps.unwrapWith(leg.cmk, leg.wrap, context, keys)
+            else await check(leg, context, keys)
+          } catch (error) {
+            failure ??= error
+            const passes =
+              dispositionOf(error) === 'serve-stale' ||
+              (dispositionOf(error) === 'revoke' && keys.revocation === 'all-legs')
+            if (!passes) throw error
+          }
+          checked.set(leg.name, now) // asked; one that does not answer is asked again in as long
+        }
+      } catch (error) {
+        key?.[Symbol.dispose]()
+        throw error
+      }
+      if (key === undefined) throw failure
+      return { key, legsCheckedAt: checked }
+    },
+
+    async wrapOf(record, cmk, context, keys) {
+      if (!record.wraps.some((wrap) => wrap.provider === cmk.provider)) return undefined
+      const uri = await canonicalUri(cmk, context, keys)
+      return record.wraps.find((wrap) => wrap.provider === cmk.provider && wrap.uri === uri)
+    },
+  }
+  return wraps
+}

@@ -1,0 +1,79 @@
+import type { KekId } from '../context/record-id.ts'
+import { FieldsealError } from '../errors/fieldseal-error.ts'
+import type { KeyspaceRef } from '../keys/key-store.ts'
+import { kekRecordMac } from '../keys/record-mac.ts'
+import { DEFAULT_KEYSPACE, type KekRecord } from '../keys/records.ts'
+import { createKekMaker } from './create-kek.ts'
+import { keksOf } from './kek-selection.ts'
+import type { Keyrings, KeyringSettings } from './keyrings.ts'
+import { answered } from './snapshots.ts'
+
+export interface RotatedKek {
+  readonly kekId: KekId
+  readonly version: number
+  /** KEKs that still open old data but wrap no more. */
+  readonly demoted: readonly KekId[]
+}
+
+/**
+ * Gives a keyspace a new KEK for all that is written from now on; older ones become decrypt-only. No data is touched:
+ * values are rewrapped lazily when read, or by a migration.
+ *
+ * Safe against a crash between any two steps and against a second rotation at the same time: a higher active version
+ * always wins, and a repeated call demotes what a crash left active. Other processes follow within their cache limits.
+ *
+ * @throws FieldsealError kind `denied` or `unavailable` when a CMK does not wrap the new key
+ */
+export async function rotateKek(ref: KeyspaceRef, keyrings: Keyrings, settings: KeyringSettings): Promise<RotatedKek> {
+  const before = keksOf(await keyrings.reload(ref), 'wrap')
+  await keyrings.toWrap(ref, 'wrap') // refuses a keyspace that was erased or retired; makes a first KEK where none is
+  const version = (before[0]?.version ?? 0) + 1
+  if (before.length > 0) {
+    const parent = ref.keyspace.startsWith('subject:')
+      ? await keyrings.toWrap({ ...ref, keyspace: DEFAULT_KEYSPACE }, 'wrap')
+      : undefined
+    const made = await createKekMaker(settings).create({ ref, purpose: 'wrap', version, parent }, undefined)
+    made?.[Symbol.dispose]()
+  }
+  const [newest, ...older] = keksOf(await keyrings.reload(ref), 'wrap').filter((record) => record.state === 'active')
+  if (newest === undefined)
+    throw new FieldsealError('ERR_KEY_STORE_UNAVAILABLE', {
+      tenant: ref.tenant,
+      reason: 'the new KEK did not appear in the key store',
+    })
+  const demoted: KekId[] = []
+  for (const record of older) {
+    await demote(ref, record, keyrings, settings)
+    demoted.push(record.id)
+  }
+  await keyrings.reload(ref)
+  settings.events.emit('kek.rotated', {
+    tenant: ref.tenant,
+    keyspace: ref.keyspace,
+    kekId: newest.id,
+    version: newest.version,
+  })
+  return { kekId: newest.id, version: newest.version, demoted }
+}
+
+async function demote(
+  ref: KeyspaceRef,
+  record: KekRecord,
+  keyrings: Keyrings,
+  { keyStore }: KeyringSettings,
+): Promise<void> {
+  const kek = (await keyrings.toUnwrap(ref, [record.id], 'write')).get(record.id)
+  if (kek === undefined) return
+  const { mac: _mac, wraps, denial, rowVersion, ...facts } = record
+  const next = { ...facts, state: 'decrypt-only' as const, revision: record.revision + 1 }
+  const mac = kekRecordMac(kek.key.exposeKeyObject(), next)
+  const update: KekRecord = {
+    ...next,
+    mac,
+    wraps,
+    rowVersion: rowVersion + 1,
+    ...(denial === undefined ? {} : { denial }),
+  }
+  // `changed`: somebody else rotates or moves this record; a repeated call demotes what is still active.
+  await answered(() => keyStore.update(update), ref)
+}

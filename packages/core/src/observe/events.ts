@@ -1,0 +1,85 @@
+import type { ErrorCode } from '../errors/codes.ts'
+
+/**
+ * What a Fieldseal tells its listeners. The types admit no value, key, token or ciphertext.
+ *
+ * Ids of tenants, models and KEKs are facts that a KMS may log in clear as well.
+ */
+export interface FieldsealEvents {
+  /** One call to a KMS, after its last attempt. */
+  'kms.call': {
+    readonly operation: KmsOperation
+    readonly provider: string
+    readonly credentialScope: string
+    readonly tenant: string
+    readonly kekId: string
+    readonly outcome: 'ok' | ErrorCode
+    readonly attempts: number
+    readonly elapsedMs: number
+    readonly vendorCode?: string
+    readonly requestId?: string
+  }
+  /** A KMS, the key store or the registry denied a key that was cached; its cache entries are gone. */
+  'key.revoked': { readonly tenant: string; readonly kekId: string; readonly code: ErrorCode }
+  /** A key that had been denied could be unwrapped again. */
+  'key.restored': { readonly tenant: string; readonly kekId: string }
+  /** A key was used beyond `validForMs` because nobody could be asked. */
+  'key.stale-served': { readonly tenant: string; readonly kekId: string; readonly ageMs: number }
+  /** The KMS returned another key than the cached one for the same record. */
+  'key.changed': { readonly tenant: string; readonly kekId: string }
+  'kek.created': {
+    readonly tenant: string
+    readonly keyspace: string
+    readonly kekId: string
+    readonly version: number
+  }
+  'kek.rotated': {
+    readonly tenant: string
+    readonly keyspace: string
+    readonly kekId: string
+    readonly version: number
+  }
+  /** A background refresh or rewrap failed; the foreground was not touched. */
+  'background.failed': {
+    readonly operation: string
+    readonly tenant: string
+    readonly code: ErrorCode | 'unclassified'
+  }
+  'rewrap.done': { readonly tenant: string; readonly model: string; readonly updated: number; readonly changed: number }
+  /** Lazy rewraps dropped because the queue was full; they are found again at the next read. */
+  'rewrap.dropped': { readonly tenant: string; readonly model: string; readonly cells: number }
+  'system.entered': { readonly reason: string; readonly actor?: string }
+  'breaker.opened': { readonly credentialScope: string; readonly retryAfterMs: number }
+  'breaker.closed': { readonly credentialScope: string }
+}
+
+export type KmsOperation = 'wrap' | 'unwrap' | 'generate' | 'rewrap' | 'describe' | 'probe' | 'canonicalUri'
+
+export type EventName = keyof FieldsealEvents
+export type Listener<N extends EventName> = (event: FieldsealEvents[N]) => void
+
+/** Sends events to listeners; a listener that throws cannot disturb the code that reports. */
+export interface EventBus {
+  on<N extends EventName>(name: N, listener: Listener<N>): () => void
+  emit<N extends EventName>(name: N, event: FieldsealEvents[N]): void
+}
+
+export function createEventBus(): EventBus {
+  const listeners = new Map<EventName, Set<(event: never) => void>>()
+  return {
+    on(name, listener) {
+      const set = listeners.get(name) ?? new Set()
+      listeners.set(name, set.add(listener))
+      return () => void set.delete(listener)
+    },
+    emit(name, event) {
+      for (const listener of listeners.get(name) ?? []) {
+        try {
+          listener(event as never) // the map pairs each name with its own listeners
+        } catch {
+          // Invariant: a listener never changes the outcome of the operation it hears of.
+        }
+      }
+    },
+  }
+}

@@ -1,0 +1,226 @@
+import { utf8 } from '../bytes/utf8.ts'
+import type { ValueCodec } from '../field/codec.ts'
+import { createFieldPolicy } from '../field/field-policy.ts'
+import { MAX_PAD_BYTES } from '../envelope/layout.ts'
+import { FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
+import { createBlindIndex, type BuiltField } from './blind-index-of-model.ts'
+import type { BlindIndexOptions, FieldOptions, ModelOptions } from './options.ts'
+import type { BlindIndex, FieldDeclaration, ModelDeclaration, RecordMap } from './ports.ts'
+import { createRecordMap } from './record-map.ts'
+import { isUnreadable } from './unreadable.ts'
+
+export interface ModelSettings {
+  readonly tenancy: 'single' | 'multi'
+  readonly codecs: ReadonlyMap<string, ValueCodec>
+  /** False when an index across tenants has no CMKs to stand under. */
+  readonly hasSharedKeys: boolean
+}
+
+const MAX_ID_BYTES = 256
+const MODEL_OPTIONS: readonly (keyof ModelOptions)[] = [
+  'id',
+  'tenantBy',
+  'keyspace',
+  'bindRow',
+  'mode',
+  'accepts',
+  'compoundIndexes',
+]
+const FIELD_OPTIONS: readonly (keyof FieldOptions)[] = [
+  'blindIndex',
+  'values',
+  'padToBytes',
+  'maxBytes',
+  'encryptNull',
+  'state',
+  'plaintextIn',
+  'id',
+  'formerTypes',
+]
+const INDEX_OPTIONS: readonly (keyof BlindIndexOptions)[] = [
+  'normalize',
+  'unique',
+  'bits',
+  'acrossTenants',
+  'acceptLeak',
+]
+const NOT_YET = 'not supported yet'
+
+/** Checks every option of a model. @throws FieldsealError ERR_CONFIG_INVALID naming model, field and option */
+export function defineModel(declaration: ModelDeclaration, settings: ModelSettings): RecordMap {
+  const { options } = declaration
+  const model = options.id ?? declaration.id
+  const refuse: Refuse = (field, option, reason) => {
+    throw new FieldsealError('ERR_CONFIG_INVALID', {
+      model,
+      ...(field === undefined ? {} : { field }),
+      operation: option,
+      reason: `${option}: ${reason}`,
+    })
+  }
+  assertKnown(options, MODEL_OPTIONS, (option, reason) => refuse(undefined, option, reason))
+  assertId(model, (reason) => refuse(undefined, 'id', reason))
+  assertModelOptions(declaration, settings, refuse)
+  const fields = declaration.fields.map((field) => buildField(model, field, settings, refuse))
+  assertUnique(
+    fields.map((field) => field.id),
+    (id) => refuse(id, 'id', 'two fields have this id'),
+  )
+  assertUnique(
+    fields.map((field) => field.path),
+    (path) => refuse(path, 'path', 'two fields have this path'),
+  )
+  const indexes: BlindIndex[] = []
+  for (const field of fields) {
+    const index = indexOf(model, field, declaration, settings, refuse)
+    field.blindIndex = index
+    if (index !== undefined) indexes.push(index)
+  }
+  return createRecordMap(model, declaration, fields, indexes)
+}
+
+type Refuse = (field: string | undefined, option: string, reason: string) => never
+
+function assertModelOptions({ options, rowKey }: ModelDeclaration, { tenancy }: ModelSettings, refuse: Refuse): void {
+  const { tenantBy, keyspace, bindRow, mode, accepts, compoundIndexes } = options
+  if (tenancy === 'single' && tenantBy !== undefined && tenantBy !== 'none')
+    refuse(undefined, 'tenantBy', "tenancy is 'single'")
+  if (tenancy === 'multi' && tenantBy === undefined) {
+    refuse(
+      undefined,
+      'tenantBy',
+      "name the property with the row's tenant, or 'none' for a database or schema per tenant",
+    )
+  }
+  if (mode !== undefined && mode !== 'kek') refuse(undefined, 'mode', mode === 'direct' ? NOT_YET : "'kek' or 'direct'")
+  if (bindRow !== undefined && !['when-known', 'require', 'never'].includes(bindRow))
+    refuse(undefined, 'bindRow', "'when-known', 'require' or 'never'")
+  if (bindRow === 'require' && (rowKey.length === 0 || rowKey.some(({ kind }) => kind === 'other'))) {
+    refuse(undefined, 'bindRow', 'the primary key has no canonical form to bind to')
+  }
+  for (const layout of accepts ?? []) {
+    if (layout === 'direct') refuse(undefined, 'accepts', NOT_YET)
+    if (layout !== 'kek' && layout !== 'unbound') refuse(undefined, 'accepts', "'kek', 'direct' or 'unbound'")
+  }
+  if (compoundIndexes !== undefined && Object.keys(compoundIndexes).length > 0)
+    refuse(undefined, 'compoundIndexes', NOT_YET)
+  const name = typeof keyspace === 'object' ? keyspace.of : keyspace
+  if (
+    name !== undefined &&
+    (typeof name !== 'string' || !/^[a-z0-9][a-z0-9_.-]{0,63}$/.test(name) || name === 'default')
+  ) {
+    refuse(undefined, 'keyspace', 'a name is [a-z0-9][a-z0-9_.-]{0,63}, and not default')
+  }
+}
+
+function buildField(
+  model: string,
+  { path, type, options }: FieldDeclaration,
+  settings: ModelSettings,
+  refuse: Refuse,
+): BuiltField & { blindIndex: BlindIndex | undefined } {
+  const id = options.id ?? path
+  assertKnown(options, FIELD_OPTIONS, (option, reason) => refuse(id, option, reason))
+  assertId(id, (reason) => refuse(id, 'id', reason))
+  const codecOf = (name: string, option: string) =>
+    settings.codecs.get(name) ?? refuse(id, option, `unknown type; known: ${[...settings.codecs.keys()].join(', ')}`)
+  const codec = codecOf(type, 'type')
+  if (options.state !== undefined && options.state !== 'encrypted') refuse(id, 'state', NOT_YET)
+  if (options.plaintextIn !== undefined) refuse(id, 'plaintextIn', NOT_YET)
+  assertCount(options.padToBytes, MAX_PAD_BYTES, (reason) => refuse(id, 'padToBytes', reason))
+  assertCount(options.maxBytes, 2 ** 30, (reason) => refuse(id, 'maxBytes', reason))
+  const { values } = options
+  if (values !== undefined) {
+    if (type !== 'string') refuse(id, 'values', 'only for strings')
+    if (!Array.isArray(values) || values.length === 0 || values.some((value) => typeof value !== 'string'))
+      refuse(id, 'values', 'a list of strings')
+    assertUnique(values, () => refuse(id, 'values', 'a value stands twice'))
+  }
+  const policy = createFieldPolicy({
+    model,
+    id,
+    codec,
+    formerCodecs: (options.formerTypes ?? []).map((former) => codecOf(former, 'formerTypes')),
+    values: values === undefined ? undefined : [...values],
+    padToBytes: options.padToBytes,
+    maxBytes: options.maxBytes,
+    encryptNull: options.encryptNull ?? false,
+  })
+  return {
+    model,
+    path,
+    id,
+    type,
+    encryptNull: policy.encryptNull,
+    blindIndex: undefined,
+    policy,
+    compareKey: (value) => (isUnreadable(value) ? value.compareKey() : policy.compareKey(value)),
+  }
+}
+
+function indexOf(
+  model: string,
+  field: BuiltField,
+  declaration: ModelDeclaration,
+  settings: ModelSettings,
+  refuse: Refuse,
+): BlindIndex | undefined {
+  const options = declaration.fields.find(({ path }) => path === field.path)?.options
+  const given = options?.blindIndex
+  if (given === undefined || given === false) return undefined
+  const index: BlindIndexOptions = given === true ? {} : given
+  const no = (option: string, reason: string) => refuse(field.id, `blindIndex.${option}`, reason)
+  assertKnown(index, INDEX_OPTIONS, no)
+  const bits = index.bits ?? 128
+  if (!Number.isSafeInteger(bits) || bits % 8 !== 0 || bits < 16 || bits > 256)
+    no('bits', 'a multiple of 8 from 16 to 256')
+  if (index.unique !== undefined && typeof index.unique !== 'boolean') no('unique', NOT_YET)
+  if (index.unique === true && bits < 128) no('unique', 'needs at least 128 bits: fewer would refuse different values')
+  if (field.encryptNull) no('blindIndex', 'not with encryptNull: a missing token would tell the null')
+  if (field.type === 'json') no('blindIndex', 'json has no equality to search for; index a field of its own')
+  if (field.type !== 'string' && index.normalize !== undefined && index.normalize !== 'none')
+    no('normalize', 'only for strings')
+  const fewValues = field.type === 'boolean' || options?.values !== undefined
+  if (fewValues && index.acceptLeak !== 'few-values')
+    no('acceptLeak', "so few values that equal tokens tell them; say acceptLeak: 'few-values' to index them anyway")
+  if (index.acrossTenants === true && settings.tenancy === 'single') no('acrossTenants', "tenancy is 'single'")
+  if (index.acrossTenants === true && !settings.hasSharedKeys)
+    no('acrossTenants', 'needs sharedKeys: { cmks } beside a registry')
+  try {
+    return createBlindIndex(model, field.id, [{ field, normalize: index.normalize }], {
+      bits,
+      unique: index.unique ?? false,
+      acrossTenants: index.acrossTenants ?? false,
+    })
+  } catch (error) {
+    return no('normalize', isFieldsealError(error) ? (error.details.reason ?? '') : 'not usable')
+  }
+}
+
+function assertKnown(
+  options: object,
+  known: readonly string[],
+  refuse: (option: string, reason: string) => void,
+): void {
+  for (const option of Object.keys(options)) {
+    if (!known.includes(option)) refuse(option, `unknown option; known: ${known.join(', ')}`)
+  }
+}
+
+function assertId(id: unknown, refuse: (reason: string) => void): void {
+  if (typeof id !== 'string' || id === '' || !id.isWellFormed() || utf8(id).length > MAX_ID_BYTES)
+    refuse(`1–${MAX_ID_BYTES} bytes of text`)
+}
+
+function assertCount(value: number | undefined, most: number, refuse: (reason: string) => void): void {
+  if (value !== undefined && (!Number.isSafeInteger(value) || value < 1 || value > most))
+    refuse(`a whole number from 1 to ${most}`)
+}
+
+function assertUnique(names: readonly string[], refuse: (name: string) => void): void {
+  const seen = new Set<string>()
+  for (const name of names) {
+    if (seen.has(name)) refuse(name)
+    seen.add(name)
+  }
+}

@@ -1,0 +1,91 @@
+import type { IndexKeys } from '../blind-index/index-keys.ts'
+import { FieldsealError } from '../errors/fieldseal-error.ts'
+import { BUILT_IN_CODECS } from '../field/built-in-codecs.ts'
+import type { ValueCodec } from '../field/codec.ts'
+import type { Keyrings } from '../keyring/keyrings.ts'
+import { DEFAULT_KEYSPACE } from '../keys/records.ts'
+import type { OperationContext } from '../tenant/tenant-context.ts'
+import type { LoadOptions } from './adapter-host.ts'
+import { built } from './blind-index-of-model.ts'
+import { defineModel } from './define-model.ts'
+import type { ModelDeclaration, RecordMap } from './ports.ts'
+
+/** The models of all adapters of one Fieldseal. */
+export interface ModelRegistry {
+  define(declaration: ModelDeclaration, codecs: readonly ValueCodec[]): RecordMap
+  /** Makes and loads all keys that the models need for a tenant, and the given keyspaces. */
+  prepare(tenant: string, keyspaces: readonly string[]): Promise<void>
+  load(maps: readonly RecordMap[], context: OperationContext, options: LoadOptions): Promise<void>
+}
+
+export interface ModelRegistrySettings {
+  readonly app: string
+  readonly tenancy: 'single' | 'multi'
+  readonly hasSharedKeys: boolean
+  readonly keyrings: Keyrings
+  readonly indexKeys: IndexKeys
+}
+
+export function createModelRegistry({
+  app,
+  tenancy,
+  hasSharedKeys,
+  keyrings,
+  indexKeys,
+}: ModelRegistrySettings): ModelRegistry {
+  const models = new Map<string, { readonly declared: string; readonly map: RecordMap }>()
+
+  async function load(
+    maps: readonly RecordMap[],
+    tenant: string,
+    { use = 'write', keyspaces = [], via }: LoadOptions,
+  ): Promise<void> {
+    const names = new Set([...maps.map((map) => map.keyspace).filter((name) => name !== undefined), ...keyspaces])
+    for (const keyspace of names) {
+      const ref = { app, tenant, keyspace: checkedKeyspace(keyspace) }
+      await (use === 'write' ? keyrings.toWrap(ref, 'wrap', via) : keyrings.snapshot(ref, 'read', via))
+    }
+    for (const map of maps) {
+      for (const index of map.indexes) await indexKeys.live(tenant, built.index(index).description, use, via)
+    }
+  }
+
+  return {
+    define(declaration, codecs) {
+      const known = new Map([...BUILT_IN_CODECS, ...codecs].map((codec) => [codec.type, codec]))
+      const map = defineModel(declaration, { tenancy, codecs: known, hasSharedKeys })
+      const declared = JSON.stringify(declaration)
+      const earlier = models.get(map.id)
+      if (earlier !== undefined && earlier.declared !== declared) {
+        throw new FieldsealError('ERR_CONFIG_INVALID', {
+          model: map.id,
+          field: 'id',
+          reason: 'two different models have this id',
+          hint: 'give one of them an id of its own',
+        })
+      }
+      models.set(map.id, { declared, map })
+      return map
+    },
+    async prepare(tenant, keyspaces) {
+      const maps = [...models.values()].map(({ map }) => map)
+      await load(maps, tenant, { keyspaces: [DEFAULT_KEYSPACE, ...keyspaces] })
+    },
+    async load(maps, { tenant }, options) {
+      if (typeof tenant === 'string') await load(maps, tenant, options)
+    },
+  }
+}
+
+/** @throws FieldsealError ERR_ARGUMENT_INVALID unless `default`, `class:<name>` or `subject:<of>:<id>` */
+function checkedKeyspace(keyspace: string): string {
+  if (
+    keyspace === DEFAULT_KEYSPACE ||
+    /^(class:[a-z0-9][a-z0-9_.-]*|subject:[a-z0-9][a-z0-9_.-]*:.+)$/su.test(keyspace)
+  )
+    return keyspace
+  throw new FieldsealError('ERR_ARGUMENT_INVALID', {
+    field: 'keyspaces',
+    reason: 'default, class:<name> or subject:<of>:<id>',
+  })
+}

@@ -1,0 +1,60 @@
+import type { Normalizer, NormalizerName } from '../blind-index/normalize.ts'
+
+export type { Normalizer, NormalizerName }
+
+/** A blind index on one field. */
+export interface BlindIndexOptions {
+  /** How values are made equal before the token is computed. @defaultValue 'none' */
+  readonly normalize?: NormalizerName | Normalizer
+  /** Unique per tenant, or across tenants with `acrossTenants`. @defaultValue false */
+  readonly unique?: boolean
+  /** Bits of the token, a multiple of 8 from 16 to 256. Fewer than 128 = truncated: every hit is filtered after decryption. @defaultValue 128 */
+  readonly bits?: number
+  /** One index key for all tenants: a login before the tenant is known. @defaultValue false */
+  readonly acrossTenants?: boolean
+  /** Booleans and declared enumerations have so few values that equal tokens tell them: say so to index them anyway. */
+  readonly acceptLeak?: 'few-values'
+}
+
+/** Options of one encrypted field, the same for every ORM. */
+export interface FieldOptions {
+  /** Without one, a query on the field throws. @defaultValue none */
+  readonly blindIndex?: boolean | BlindIndexOptions
+  /** Declared enumeration: other values are refused, all are padded to the longest. */
+  readonly values?: readonly string[]
+  /** Pads the encoded value to a positive multiple of this many bytes, 1–65,536. @defaultValue none; 16 for bigint and `encryptNull` */
+  readonly padToBytes?: number
+  /** Longest encoded value in bytes, checked before encryption and before decryption. @defaultValue 1_048_576 */
+  readonly maxBytes?: number
+  /** Encrypts null as well; a database NULL is an error then. @defaultValue false */
+  readonly encryptNull?: boolean
+  /** @defaultValue 'encrypted' */
+  readonly state?: 'plaintext' | 'migrating' | 'encrypted'
+  readonly plaintextIn?: string
+  /** Frozen name of the field in the authenticated data; set it before you rename the column. @defaultValue the stored path */
+  readonly id?: string
+  /** Types that are still readable after a change of type. @defaultValue [] */
+  readonly formerTypes?: readonly string[]
+}
+
+/** `kek`: DEKs wrapped by the tenant's KEK; `direct`: by the CMK itself. */
+export type KeyMode = 'kek' | 'direct'
+export type BindRow = 'when-known' | 'require' | 'never'
+
+/** Options of one model. Property names are those of the model in its ORM. */
+export interface ModelOptions<P extends string = string> {
+  /** Frozen name of the model in the authenticated data. @defaultValue the root table or collection */
+  readonly id?: string
+  /** Property with the row's tenant, or `'none'`: a database or schema per tenant, and the only value in tenancy `single`. */
+  readonly tenantBy?: P | 'none'
+  /** A data class (`'payment'`), or one keyspace per data subject. @defaultValue one per tenant */
+  readonly keyspace?: string | { readonly per: P; readonly of: string }
+  /** @defaultValue 'when-known' */
+  readonly bindRow?: BindRow
+  /** @defaultValue 'kek' */
+  readonly mode?: KeyMode
+  /** Layouts still readable while old rows remain. @defaultValue [] */
+  readonly accepts?: readonly ('kek' | 'direct' | 'unbound')[]
+  /** One token for several fields together. */
+  readonly compoundIndexes?: Readonly<Record<string, { readonly of: readonly P[]; readonly unique?: boolean }>>
+}

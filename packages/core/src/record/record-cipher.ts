@@ -1,0 +1,44 @@
+import { indexToken } from '../blind-index/token.ts'
+import { FieldsealError } from '../errors/fieldseal-error.ts'
+import type { OperationContext } from '../tenant/tenant-context.ts'
+import { built } from './blind-index-of-model.ts'
+import { openBatch } from './open-batch.ts'
+import type { IndexToken, RecordCipher, TokenTerm } from './ports.ts'
+import { sealBatch, type SealDeps } from './seal-batch.ts'
+
+/** Rows of cells ⇄ envelopes and tokens. */
+export function createRecordCipher(deps: SealDeps): RecordCipher {
+  async function lookUpTokens(
+    { index, values }: TokenTerm,
+    { tenant }: OperationContext,
+    via: unknown,
+  ): Promise<readonly IndexToken[]> {
+    if (typeof tenant !== 'string' && !index.acrossTenants) {
+      throw new FieldsealError('ERR_QUERY_UNSUPPORTED', {
+        model: index.model,
+        field: index.id,
+        reason: 'system-context',
+        hint: 'its index key belongs to one tenant: call inside runAs({ tenant })',
+      })
+    }
+    const described = built.index(index)
+    const normalized = described.parts(values)
+    if (normalized === null) return []
+    const live = await deps.indexKeys.live(typeof tenant === 'string' ? tenant : '', described.description, 'read', via)
+    // Look-ups ask the current epoch alone: while another one is filled, both tokens are written.
+    const current = live.find(({ role }) => role === 'current')
+    if (current === undefined)
+      throw new FieldsealError('ERR_INDEX_UNKNOWN', {
+        model: index.model,
+        field: index.id,
+        reason: 'no epoch is current',
+      })
+    return [indexToken(current.key, current.epoch, index.bits, normalized)]
+  }
+
+  return {
+    seal: (rows, context, via) => sealBatch(rows, context, via, deps),
+    open: (rows, context, via) => openBatch(rows, context, via, deps),
+    tokens: (terms, context, via) => Promise.all(terms.map((term) => lookUpTokens(term, context, via))),
+  }
+}

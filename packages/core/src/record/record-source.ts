@@ -1,0 +1,39 @@
+import type { KekId } from '../context/record-id.ts'
+import type { Envelope } from '../envelope/layout.ts'
+import type { FieldPath, RecordMap, RecordWriter } from './ports.ts'
+
+/** One stored row as a migration sees it. `key` is what the source needs to find it again. */
+export interface StoredRow {
+  readonly key: unknown
+  /** Position for keyset paging. */
+  readonly after: Uint8Array
+  readonly cells: Readonly<Record<FieldPath, Envelope | string | null>>
+  /** Tenant, keyspace and key columns. */
+  readonly columns: Readonly<Record<FieldPath, unknown>>
+}
+
+/** Walks the stored rows of models and updates some conditionally; for migrations and for the leak oracle of tests. */
+export interface RecordSource extends RecordWriter {
+  readonly models: readonly RecordMap[]
+  readonly checkpoints: CheckpointStore
+  pages(map: RecordMap, options: PageOptions): AsyncIterable<readonly StoredRow[]>
+  count(
+    map: RecordMap,
+    what: { readonly kekId: KekId } | 'plaintext' | 'all',
+  ): Promise<{ readonly rows: number; readonly exact: boolean }>
+  /** For `doctor`: column widths, collations, tripwires. */
+  inspect(map: RecordMap): Promise<readonly { readonly problem: string; readonly fix: string }[]>
+}
+
+export interface PageOptions {
+  readonly after?: Uint8Array
+  readonly shard?: readonly [number, number]
+  readonly size: number
+  readonly kekId?: KekId
+}
+
+export interface CheckpointStore {
+  load(job: string): Promise<{ readonly version: number; readonly state: Uint8Array } | undefined>
+  /** Compare-and-set on `version`. */
+  save(job: string, version: number, state: Uint8Array): Promise<'saved' | 'changed'>
+}

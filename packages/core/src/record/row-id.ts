@@ -1,0 +1,61 @@
+import { lp } from '../bytes/lp.ts'
+
+declare const rowId: unique symbol
+/** Canonical bytes of a row's key: LP(LP(u8 kind, bytes), …), columns sorted by the UTF-8 bytes of their field id. */
+export type RowId = Uint8Array & { readonly [rowId]: true }
+
+/**
+ * Kind of a key column, by its stored type. `string` only where equality is byte equality; everything else is `other`
+ * and leaves rows unbound.
+ */
+export type RowKeyKind = 'integer' | 'uuid' | 'objectid' | 'string' | 'other'
+
+const KIND_BYTES = { integer: 1, uuid: 2, objectid: 3, string: 4 } as const
+
+/** The canonical bytes of one key value, or undefined when it has no canonical form (unknown, of another type, unsafe). */
+export function canonicalKeyBytes(kind: RowKeyKind, value: unknown): Uint8Array | undefined {
+  switch (kind) {
+    case 'integer':
+      return integerText(value)
+    case 'uuid':
+      return typeof value === 'string' && /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(value)
+        ? Buffer.from(value.replaceAll('-', ''), 'hex')
+        : undefined
+    case 'objectid':
+      return objectIdBytes(value)
+    case 'string':
+      return typeof value === 'string' && value.isWellFormed() ? Buffer.from(value, 'utf8') : undefined
+    case 'other':
+      return undefined
+  }
+}
+
+/** Row id of a key whose columns are given in order of the UTF-8 bytes of their ids; undefined when one is not canonical. */
+export function rowIdOf(columns: readonly { readonly kind: RowKeyKind; readonly value: unknown }[]): RowId | undefined {
+  const parts: Uint8Array[] = []
+  for (const { kind, value } of columns) {
+    const bytes = canonicalKeyBytes(kind, value)
+    if (bytes === undefined || kind === 'other') return undefined
+    parts.push(lp(Uint8Array.of(KIND_BYTES[kind]), bytes))
+  }
+  return parts.length === 0 ? undefined : (lp(...parts) as RowId) // the only maker of row ids
+}
+
+/** `0` or `-?[1-9][0-9]*`: a number only when safe, a bigint, or the text that drivers return for bigint columns. */
+function integerText(value: unknown): Uint8Array | undefined {
+  const text =
+    typeof value === 'bigint' || (typeof value === 'number' && Number.isSafeInteger(value)) ? String(value) : value
+  return typeof text === 'string' && /^(0|-?[1-9][0-9]*)$/.test(text) ? Buffer.from(text, 'ascii') : undefined
+}
+
+function objectIdBytes(value: unknown): Uint8Array | undefined {
+  const hex = hasHexString(value) ? value.toHexString() : value
+  return typeof hex === 'string' && /^[0-9a-f]{24}$/i.test(hex) ? Buffer.from(hex, 'hex') : undefined
+}
+
+/** An ObjectId of any copy of the bson package. */
+function hasHexString(value: unknown): value is { toHexString(): unknown } {
+  return (
+    typeof value === 'object' && value !== null && 'toHexString' in value && typeof value.toHexString === 'function'
+  )
+}

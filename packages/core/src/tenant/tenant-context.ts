@@ -1,0 +1,91 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { checkedTenant, SINGLE_TENANT } from '../context/tenant-id.ts'
+import { FieldsealError } from '../errors/fieldseal-error.ts'
+
+/** Work across tenants: each row under its own tenant's keys. */
+export interface SystemContext {
+  readonly reason: string
+}
+
+/** Who runs an operation; captured when a query, cursor or stream is created, never when it runs. */
+export interface OperationContext {
+  readonly tenant: string | SystemContext
+  readonly actor?: string
+  readonly purpose?: string
+  readonly onUnreadable: 'throw' | 'mark'
+}
+
+export interface RunAsOptions {
+  readonly tenant?: string
+  readonly actor?: string
+  readonly purpose?: string
+  /** `mark`: a value that cannot be opened becomes an `Unreadable` that can never be written back. @defaultValue 'throw' */
+  readonly onUnreadable?: 'throw' | 'mark'
+}
+
+export interface TenantContext {
+  runAs<R>(options: RunAsOptions, fn: () => R): R
+  runAsSystem<R>(options: { readonly reason: string; readonly actor?: string }, fn: () => R): R
+  /** @throws FieldsealError ERR_TENANT_MISSING outside of any `runAs` in tenancy `multi` */
+  capture(): OperationContext
+  /** As `capture`, or undefined where it throws. */
+  captureIfAny(): OperationContext | undefined
+}
+
+export function createTenantContext(tenancy: 'single' | 'multi'): TenantContext {
+  const storage = new AsyncLocalStorage<OperationContext>()
+  const current = () => storage.getStore() ?? (tenancy === 'single' ? SINGLE_CONTEXT : undefined)
+  return {
+    runAs(options, fn) {
+      const outer = storage.getStore()
+      const tenant = tenancy === 'single' ? SINGLE_TENANT : checkedTenant(options.tenant ?? inherited(outer))
+      if (tenancy === 'single' && options.tenant !== undefined) {
+        throw new FieldsealError('ERR_ARGUMENT_INVALID', {
+          field: 'tenant',
+          hint: "tenancy is 'single': runAs takes no tenant",
+        })
+      }
+      if (typeof outer?.tenant === 'string' && outer.tenant !== tenant) {
+        throw new FieldsealError('ERR_TENANT_MISMATCH', {
+          reason: 'runAs inside the runAs of another tenant',
+          hint: 'use runAsSystem for work across tenants, and runAs inside it',
+        })
+      }
+      const context: OperationContext = Object.freeze({
+        ...pick(outer, options),
+        tenant,
+        onUnreadable: options.onUnreadable ?? outer?.onUnreadable ?? 'throw',
+      })
+      return storage.run(context, fn)
+    },
+    runAsSystem(options, fn) {
+      if (typeof options.reason !== 'string' || options.reason.trim() === '') {
+        throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'reason', hint: 'say why: runAsSystem({ reason })' })
+      }
+      const context: OperationContext = Object.freeze({
+        ...pick(storage.getStore(), options),
+        tenant: tenancy === 'single' ? SINGLE_TENANT : Object.freeze({ reason: options.reason }),
+        onUnreadable: 'throw' as const,
+      })
+      return storage.run(context, fn)
+    },
+    captureIfAny: current,
+    capture() {
+      const context = current()
+      if (context === undefined) throw new FieldsealError('ERR_TENANT_MISSING')
+      return context
+    },
+  }
+}
+
+const SINGLE_CONTEXT: OperationContext = Object.freeze({ tenant: SINGLE_TENANT, onUnreadable: 'throw' })
+
+function inherited(outer: OperationContext | undefined): string | undefined {
+  return typeof outer?.tenant === 'string' ? outer.tenant : undefined
+}
+
+function pick(outer: OperationContext | undefined, inner: { readonly actor?: string; readonly purpose?: string }) {
+  const actor = inner.actor ?? outer?.actor
+  const purpose = inner.purpose ?? outer?.purpose
+  return { ...(actor === undefined ? {} : { actor }), ...(purpose === undefined ? {} : { purpose }) }
+}
