@@ -1,1 +1,1 @@
-export { default } from './vitest.mjs'
+export { default } from './vitest.ts'

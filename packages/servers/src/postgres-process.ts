@@ -1,0 +1,200 @@
+import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import {
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  closeSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import pg from 'pg'
+
+const START_ATTEMPTS = 3
+const START_DEADLINE_MS = 30_000
+
+/** Nothing here outlives the process, so durability would only cost time. */
+const SETTINGS = {
+  fsync: 'off',
+  synchronous_commit: 'off',
+  full_page_writes: 'off',
+  wal_level: 'minimal',
+  max_wal_senders: '0',
+  max_connections: '200',
+  jit: 'off',
+  listen_addresses: '127.0.0.1',
+  unix_socket_directories: '',
+}
+
+/** PostgreSQL refuses to run as root. */
+interface Account {
+  readonly uid: number
+  readonly gid: number
+}
+
+/** Makes a cluster in a new temporary folder and starts a server on it, on a free port of 127.0.0.1. */
+export async function startPostgresProcess(binaries: string): Promise<{ url: string; stop(): Promise<void> }> {
+  const account = process.getuid?.() === 0 ? unprivilegedAccount() : undefined
+  const folder = mkdtempSync(path.join(tmpdir(), 'fieldseal-postgres-'))
+  const watchdog = startWatchdog(folder)
+  try {
+    if (account) chownSync(folder, account.uid, account.gid)
+    const bin = account ? readableBinaries(binaries, folder) : binaries
+    const password = randomBytes(18).toString('base64url')
+    await initialise(bin, folder, password, account)
+    const port = await start(bin, folder, account)
+    const url = `postgres://postgres:${password}@127.0.0.1:${port}/postgres`
+    await answers(url, folder)
+    return { url, stop: () => watchdog.end() }
+  } catch (error) {
+    await watchdog.end()
+    throw error
+  }
+}
+
+async function initialise(bin: string, folder: string, password: string, account?: Account): Promise<void> {
+  const passwordFile = path.join(folder, 'password')
+  writeFileSync(passwordFile, password)
+  if (account) chownSync(passwordFile, account.uid, account.gid)
+  const options = ['--pgdata', path.join(folder, 'data'), '--username', 'postgres', '--pwfile', passwordFile]
+  options.push('--auth', 'scram-sha-256', '--encoding', 'UTF8', '--no-locale', '--no-sync')
+  const log = openSync(path.join(folder, 'initdb.log'), 'a')
+  try {
+    const child = spawn(path.join(bin, 'initdb'), options, environment(folder, log, account))
+    const [code] = (await once(child, 'exit')) as [number | null]
+    if (code !== 0) throw new Error(`initdb failed: ${lastLines(path.join(folder, 'initdb.log'))}`)
+  } finally {
+    closeSync(log)
+  }
+}
+
+/** @returns the port that the server listens on */
+async function start(bin: string, folder: string, account?: Account): Promise<number> {
+  const data = path.join(folder, 'data')
+  for (let attempt = 1; ; attempt++) {
+    // Another process may take the port before the server does: then the server exits, and the next is tried.
+    const port = await freePort()
+    const settings = Object.entries({ ...SETTINGS, port }).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+    const log = openSync(path.join(folder, 'postgres.log'), 'a')
+    const child = spawn(path.join(bin, 'postgres'), ['-D', data, ...settings], {
+      ...environment(folder, log, account),
+      detached: true, // its own group: Ctrl-C reaches us, and the watchdog ends it
+    })
+    closeSync(log)
+    child.unref()
+    if (await becomesReady(child, data)) return port
+    if (attempt === START_ATTEMPTS) throw new Error(`postgres exited: ${lastLines(path.join(folder, 'postgres.log'))}`)
+  }
+}
+
+/** @returns false when the server exited instead */
+async function becomesReady(child: ChildProcess, data: string): Promise<boolean> {
+  let failure: Error | undefined
+  child.once('error', (error) => (failure = error))
+  const deadline = Date.now() + START_DEADLINE_MS
+  while (Date.now() < deadline) {
+    if (failure) throw failure
+    if (child.exitCode !== null || child.signalCode !== null) return false
+    // The server appends its state to this file; it is gone for a moment while it is rewritten.
+    const file = path.join(data, 'postmaster.pid')
+    if (existsSync(file) && /^ready\s*$/m.test(readFileSync(file, 'utf8'))) return true
+    await sleep(10)
+  }
+  throw new Error(`postgres was not ready after ${START_DEADLINE_MS} ms`)
+}
+
+async function answers(url: string, folder: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: START_DEADLINE_MS })
+  try {
+    await client.connect()
+  } catch (error) {
+    const log = lastLines(path.join(folder, 'postgres.log'))
+    throw new Error(`postgres started, but does not answer: ${log}`, { cause: error })
+  } finally {
+    await client.end()
+  }
+}
+
+/**
+ * A process that ends the server and removes its folder as soon as our end of its stdin closes: by `end`, or
+ * because this process is gone, even if it was killed.
+ */
+function startWatchdog(folder: string): { end(): Promise<void> } {
+  const script = `
+    const { readFileSync, rmSync } = require('node:fs')
+    const folder = ${JSON.stringify(folder)}
+    const serverPid = () => { try { return parseInt(readFileSync(folder + '/data/postmaster.pid', 'utf8'), 10) } catch {} }
+    const runs = (pid) => { try { process.kill(pid, 0); return true } catch { return false } }
+    process.stdin.resume().on('close', () => {
+      const pid = serverPid()
+      if (pid > 0 && runs(pid)) process.kill(pid, 'SIGQUIT')
+      const started = Date.now()
+      const timer = setInterval(() => {
+        if (pid > 0 && runs(pid) && Date.now() - started < 5000) return
+        clearInterval(timer)
+        rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
+      }, 10)
+    })`
+  const child = spawn(process.execPath, ['-e', script], { stdio: ['pipe', 'ignore', 'ignore'], detached: true })
+  const exit = once(child, 'exit')
+  child.unref()
+  const { stdin } = child
+  if ('unref' in stdin && typeof stdin.unref === 'function') stdin.unref()
+  return {
+    async end() {
+      child.ref()
+      stdin.end()
+      await exit
+    },
+  }
+}
+
+function environment(folder: string, log: number, account?: Account): SpawnOptions {
+  // Without the caller's PG… variables, which would point the server elsewhere.
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(PG|LC_|LANG)/.test(name)))
+  return { cwd: folder, env, stdio: ['ignore', log, log], ...account }
+}
+
+function unprivilegedAccount(): Account {
+  const users = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .map((line) => line.split(':'))
+  const user = ['postgres', 'nobody'].flatMap((name) => users.filter((fields) => fields[0] === name))[0]
+  if (!user) throw new Error('PostgreSQL does not run as root, and there is no user postgres or nobody')
+  return { uid: Number(user[2]), gid: Number(user[3]) }
+}
+
+/** The binaries, copied into the folder when they stand below one that only root may enter. */
+function readableBinaries(binaries: string, folder: string): string {
+  const real = path.resolve(binaries)
+  for (let parent = real; parent !== path.dirname(parent); parent = path.dirname(parent)) {
+    const OTHERS_ENTER = 0o001
+    if ((statSync(parent).mode & OTHERS_ENTER) !== 0) continue
+    const copy = path.join(folder, 'postgresql')
+    cpSync(path.dirname(real), copy, { recursive: true, verbatimSymlinks: true })
+    return path.join(copy, path.basename(real))
+  }
+  return binaries
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+function lastLines(file: string): string {
+  return readFileSync(file, 'utf8').trim().split('\n').slice(-5).join('\n')
+}

