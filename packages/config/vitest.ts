@@ -21,5 +21,5 @@ export default settings
 
 /** The same, with one PostgreSQL for the run: see `@fieldseal/servers/vitest`. */
 export const withPostgres = mergeConfig(settings, {
-  test: { globalSetup: [path.join(import.meta.dirname, '../servers/src/vitest-setup.ts')] },
+  test: { globalSetup: [path.join(import.meta.dirname, '../servers/vitest/setup.ts')] },
 })

@@ -1,4 +1,4 @@
-// Runs a script of this repository with the pinned pnpm on PATH, and with Node 24 where the Node at hand is too old.
+// Runs a command in the repository with the pinned pnpm on PATH, and with Node 24 where the Node at hand is too old.
 // Needs only some Node and npm: both tools come from the npm registry by npx and are cached there.
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
@@ -6,15 +6,13 @@ import path from 'node:path'
 
 const root = path.join(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), '..', '..')
 const { packageManager, engines } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'))
-const [script, ...options] = process.argv.slice(2)
+const command = process.argv.slice(2)
 
 const packages = []
 if (!isAtLeast(process.versions.node, engines.node.replace('>=', ''))) packages.push('node@24')
 if (!pnpmIsAtHand()) packages.push(packageManager)
 
-const command = ['node', path.join(root, script), ...options]
-const { status, signal, error } =
-  packages.length === 0 ? run(process.execPath, command.slice(1)) : runWithPackages(command)
+const { status, signal, error } = packages.length === 0 ? run(command) : runWithPackages()
 if (error) console.error(`could not start ${command.join(' ')}: ${error.message}`)
 process.exit(signal ? 1 : (status ?? 1))
 
@@ -29,7 +27,7 @@ function pnpmIsAtHand() {
   return (process.env.npm_config_user_agent ?? '').startsWith(`${packageManager.replace('@', '/')} `)
 }
 
-function runWithPackages(command) {
+function runWithPackages() {
   const exec = [
     'exec',
     '--yes',
@@ -40,11 +38,15 @@ function runWithPackages(command) {
   ]
   // npm's own entry file where npm started us: no shell, so nothing needs quoting on Windows.
   const npm = process.env.npm_execpath
-  if (npm && /npm-cli\.[cm]?js$/.test(npm)) return run(process.execPath, [npm, ...exec])
-  return run('npm', exec, { shell: process.platform === 'win32' })
+  return npm && /npm-cli\.[cm]?js$/.test(npm) ? run(['node', npm, ...exec]) : run(['npm', ...exec])
 }
 
-function run(file, args, more) {
-  const env = { ...process.env, TURBO_TELEMETRY_DISABLED: '1' }
-  return spawnSync(file, args, { cwd: root, stdio: 'inherit', env, ...more })
+function run([name, ...args]) {
+  const file = name === 'node' ? process.execPath : name
+  return spawnSync(file, args, {
+    cwd: root,
+    stdio: 'inherit',
+    env: { ...process.env, TURBO_TELEMETRY_DISABLED: '1' },
+    shell: process.platform === 'win32' && file !== process.execPath, // npm and pnpm are .cmd files there
+  })
 }

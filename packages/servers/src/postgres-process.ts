@@ -9,7 +9,6 @@ import {
   openSync,
   closeSync,
   readFileSync,
-  rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs'

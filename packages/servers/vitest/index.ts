@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, inject } from 'vitest'
-import { createDatabase, type Database } from './database.ts'
-import type {} from './vitest-setup.ts'
+import { createDatabase, type Database } from '../src/database.ts'
+import type {} from './setup.ts'
 
 /** Whether this run has a PostgreSQL: `describe.runIf(hasPostgres())`. If not, the run has said so. */
 export function hasPostgres(): boolean {

@@ -1,6 +1,6 @@
 import pg from 'pg'
 import { describe, expect, inject, it } from 'vitest'
-import { hasPostgres, useDatabase } from '../src/vitest.ts'
+import { hasPostgres, useDatabase } from '../vitest/index.ts'
 
 describe.runIf(hasPostgres())('a database per test file', () => {
   const one = useDatabase()

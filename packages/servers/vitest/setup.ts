@@ -1,6 +1,6 @@
 import type { TestProject } from 'vitest/node'
-import { isRequired } from './required-servers.ts'
-import { startPostgres, type PostgresCapabilities } from './start-postgres.ts'
+import { isRequired } from '../src/required-servers.ts'
+import { startPostgres, type PostgresCapabilities } from '../src/start-postgres.ts'
 
 declare module 'vitest' {
   export interface ProvidedContext {

@@ -1,0 +1,27 @@
+// `npm run quickstart`: installs and builds the demo and what it needs, nothing else, and runs it. Only the demo
+// writes to stdout; options reach it: `npm run quickstart -- --json`.
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import path from 'node:path'
+import { root, run } from './commands.mjs'
+
+const folder = path.join(root, 'packages', 'quickstart')
+process.exitCode = (await install()) && (await build()) ? demo() : 1
+
+function install() {
+  // Without the tools for development, unless they are there already: pnpm would remove them.
+  const forDevelopment = existsSync(path.join(root, 'node_modules', '.bin', 'turbo'))
+  const filter = forDevelopment ? [] : ['--prod', '--filter-prod', '@fieldseal/quickstart...']
+  if (!existsSync(path.join(folder, 'node_modules'))) console.error('installing dependencies …')
+  return run('pnpm', [...filter, 'install', '--frozen-lockfile'], { quiet: true })
+}
+
+function build() {
+  const script = path.join(import.meta.dirname, 'build.mjs')
+  return run(process.execPath, [script, '--with-dependencies'], { cwd: folder })
+}
+
+function demo() {
+  const main = path.join(folder, 'dist', 'esm', 'main.js')
+  return spawnSync(process.execPath, [main, ...process.argv.slice(2)], { stdio: 'inherit' }).status ?? 1
+}

@@ -1,0 +1,26 @@
+import { expect, it } from 'vitest'
+import { countTests, summaryLine } from '../test-summary.mjs'
+
+const file = (status, ...tests) => ({ status, assertionResults: tests.map((test) => ({ status: test })) })
+
+it('counts tests of all files', () => {
+  const report = { testResults: [file('passed', 'passed', 'passed'), file('failed', 'passed', 'failed', 'skipped')] }
+  expect(countTests(report, 1)).toEqual({ passed: 3, failed: 1, notRun: 1 })
+})
+
+it('counts a file that could not be loaded as one failure', () => {
+  expect(countTests({ testResults: [file('failed'), file('passed', 'passed')] }, 1)).toMatchObject({ failed: 1 })
+})
+
+it('counts a file whose hook failed as one failure', () => {
+  expect(countTests({ testResults: [file('failed', 'skipped')] }, 1)).toMatchObject({ failed: 1, notRun: 1 })
+})
+
+it('counts a run that crashed as one failure, whatever it had passed', () => {
+  expect(countTests(undefined, 1)).toEqual({ passed: 0, failed: 1, notRun: 0 })
+  expect(countTests({ testResults: [file('passed', 'passed')] }, 134)).toMatchObject({ passed: 1, failed: 1 })
+})
+
+it('ends in one line', () => {
+  expect(summaryLine({ passed: 12, failed: 0 })).toBe('12 passed, 0 failed')
+})
