@@ -59,6 +59,7 @@ function workspaceDependencies(folder, manifest) {
     .filter((name) => name.startsWith('@fieldseal/'))
     .sort()
     .map((name) => path.join(here, '..', name.slice('@fieldseal/'.length)))
+    .filter((dependency) => existsSync(path.join(dependency, 'src')))
 }
 
 function inputs(folder) {
