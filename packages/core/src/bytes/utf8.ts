@@ -1,6 +1,5 @@
+import { isUtf8 } from 'node:buffer'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
-
-const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /** UTF-8 of a string. TextEncoder alone would merge all lone surrogates into one. @throws FieldsealError ERR_VALUE_INVALID on a lone surrogate */
 export function utf8(text: string): Buffer {
@@ -10,9 +9,6 @@ export function utf8(text: string): Buffer {
 
 /** The string whose UTF-8 is `bytes`. @throws FieldsealError ERR_DECRYPT_FAILED on invalid UTF-8 */
 export function fromUtf8(bytes: Uint8Array): string {
-  try {
-    return decoder.decode(bytes)
-  } catch {
-    throw new FieldsealError('ERR_DECRYPT_FAILED')
-  }
+  if (!isUtf8(bytes)) throw new FieldsealError('ERR_DECRYPT_FAILED')
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8') // keeps a BOM: it is data
 }

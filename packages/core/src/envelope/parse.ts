@@ -41,7 +41,9 @@ export interface ParsedEnvelope {
  */
 export function parseEnvelope(input: Uint8Array): ParsedEnvelope {
   const bytes = Buffer.isBuffer(input) ? input : Buffer.from(input.buffer, input.byteOffset, input.byteLength)
-  const [magic, version, suite] = bytes
+  const magic = bytes[AT.magic]
+  const version = bytes[AT.version]
+  const suite = bytes[AT.suite]
   if (magic !== MAGIC) throw new FieldsealError('ERR_PLAINTEXT_FOUND')
   if (version === undefined) throw malformed('truncated')
   if (version !== VERSION)
@@ -56,9 +58,9 @@ export function parseEnvelope(input: Uint8Array): ParsedEnvelope {
   const direct = suite === SUITE_DIRECT
   const shortest = direct ? DIRECT_AT.label + 1 + VALUE_OVERHEAD : KEK_OVERHEAD
   if (bytes.length < shortest) throw malformed('truncated')
-  const wrapFlags = byteAt(bytes, AT.wrapFlags)
-  const valueFlags = byteAt(bytes, AT.valueFlags)
-  const typeTag = byteAt(bytes, AT.typeTag)
+  const wrapFlags = bytes[AT.wrapFlags] ?? 0 // at least `shortest` bytes are there
+  const valueFlags = bytes[AT.valueFlags] ?? 0
+  const typeTag = bytes[AT.typeTag] ?? 0
   if ((wrapFlags & ~WRAP_FLAG_ROW_BOUND) !== 0) throw malformed('unknown wrap flag')
   if (direct && wrapFlags !== WRAP_FLAG_ROW_BOUND) throw malformed('a direct envelope is always row-bound')
   if ((valueFlags & ~VALUE_FLAG_PADDED) !== 0) throw malformed('unknown value flag')
@@ -76,7 +78,7 @@ export function parseEnvelope(input: Uint8Array): ParsedEnvelope {
 }
 
 function directValueAt(bytes: Buffer): number {
-  const label = byteAt(bytes, DIRECT_AT.labelLength)
+  const label = bytes[DIRECT_AT.labelLength] ?? 0
   const blob = bytes.readUInt16BE(DIRECT_AT.blobLength)
   if (label > MAX_LABEL_BYTES) throw malformed('version label too long')
   if (blob === 0 || blob > MAX_BLOB_BYTES) throw malformed('KMS blob empty or too long')
@@ -102,10 +104,6 @@ export function isEnvelope(value: unknown): value is Envelope {
 }
 
 const NEWER = 'upgrade Fieldseal before reading this data'
-
-function byteAt(bytes: Buffer, offset: number): number {
-  return bytes.readUInt8(offset)
-}
 
 function malformed(reason: string): FieldsealError {
   return new FieldsealError('ERR_ENVELOPE_MALFORMED', { reason })

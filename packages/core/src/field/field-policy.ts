@@ -53,7 +53,7 @@ export function createFieldPolicy(input: FieldPolicyInput): FieldPolicy {
   const values = input.values === undefined ? undefined : new Set(input.values)
   const padTo = padBytes(input)
   const maxBytes = input.maxBytes ?? DEFAULT_MAX_BYTES
-  const aads = new Map<number, Uint8Array>()
+  const aads: Uint8Array[] = []
 
   function named<R>(run: () => R): R {
     try {
@@ -94,7 +94,8 @@ export function createFieldPolicy(input: FieldPolicyInput): FieldPolicy {
         : { plaintext: pad(bytes, padTo), valueFlags: VALUE_FLAG_PADDED, typeTag: codec.tag }
     },
     assertReadable(parsed) {
-      if (!codecs.has(parsed.typeTag)) throw new FieldsealError('ERR_DECRYPT_FAILED', { model, field: id })
+      if (parsed.typeTag !== codec.tag && !codecs.has(parsed.typeTag))
+        throw new FieldsealError('ERR_DECRYPT_FAILED', { model, field: id })
       const limit = parsed.padded ? maxBytes + PAD_HEADER_BYTES + MAX_PAD_BYTES : maxBytes
       if (parsed.valueBytes > limit) {
         throw new FieldsealError('ERR_ENVELOPE_MALFORMED', {
@@ -105,22 +106,18 @@ export function createFieldPolicy(input: FieldPolicyInput): FieldPolicy {
       }
     },
     decode(parsed, plaintext) {
-      return named(() => {
-        const bytes = parsed.padded ? unpad(plaintext) : plaintext
-        if (bytes === null) {
-          if (!encryptNull) throw new FieldsealError('ERR_DECRYPT_FAILED')
-          return null
-        }
-        if (bytes.length > maxBytes) throw new FieldsealError('ERR_DECRYPT_FAILED')
-        return (codecs.get(parsed.typeTag) ?? codec).decode(bytes)
-      })
+      const bytes = parsed.padded ? unpad(plaintext) : plaintext
+      if (bytes === null) {
+        if (!encryptNull) throw new FieldsealError('ERR_DECRYPT_FAILED')
+        return null
+      }
+      if (bytes.length > maxBytes) throw new FieldsealError('ERR_DECRYPT_FAILED')
+      return (parsed.typeTag === codec.tag ? codec : (codecs.get(parsed.typeTag) ?? codec)).decode(bytes)
     },
     aad(valueFlags, typeTag, mapKeys) {
       if (mapKeys !== undefined && mapKeys.length > 0) return valueAad(valueFlags, typeTag, model, id, mapKeys)
-      const slot = valueFlags * 256 + typeTag
-      let aad = aads.get(slot)
-      if (aad === undefined) aads.set(slot, (aad = valueAad(valueFlags, typeTag, model, id, [])))
-      return aad
+      const slot = valueFlags * 16 + typeTag
+      return (aads[slot] ??= valueAad(valueFlags, typeTag, model, id, []))
     },
     compareKey(value) {
       if (value === null || value === undefined) return null

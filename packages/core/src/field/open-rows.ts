@@ -1,63 +1,56 @@
-import { createSecretKey, type KeyObject } from 'node:crypto'
+import { createSecretKey } from 'node:crypto'
 import type { AeadEngine, OpenJob } from '../cipher/aead.ts'
 import { KEK_AT } from '../envelope/layout.ts'
 import type { ParsedEnvelope } from '../envelope/parse.ts'
-import { sharesWrap, wrapAad, type WrapFrame } from './dek-wrap.ts'
+import { wrapAad, type WrapFrame } from './dek-wrap.ts'
 
-/** One parsed value with what its reader expects of it. */
-export interface ValueToOpen {
-  readonly parsed: ParsedEnvelope
+/** One wrap of a DEK; all values of a row that carry its very bytes share it. */
+export interface WrapToOpen {
+  /** Any envelope that carries the wrap. */
+  readonly envelope: Uint8Array
   readonly frame: WrapFrame
   /** The reader's row id when the envelope is row-bound, else undefined. */
   readonly rowId: Uint8Array | undefined
+}
+
+/** One parsed value, the place of its wrap in the list given beside it, and its AAD as its reader expects it. */
+export interface ValueToOpen {
+  readonly parsed: ParsedEnvelope
+  readonly wrap: number
   readonly aad: Uint8Array
 }
 
-/** Distinct wraps looked back at; a row holds about as many as it has seen writes. */
-const WINDOW = 8
-
-/** Opens the wraps of values: a DEK per value, undefined where the wrap does not authenticate. Values of one row follow each other. */
-export function openDeks(values: readonly ValueToOpen[], engine: AeadEngine): readonly (Buffer | undefined)[] {
-  const jobs: OpenJob[] = []
-  const openers: ValueToOpen[] = []
-  const jobOf = values.map((value) => {
-    for (let job = jobs.length - 1; job >= 0 && job >= jobs.length - WINDOW; job--) {
-      if (isSameWrap(openers[job], value)) return job
-    }
-    const { frame, parsed, rowId } = value
-    openers.push(value)
-    return (
-      jobs.push({
-        key: frame.key,
-        aad: wrapAad(frame, rowId),
-        sealed: parsed.bytes,
-        start: KEK_AT.nonce,
-        end: KEK_AT.value,
-      }) - 1
-    )
-  })
-  const opened = engine.openMany(jobs)
-  return jobOf.map((job) => opened[job])
+/** Opens wraps: a DEK each, which the caller zeroes; undefined where a wrap does not authenticate. */
+export function openDeks(wraps: readonly WrapToOpen[], engine: AeadEngine): readonly (Buffer | undefined)[] {
+  return engine.openMany(
+    wraps.map(({ envelope, frame, rowId }) => ({
+      key: frame.key,
+      aad: wrapAad(frame, rowId),
+      sealed: envelope,
+      start: KEK_AT.nonce,
+      end: KEK_AT.value,
+    })),
+  )
 }
 
-/** Every byte of the wrap and all facts of its AAD are compared: a copy in another row or under another header gains nothing. */
-function isSameWrap(a: ValueToOpen | undefined, b: ValueToOpen): boolean {
-  return a !== undefined && a.rowId === b.rowId && a.frame === b.frame && sharesWrap(a.parsed.bytes, b.parsed.bytes)
-}
-
-/** Opens values; undefined where wrap or value does not authenticate, and no word about which. DEKs are zeroed. */
-export function openValues(values: readonly ValueToOpen[], engine: AeadEngine): readonly (Buffer | undefined)[] {
-  const deks = openDeks(values, engine)
+/** Opens values; undefined where wrap or value does not authenticate, and no word about which. */
+export function openValues(
+  values: readonly ValueToOpen[],
+  wraps: readonly WrapToOpen[],
+  engine: AeadEngine,
+): (Buffer | undefined)[] {
+  const deks = openDeks(wraps, engine)
+  const keys = deks.map((dek) => dek && createSecretKey(dek))
+  for (const dek of deks) dek?.fill(0)
   const jobs: OpenJob[] = []
-  const keys = new Map<Buffer, KeyObject>()
-  const jobOf = values.map(({ parsed, aad }, i) => {
-    const dek = deks[i]
-    if (dek === undefined) return undefined
-    let key = keys.get(dek)
-    if (key === undefined) keys.set(dek, (key = createSecretKey(dek)))
-    return jobs.push({ key, aad, sealed: parsed.bytes, start: parsed.valueAt, end: parsed.bytes.length }) - 1
-  })
-  for (const dek of keys.keys()) dek.fill(0)
+  const failed: number[] = []
+  for (let i = 0; i < values.length; i++) {
+    const { parsed, wrap, aad } = values[i] as ValueToOpen // i < length
+    const key = keys[wrap]
+    if (key === undefined) failed.push(i)
+    else jobs.push({ key, aad, sealed: parsed.bytes, start: parsed.valueAt, end: parsed.bytes.length })
+  }
   const opened = engine.openMany(jobs)
-  return jobOf.map((job) => (job === undefined ? undefined : opened[job]))
+  for (const i of failed) opened.splice(i, 0, undefined) // in rising order: each lands at its own place
+  return opened
 }

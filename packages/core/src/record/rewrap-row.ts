@@ -1,12 +1,11 @@
 import { nodeEngine } from '../cipher/aead.ts'
 import type { RandomSource } from '../cipher/random.ts'
 import { AT, type Envelope, KEK_AT, WRAPPED_HEADER_BYTES } from '../envelope/layout.ts'
-import { keyIdOf } from '../envelope/parse.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
-import { openDeks, openValues, type ValueToOpen } from '../field/open-rows.ts'
+import { openDeks, openValues, type WrapToOpen } from '../field/open-rows.ts'
 import { sealWrap } from '../field/seal-rows.ts'
 import type { Keyrings } from '../keyring/keyrings.ts'
-import { parseCell, valueToOpen, type ParsedCell } from './open-batch.ts'
+import { parseRow } from './parse-row.ts'
 import type { Row, RowPatch } from './ports.ts'
 import { createWrapFrames } from './wrap-frames.ts'
 
@@ -27,50 +26,39 @@ export interface RewrapDeps {
  */
 export async function rewrapRow(row: Row<unknown>, deps: RewrapDeps): Promise<RowPatch['cells']> {
   const { map, facts } = row
-  const ref = { app: deps.app, tenant: facts.tenant, keyspace: facts.keyspace }
   const place = { tenant: facts.tenant, keyspace: facts.keyspace, model: map.id }
+  const ref = { app: deps.app, tenant: facts.tenant, keyspace: facts.keyspace }
   const newest = await deps.keyrings.toWrap(ref, 'wrap')
-  const cells: ParsedCell[] = []
-  for (const [column, cell] of row.cells.entries()) {
-    const parsed = parseCell(row, cell)
-    const kekId = parsed === null ? undefined : keyIdOf(parsed.bytes)
-    if (parsed !== null && kekId !== undefined && kekId !== newest.record.id)
-      cells.push({ column, cell, parsed, kekId })
-  }
-  const old = await deps.keyrings.toUnwrap(
+  const { cells, wraps } = parseRow(row, (_column, error) => {
+    throw error
+  })
+  const keks = await deps.keyrings.toUnwrap(
     ref,
-    cells.map(({ kekId }) => kekId),
+    wraps.map(({ kekId }) => kekId),
     'write',
   )
   const frames = createWrapFrames()
-  const values = cells.map((cell): ValueToOpen => {
-    const kek = old.get(cell.kekId)
-    if (kek === undefined) throw new FieldsealError('ERR_KEY_NOT_FOUND', { tenant: facts.tenant, kekId: cell.kekId })
-    return valueToOpen(row, cell, frames.toOpen(kek, cell.parsed.bytes, place))
+  const toOpen = wraps.map(({ envelope, kekId, rowBound }): WrapToOpen => {
+    const kek = keks.get(kekId)
+    if (kek === undefined) throw new FieldsealError('ERR_KEY_NOT_FOUND', { tenant: facts.tenant, kekId })
+    return { envelope, frame: frames.toOpen(kek, envelope, place), rowId: rowBound ? facts.rowId : undefined }
   })
-  if (openValues(values, nodeEngine).includes(undefined))
-    throw new FieldsealError('ERR_DECRYPT_FAILED', { model: map.id, tenant: facts.tenant })
-  const deks = openDeks(values, nodeEngine)
+  const failed = () => new FieldsealError('ERR_DECRYPT_FAILED', { model: map.id, tenant: facts.tenant })
+  if (openValues(cells, toOpen, nodeEngine).includes(undefined)) throw failed()
+  const deks = openDeks(toOpen, nodeEngine)
   try {
-    const wraps = new Map<Buffer, Buffer>()
-    return cells.map(({ cell, parsed }, i) => {
+    const renewed = wraps.map(({ kekId, rowBound }, i) => {
+      if (kekId === newest.record.id) return undefined
       const dek = deks[i]
-      if (dek === undefined) throw new FieldsealError('ERR_DECRYPT_FAILED', { model: map.id, tenant: facts.tenant })
-      let wrap = wraps.get(dek)
-      if (wrap === undefined) {
-        const frame = frames.toSeal(newest, parsed.rowBound, place)
-        wraps.set(
-          dek,
-          (wrap = sealWrap(dek, frame, parsed.rowBound ? facts.rowId : undefined, nodeEngine, deps.random)),
-        )
-      }
+      if (dek === undefined) throw failed()
+      return sealWrap(dek, frames.toSeal(newest, rowBound, place), toOpen[i]?.rowId, nodeEngine, deps.random)
+    })
+    return cells.flatMap(({ cell, parsed, wrap }) => {
+      const after = renewed[wrap]
+      if (after === undefined) return []
       const { field, mapKeys } = cell
-      return {
-        field,
-        ...(mapKeys === undefined ? {} : { mapKeys }),
-        before: asEnvelope(parsed.bytes),
-        after: withWrap(parsed.bytes, wrap),
-      }
+      const mapped = mapKeys === undefined ? {} : { mapKeys }
+      return [{ field, ...mapped, before: asEnvelope(parsed.bytes), after: withWrap(parsed.bytes, after) }]
     })
   } finally {
     for (const dek of deks) dek?.fill(0)

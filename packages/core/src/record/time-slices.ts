@@ -1,5 +1,5 @@
 const SLICE_MS = 8
-const CHECK_EVERY = 32
+const CHECK_EVERY = 8
 
 /**
  * Runs `step` for 0…count-1 in slices of about 8 ms, with a turn of the event loop between them: decryption is
