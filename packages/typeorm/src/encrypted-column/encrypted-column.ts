@@ -53,7 +53,17 @@ export function EncryptedColumn<T extends keyof EncryptedTypes = 'string', N ext
 ): EncryptedProperty<T, N> {
   const column = columnOptions(options)
   return (target, property) => {
-    getMetadataArgsStorage().columns.push({ target: target.constructor, propertyName: property, mode: 'regular', options: column })
+    const { columns } = getMetadataArgsStorage()
+    // TypeORM keeps the first column arguments of a property: ours would be lost without a word, and plaintext stored.
+    if (columns.some((other) => other.target === target.constructor && other.propertyName === property)) {
+      throw new FieldsealError('ERR_CONFIG_INVALID', {
+        model: target.constructor.name,
+        field: property,
+        reason: 'the property already has a column decorator',
+        hint: '@EncryptedColumn() stands alone, without @Column()',
+      })
+    }
+    columns.push({ target: target.constructor, propertyName: property, mode: 'regular', options: column })
   }
 }
 

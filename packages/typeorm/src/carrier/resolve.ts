@@ -1,0 +1,98 @@
+import { envelopeToText, FieldsealError, type BlindIndex, type Envelope, type OperationContext, type SealedRow } from '@fieldseal/core/adapter'
+import type { SealedColumn } from '../entity-map/entity-model.ts'
+import type { Installation } from '../install/installation.ts'
+import { Sealed, type Slot } from './sealed.ts'
+import { slotOf, type SoughtTerm } from './sought-term.ts'
+import type { WrittenRow } from './written-row.ts'
+
+/** Most parameters of one statement; PostgreSQL counts them in 16 bits. */
+const MAX_PARAMETERS = 65_535
+
+/** True when a statement carries something to seal or to look for. */
+export function carriesSealed(parameters: readonly unknown[] | undefined): parameters is readonly unknown[] {
+  return parameters !== undefined && parameters.some(Sealed.isSealed)
+}
+
+/** Replaces carriers of resolved terms; undefined when something has to be sealed or asked first. */
+export function replaceResolved(parameters: readonly unknown[]): unknown[] | undefined {
+  const replaced: unknown[] = []
+  for (const parameter of parameters) {
+    const value = resolvedParameter(parameter)
+    if (Sealed.isSealed(value)) return undefined
+    replaced.push(value)
+  }
+  return replaced
+}
+
+/** The token that a carrier of a resolved term stands for; anything else as it is. */
+export function resolvedParameter(parameter: unknown): unknown {
+  if (!Sealed.isSealed(parameter)) return parameter
+  const part = Sealed.partOf(parameter)
+  return part.kind === 'sought' && part.term.resolved ? part.term.parameter(part.slot) : parameter
+}
+
+/** Computes the tokens of all terms among `parameters` that have none yet, one batch for each context. */
+export async function resolveTerms({ host }: Installation, parameters: Iterable<unknown>, via: unknown): Promise<void> {
+  const terms = new Set<SoughtTerm>()
+  for (const parameter of parameters) {
+    const part = Sealed.isSealed(parameter) ? Sealed.partOf(parameter) : undefined
+    if (part?.kind === 'sought' && !part.term.resolved) terms.add(part.term)
+  }
+  for (const [context, group] of Map.groupBy(terms, (term) => term.context)) {
+    const asked = group.map((term) => term.toTerms())
+    const tokens = await host.cipher.tokens(asked.flat(), context, via)
+    let at = 0
+    for (const [index, term] of group.entries()) term.resolve(tokens.slice(at, (at += asked[index]?.length ?? 0)))
+  }
+}
+
+/** Seals what a statement writes, in one batch, computes the tokens it looks for, and gives its parameters for the driver. */
+export async function resolveParameters(installation: Installation, parameters: readonly unknown[], via: unknown): Promise<unknown[]> {
+  assertCount(parameters.length)
+  await resolveTerms(installation, parameters, via)
+  const sealed = await sealRows(installation, parameters, via)
+  return parameters.map((parameter) => {
+    if (!Sealed.isSealed(parameter)) return parameter
+    const part = Sealed.partOf(parameter)
+    if (part.kind === 'sought') return part.term.parameter(part.slot)
+    const row = sealed.get(part.row)
+    if (row === undefined) throw new TypeError('a row of the statement was not sealed')
+    const column = part.row.column(part.cell)
+    return part.kind === 'token' ? tokenOf(row, column, part.slot) : stored(installation, row, part.cell, column)
+  })
+}
+
+async function sealRows({ host }: Installation, parameters: readonly unknown[], via: unknown): Promise<Map<WrittenRow, SealedRow>> {
+  const rows = new Set<WrittenRow>()
+  for (const parameter of parameters) {
+    const part = Sealed.isSealed(parameter) ? Sealed.partOf(parameter) : undefined
+    if (part !== undefined && part.kind !== 'sought') rows.add(part.row)
+  }
+  const sealed = new Map<WrittenRow, SealedRow>()
+  for (const [context, group] of Map.groupBy(rows, (row): OperationContext => row.context)) {
+    const results = await host.cipher.seal(group.map((row) => row.toRow()), context, via)
+    for (const [index, result] of results.entries()) sealed.set(group[index] as WrittenRow, result) // results come in the order of the input
+  }
+  return sealed
+}
+
+function stored({ host }: Installation, row: SealedRow, cell: number, { field, storage }: SealedColumn): string | Buffer | null {
+  const envelope: Envelope | null = row.envelopes[cell] ?? null
+  host.guard.assertSealed(field, envelope)
+  if (envelope === null) return null
+  return storage === 'text' ? envelopeToText(envelope) : Buffer.from(envelope.buffer, envelope.byteOffset, envelope.byteLength)
+}
+
+function tokenOf(row: SealedRow, { slots }: SealedColumn, slot: Slot): Buffer | null {
+  const index: BlindIndex | undefined = slots?.index
+  const token = index && row.tokens.get(index)?.find((candidate) => slotOf(candidate) === slot)
+  return token === undefined ? null : Buffer.from(token.buffer, token.byteOffset, token.byteLength)
+}
+
+function assertCount(parameters: number): void {
+  if (parameters <= MAX_PARAMETERS) return
+  throw new FieldsealError('ERR_WRITE_UNSUPPORTED', {
+    reason: 'too-many-parameters',
+    hint: `a statement has at most ${MAX_PARAMETERS} parameters, this one ${parameters}: write fewer rows at once, e.g. save(rows, { chunk: 1_000 })`,
+  })
+}

@@ -1,0 +1,103 @@
+import { inspect } from 'node:util'
+import { FieldsealError, type BlindIndex, type IndexToken, type OperationContext, type TokenTerm } from '@fieldseal/core/adapter'
+import type { SealedColumn } from '../entity-map/entity-model.ts'
+import type { Slot } from './sealed.ts'
+
+/** What one condition looks for in one blind index. Printed, it shows neither values nor tokens. */
+export class SoughtTerm {
+  /** Alias in whose rows it looks; undefined in statements that name no alias. */
+  readonly alias: string | undefined
+  readonly column: SealedColumn
+  readonly index: BlindIndex
+  readonly context: OperationContext
+  /** True for `In`: the parameter is an array of tokens. */
+  readonly many: boolean
+  readonly #values: readonly unknown[]
+  #tokens: readonly (readonly IndexToken[])[] | undefined
+  #keys: Map<string, Set<string | null>> | undefined
+
+  constructor(column: SealedColumn, index: BlindIndex, values: readonly unknown[], many: boolean, context: OperationContext, alias?: string) {
+    this.column = column
+    this.index = index
+    this.context = context
+    this.many = many
+    this.alias = alias
+    this.#values = values
+  }
+
+  get resolved(): boolean {
+    return this.#tokens !== undefined
+  }
+
+  /** What core computes tokens of, one for each value. */
+  toTerms(): TokenTerm[] {
+    return this.#values.map((value) => ({ index: this.index, values: [value] }))
+  }
+
+  /** Takes the tokens of `toTerms()`, in its order. */
+  resolve(tokens: readonly (readonly IndexToken[])[]): void {
+    for (const ofValue of tokens) {
+      for (const slot of ['odd', 'even'] as const) {
+        // Live epochs of one parity would need two columns where there is one.
+        if (ofValue.filter((token) => slotOf(token) === slot).length > 1) {
+          throw new FieldsealError('ERR_INDEX_UNKNOWN', { model: this.index.model, field: this.index.id, reason: 'two live epochs share a slot' })
+        }
+      }
+    }
+    this.#tokens = tokens
+  }
+
+  /** The parameter for one slot: a token, for `many` an array of tokens; null where no epoch of the slot is live. */
+  parameter(slot: Slot): Buffer | Buffer[] | null {
+    const tokens = (this.#tokens ?? []).flatMap((ofValue) => ofValue.filter((token) => slotOf(token) === slot)).map(toBuffer)
+    return this.many ? tokens : (tokens[0] ?? null)
+  }
+
+  /**
+   * Compares a row that may have been found by this term: `hit` when one of its tokens was sought and its value has one
+   * of the values that make that token; `foreign` when its token was sought and its value is another.
+   */
+  verdict(tokens: readonly (Uint8Array | null | undefined)[], value: unknown): 'hit' | 'foreign' | 'other' {
+    const keys = (this.#keys ??= this.#matchKeys())
+    let found = false
+    for (const token of tokens) {
+      const sought = token ? keys.get(hex(token)) : undefined
+      if (sought === undefined) continue
+      if (!sought.has(this.index.matchKey([value]))) return 'foreign'
+      found = true
+    }
+    return found ? 'hit' : 'other'
+  }
+
+  #matchKeys(): Map<string, Set<string | null>> {
+    const keys = new Map<string, Set<string | null>>()
+    this.#values.forEach((value, at) => {
+      for (const token of this.#tokens?.[at] ?? []) {
+        const known = keys.get(hex(token)) ?? new Set()
+        keys.set(hex(token), known.add(this.index.matchKey([value])))
+      }
+    })
+    return keys
+  }
+
+  toJSON(): string {
+    return '[term redacted]'
+  }
+
+  [inspect.custom](): string {
+    return '[term redacted]'
+  }
+}
+
+/** An epoch keeps its slot: odd epochs `_bidx`, even ones `_bidx_next`. */
+export function slotOf(token: Uint8Array): Slot {
+  return (token[0] ?? 0) % 2 === 1 ? 'odd' : 'even'
+}
+
+function hex(token: Uint8Array): string {
+  return toBuffer(token).toString('hex')
+}
+
+function toBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}

@@ -1,0 +1,46 @@
+import { inspect } from 'node:util'
+import type { OperationContext, RecordMap, Row, RowFacts } from '@fieldseal/core/adapter'
+import type { SealedColumn } from '../entity-map/entity-model.ts'
+
+/** The encrypted values that one statement writes into one row; they share one DEK. Printed, it shows none of them. */
+export class WrittenRow {
+  readonly context: OperationContext
+  readonly #map: RecordMap
+  readonly #facts: RowFacts
+  readonly #columns: SealedColumn[] = []
+  readonly #values: unknown[] = []
+
+  constructor(map: RecordMap, facts: RowFacts, context: OperationContext) {
+    this.#map = map
+    this.#facts = facts
+    this.context = context
+  }
+
+  /** Adds a value, once for each column. @returns its place among the row's cells */
+  add(column: SealedColumn, value: unknown): number {
+    const known = this.#columns.indexOf(column)
+    if (known >= 0) return known
+    this.#values.push(value)
+    return this.#columns.push(column) - 1
+  }
+
+  column(cell: number): SealedColumn {
+    const column = this.#columns[cell]
+    if (column === undefined) throw new RangeError(`the row has no cell ${cell}`)
+    return column
+  }
+
+  /** The row as core seals it. */
+  toRow(): Row<unknown> {
+    const cells = this.#columns.map(({ field }, index) => ({ field, value: this.#values[index] }))
+    return { map: this.#map, facts: this.#facts, cells }
+  }
+
+  toJSON(): string {
+    return '[row redacted]'
+  }
+
+  [inspect.custom](): string {
+    return '[row redacted]'
+  }
+}

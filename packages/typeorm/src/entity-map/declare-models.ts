@@ -1,0 +1,142 @@
+import type { AdapterHost, Field, ModelDeclaration, ModelOptions, RecordMap } from '@fieldseal/core/adapter'
+import type { EntityMetadata } from 'typeorm'
+import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
+import { annotatedTransformer, annotationOf, modelOptionsOf, type ColumnAnnotation, type Storage } from '../encrypted-column/annotation.ts'
+import { comparable } from '../write-path/comparable.ts'
+import { assertEncryptable, configError } from './column-rules.ts'
+import { pathOf, type EntityModel, type FactColumn, type SealedColumn } from './entity-model.ts'
+import { resolveFacts, rowKeyKind, storedOptions } from './fact-columns.ts'
+import { addTokenColumns, addTokenIndexes } from './token-columns.ts'
+import { addTripwire } from './tripwire.ts'
+
+/** What the registration says about all models. */
+export interface ModelDefaults {
+  readonly storage: Storage
+  readonly tenantBy: string | undefined
+  /** Names of collations under which different bytes may be equal. */
+  readonly nonDeterministicCollations: ReadonlySet<string>
+}
+
+interface Annotated {
+  readonly column: ColumnMetadata
+  readonly annotation: ColumnAnnotation
+}
+
+/**
+ * Turns the annotations of a DataSource's metadata into models: checks them, declares them to core, adds token columns,
+ * their indexes and the tripwires. Runs after TypeORM has built its metadata and before it looks at the schema.
+ *
+ * @param define declares one model; the same declaration gives the same map
+ * @throws FieldsealError ERR_CONFIG_INVALID naming model and field or option
+ */
+export function declareModels(
+  all: readonly EntityMetadata[],
+  host: Pick<AdapterHost, 'tenancy'>,
+  define: (declaration: ModelDeclaration) => RecordMap,
+  defaults: ModelDefaults,
+): readonly EntityModel[] {
+  const models: EntityModel[] = []
+  const owners = new Map<string, EntityMetadata>()
+  for (const root of all.filter((metadata) => metadata.parentEntityMetadata === undefined)) {
+    const family = [root, ...all.filter((metadata) => rootOf(metadata) === root && metadata !== root)]
+    const declared = declareFamily(family, all, host, define, defaults)
+    if (declared.length === 0) continue
+    const id = declared[0]?.map.id ?? root.tableName
+    const other = owners.get(id)
+    if (other !== undefined) throw configError(root, 'id', `'${id}' is also the id of table '${other.tablePath}'`, 'give one of them an id of its own: @EncryptedModel({ id })')
+    owners.set(id, root)
+    models.push(...declared)
+  }
+  return models
+}
+
+function declareFamily(
+  family: readonly EntityMetadata[],
+  all: readonly EntityMetadata[],
+  host: Pick<AdapterHost, 'tenancy'>,
+  define: (declaration: ModelDeclaration) => RecordMap,
+  defaults: ModelDefaults,
+): readonly EntityModel[] {
+  const [root] = family
+  if (root === undefined) return []
+  const annotated = root.columns.flatMap((column): Annotated[] => {
+    const annotation = annotationOf(column)
+    return annotation === undefined ? [] : [{ column, annotation }]
+  })
+  if (annotated.length === 0) return []
+  for (const { column } of annotated) for (const metadata of family) assertEncryptable(column, metadata, all)
+
+  const options = mergedOptions(family, host, defaults)
+  const facts = resolveFacts(root, options, defaults.nonDeterministicCollations)
+  const keys = root.primaryColumns.map((column): FactColumn => ({ path: pathOf(column), column }))
+  const map = define({
+    id: root.tableName,
+    options: storedOptions(options, facts.tenant, facts.keyspace),
+    fields: annotated.map(({ column, annotation }) => ({ path: pathOf(column), type: annotation.type, options: annotation.field })),
+    rowKey: keys.map(({ path, column }) => ({ path, kind: rowKeyKind(column, defaults.nonDeterministicCollations) })),
+  })
+  const columns = annotated.map((entry) => seal(entry, map, family, facts.tenant, defaults))
+  return family.map((metadata) => ({
+    metadata,
+    map,
+    columns: columns.filter(({ column }) => metadata.columns.includes(column)),
+    keys,
+    ...facts,
+    facts: distinct([...keys, facts.tenant, facts.keyspace]),
+  }))
+}
+
+function seal(
+  { column, annotation }: Annotated,
+  map: RecordMap,
+  family: readonly EntityMetadata[],
+  tenant: FactColumn | undefined,
+  defaults: ModelDefaults,
+): SealedColumn {
+  const [root] = family as readonly [EntityMetadata, ...EntityMetadata[]] // declareFamily() has looked
+  const field = fieldAt(map, column, root)
+  const storage = annotation.storage ?? defaults.storage
+  if (storage === 'text') column.collation = 'C'
+  column.transformer = annotatedTransformer(annotation, comparable(field))
+  const slots = field.blindIndex === undefined ? undefined : addTokenColumns(column, field.blindIndex, family)
+  if (slots !== undefined) addTokenIndexes(slots, root, tenant)
+  const sealed = { column, field, storage, slots }
+  addTripwire(sealed, root)
+  return sealed
+}
+
+function fieldAt(map: RecordMap, column: ColumnMetadata, root: EntityMetadata): Field {
+  const { field } = map.at(pathOf(column))
+  if (field === undefined) throw configError(root, column.databaseName, 'core does not know the field it was told of')
+  return field
+}
+
+/** The root's options hold for the whole table; a child may repeat them, not differ. */
+function mergedOptions(family: readonly EntityMetadata[], host: Pick<AdapterHost, 'tenancy'>, defaults: ModelDefaults): ModelOptions {
+  const [root] = family as readonly [EntityMetadata, ...EntityMetadata[]]
+  const options = modelOptionsOf(root)
+  for (const child of family.slice(1)) {
+    const own = modelOptionsOf(child)
+    if (Object.keys(own).length > 0 && JSON.stringify(own) !== JSON.stringify(options)) {
+      throw configError(child, 'EncryptedModel', 'a child of single-table inheritance has other options than its root', 'annotate the root')
+    }
+  }
+  if (options.compoundIndexes !== undefined && Object.keys(options.compoundIndexes).length > 0) {
+    throw configError(root, 'compoundIndexes', 'not supported yet')
+  }
+  const tenantBy = options.tenantBy ?? defaults.tenantBy
+  if (tenantBy === undefined && host.tenancy === 'multi') {
+    throw configError(root, 'tenantBy', "tenancy is 'multi' and the model names no tenant column", "name the property, or say tenantBy: 'none' for a database or schema per tenant")
+  }
+  if (host.tenancy === 'single') return { ...options, tenantBy: options.tenantBy ?? 'none' }
+  return tenantBy === undefined ? options : { ...options, tenantBy }
+}
+
+function rootOf(metadata: EntityMetadata): EntityMetadata {
+  return metadata.parentEntityMetadata === undefined ? metadata : rootOf(metadata.parentEntityMetadata)
+}
+
+function distinct(facts: readonly (FactColumn | undefined)[]): readonly FactColumn[] {
+  const byPath = new Map(facts.flatMap((fact) => (fact === undefined ? [] : [[fact.path, fact] as const])))
+  return [...byPath.values()]
+}

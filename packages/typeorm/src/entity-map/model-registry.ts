@@ -1,0 +1,42 @@
+import type { EntityMetadata } from 'typeorm'
+import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
+import type { EntityModel, SealedColumn } from './entity-model.ts'
+
+/** The encrypted models of one DataSource, by everything that TypeORM hands us. Built when its metadata are. */
+export interface ModelRegistry {
+  readonly models: readonly EntityModel[]
+  of(metadata: EntityMetadata): EntityModel | undefined
+  sealed(column: ColumnMetadata): SealedColumn | undefined
+  /** The encrypted column whose token stands in `column`. */
+  ownerOfSlot(column: ColumnMetadata): SealedColumn | undefined
+  /** Lower-case names of tables with encrypted columns. */
+  readonly tableNames: ReadonlySet<string>
+  /** Lower-case names and property paths of all encrypted and token columns. */
+  readonly columnNames: ReadonlySet<string>
+}
+
+export function createModelRegistry(models: readonly EntityModel[]): ModelRegistry {
+  const byMetadata = new Map(models.map((model) => [model.metadata, model]))
+  const columns = models.flatMap((model) => model.columns)
+  const sealed = new Map(columns.map((column) => [column.column, column]))
+  const slots = new Map(columns.flatMap((owner) => slotColumns(owner).map((slot) => [slot, owner] as const)))
+  return {
+    models,
+    of: (metadata) => byMetadata.get(metadata),
+    sealed: (column) => sealed.get(column),
+    ownerOfSlot: (column) => slots.get(column),
+    tableNames: new Set(models.map((model) => model.metadata.tableName.toLowerCase())),
+    columnNames: new Set(columns.flatMap(namesOf)),
+  }
+}
+
+/** Lower-case names under which SQL may reach an encrypted column or its tokens. */
+export function namesOf(sealed: SealedColumn): string[] {
+  return [sealed.column, ...slotColumns(sealed)].flatMap((column) =>
+    [column.databaseName, column.propertyPath, column.propertyName].map((name) => name.toLowerCase()),
+  )
+}
+
+function slotColumns({ slots }: SealedColumn): ColumnMetadata[] {
+  return slots === undefined ? [] : [slots.odd, slots.even]
+}

@@ -1,0 +1,79 @@
+import { createHash } from 'node:crypto'
+import type { EntityMetadata } from 'typeorm'
+import type { ColumnType } from 'typeorm'
+import { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
+import { IndexMetadata } from 'typeorm/metadata/IndexMetadata.js'
+import type { BlindIndex } from '@fieldseal/core/adapter'
+import { TOKEN_TYPE } from '../encrypted-column/annotation.ts'
+import { configError } from './column-rules.ts'
+import type { FactColumn, TokenSlots } from './entity-model.ts'
+
+/** Bytes of a PostgreSQL identifier. */
+const MAX_NAME_BYTES = 63
+const HASH_DIGITS = 8
+
+/**
+ * Adds the two token columns of a blind index to an entity, and to those of its children that have the column.
+ *
+ * The mode `virtual` makes them real columns of table and statements that entities never hold: TypeORM neither hydrates
+ * them, nor compares them, nor sets them to null after a save.
+ */
+export function addTokenColumns(column: ColumnMetadata, index: BlindIndex, family: readonly EntityMetadata[]): TokenSlots {
+  const slots = { index, odd: tokenColumn(column, 'bidx'), even: tokenColumn(column, 'bidx_next') }
+  for (const metadata of family) {
+    if (!metadata.columns.includes(column)) continue
+    for (const slot of [slots.odd, slots.even]) {
+      if (metadata.columns.some((other) => other.databaseName === slot.databaseName || other.propertyPath === slot.propertyPath)) {
+        throw configError(metadata, slot.databaseName, 'the name is needed for the tokens of a blind index')
+      }
+      metadata.columns.push(slot)
+      // Without embedded columns TypeORM keeps both lists as one array.
+      if (metadata.ownColumns !== metadata.columns && slot.embeddedMetadata === undefined) metadata.ownColumns.push(slot)
+    }
+  }
+  return slots
+}
+
+/** Indexes both slots; unique ones per tenant unless the index is for all tenants. */
+export function addTokenIndexes(slots: TokenSlots, metadata: EntityMetadata, tenant: FactColumn | undefined): void {
+  const { unique, acrossTenants } = slots.index
+  const scope = unique && !acrossTenants && tenant !== undefined ? [tenant.column] : []
+  for (const slot of [slots.odd, slots.even]) {
+    // The token stands first: look-ups know nothing but the token.
+    const index = new IndexMetadata({
+      entityMetadata: metadata,
+      columns: [slot, ...scope],
+      args: { target: metadata.target, unique, synchronize: true },
+    })
+    metadata.indices.push(index.build(metadata.dataSource.namingStrategy))
+  }
+}
+
+function tokenColumn(column: ColumnMetadata, suffix: string): ColumnMetadata {
+  const { entityMetadata, embeddedMetadata, target } = column
+  const name = tokenColumnName(column.databaseName, suffix)
+  const slot = new ColumnMetadata({
+    entityMetadata,
+    ...(embeddedMetadata === undefined ? {} : { embeddedMetadata }),
+    args: {
+      target,
+      mode: 'virtual',
+      propertyName: `${column.propertyName}_${suffix}`,
+      options: { type: TOKEN_TYPE as ColumnType, nullable: true, select: false, name },
+    },
+  }).build(entityMetadata.dataSource)
+  // Not what a naming strategy makes of it: the pair must be recognisable, and fit.
+  slot.databasePath = slot.databasePath.slice(0, -slot.databaseName.length) + name
+  slot.databaseName = name
+  return slot
+}
+
+/** `<column>_<suffix>`, shortened by a hash of the column's name where it would exceed 63 bytes. */
+export function tokenColumnName(column: string, suffix: string): string {
+  const room = MAX_NAME_BYTES - suffix.length - 1
+  if (Buffer.byteLength(column) <= room) return `${column}_${suffix}`
+  const hash = createHash('sha256').update(column).digest('hex').slice(0, HASH_DIGITS)
+  let head = column
+  while (Buffer.byteLength(head) > room - HASH_DIGITS - 1) head = [...head].slice(0, -1).join('')
+  return `${head}_${hash}_${suffix}`
+}

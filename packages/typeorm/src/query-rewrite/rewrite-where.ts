@@ -1,0 +1,71 @@
+import { InstanceChecker, Raw, type EntityMetadata, type FindOperator, type ObjectLiteral } from 'typeorm'
+import type { SealedColumn } from '../entity-map/entity-model.ts'
+import type { BuilderState } from './builder-state.ts'
+import { conditionSql } from './term-sql.ts'
+
+/** A builder as the conditions need it. */
+export interface ConditionBuilder {
+  readonly state: BuilderState
+  /** False where statements name columns without their alias. */
+  readonly namesAlias: boolean
+  escape(name: string): string
+  parameter(value: unknown): string
+}
+
+/** How far a rewriting goes: TypeORM comes back for relations and embeddeds of find options, not for those of builders. */
+export type Depth = 'level' | 'all'
+
+/**
+ * Object criteria with every condition on an encrypted column replaced by one on its tokens, as a `Raw` operator: both
+ * of TypeORM's ways from criteria to SQL hand that through, however deep it stands. Returns the criteria themselves when
+ * nothing in them is encrypted; never changes them.
+ *
+ * @param prefix property path of the embedded whose criteria these are
+ */
+export function rewriteWhere<W>(builder: ConditionBuilder, metadata: EntityMetadata, where: W, depth: Depth, prefix = ''): W {
+  if (!isCriteria(where)) return where
+  if (Array.isArray(where)) {
+    const items = where.map((item: unknown) => rewriteWhere(builder, metadata, item, depth, prefix))
+    return items.some((item, index) => item !== where[index]) ? (items as W) : where // an array of criteria stays one
+  }
+  const changed: ObjectLiteral = {}
+  for (const [key, value] of Object.entries(where)) {
+    const path = prefix === '' ? key : `${prefix}.${key}`
+    const rewritten = rewriteValue(builder, metadata, path, value, depth)
+    if (rewritten !== value) changed[key] = rewritten
+  }
+  if (Object.keys(changed).length === 0) return where
+  return Object.assign(Object.create(Object.getPrototypeOf(where) as object | null), where, changed) as W // same keys, other values
+}
+
+function rewriteValue(builder: ConditionBuilder, metadata: EntityMetadata, path: string, value: unknown, depth: Depth): unknown {
+  if (value === undefined || value === null) return value // TypeORM has options for what these mean
+  const column = metadata.columns.find((candidate) => candidate.propertyPath === path)
+  const sealed = column && builder.state.installation.models().sealed(column)
+  if (sealed !== undefined) return rewriteCondition(builder, sealed, path, value)
+  if (depth === 'level' || !isCriteria(value)) return value
+  const relation = metadata.findRelationWithPropertyPath(path)
+  if (relation !== undefined) return rewriteWhere(builder, relation.inverseEntityMetadata, value, depth)
+  return metadata.hasEmbeddedWithPropertyPath(path) ? rewriteWhere(builder, metadata, value, depth, path) : value
+}
+
+function rewriteCondition(builder: ConditionBuilder, sealed: SealedColumn, path: string, value: unknown): FindOperator<unknown> {
+  // TypeORM calls this when it renders the condition, with the alias under which the entity stands.
+  return Raw((aliasPath) =>
+    conditionSql(
+      {
+        state: builder.state,
+        alias: builder.namesAlias ? aliasPath.slice(0, -path.length - 1) : undefined,
+        escape: (name) => builder.escape(name),
+        createParameter: (parameter) => builder.parameter(parameter),
+      },
+      sealed,
+      value,
+    ),
+  )
+}
+
+function isCriteria(value: unknown): value is ObjectLiteral {
+  if (typeof value !== 'object' || value === null) return false
+  return !InstanceChecker.isFindOperator(value) && !(value instanceof Date) && !(value instanceof Uint8Array)
+}

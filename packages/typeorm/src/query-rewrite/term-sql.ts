@@ -1,0 +1,127 @@
+import { FieldsealError } from '@fieldseal/core/adapter'
+import { InstanceChecker, type FindOperator } from 'typeorm'
+import { Sealed } from '../carrier/sealed.ts'
+import { SoughtTerm } from '../carrier/sought-term.ts'
+import type { SealedColumn, TokenSlots } from '../entity-map/entity-model.ts'
+import { marked } from '../guard/marks.ts'
+import { assertValue } from '../write-path/comparable.ts'
+import type { BuilderState } from './builder-state.ts'
+
+/** What a condition needs of the builder it stands in. */
+export interface ConditionPlace {
+  readonly state: BuilderState
+  /** Undefined in statements that name no alias. */
+  readonly alias: string | undefined
+  escape(name: string): string
+  createParameter(value: unknown): string
+}
+
+/** Results of a truncated index are filtered afterwards; that works for rows that must match, and for no others. */
+const TRUNCATED_HINT = 'the index is truncated: use one equality or In, without Not, Or, paging or counting, or an index of 128 bits'
+
+/**
+ * The SQL of a condition on an encrypted column, over its token columns.
+ *
+ * A value has a fixed number of parameters, whatever epochs are live: one for each slot, null where none is.
+ *
+ * @throws FieldsealError ERR_QUERY_UNSUPPORTED for what equality of tokens cannot answer
+ */
+export function conditionSql(place: ConditionPlace, column: SealedColumn, value: unknown): string {
+  return marked(new Condition(place, column).compile(value, false))
+}
+
+class Condition {
+  readonly #place: ConditionPlace
+  readonly #column: SealedColumn
+
+  constructor(place: ConditionPlace, column: SealedColumn) {
+    this.#place = place
+    this.#column = column
+  }
+
+  compile(value: unknown, not: boolean): string {
+    if (!InstanceChecker.isFindOperator(value)) return this.#equality([value], false, not)
+    const operator = value as FindOperator<unknown>
+    switch (operator.type) {
+      case 'equal':
+        return this.#equality([operator.value], false, not)
+      case 'in':
+        return this.#equality(operator.value as readonly unknown[], true, not)
+      case 'not':
+        return operator.child === undefined ? this.#equality([operator.value], false, !not) : this.compile(operator.child, !not)
+      case 'isNull':
+        return this.#isNull(not)
+      case 'and':
+      case 'or': {
+        // De Morgan: a negation is pushed down to where it is exact.
+        const alternatives = (operator.type === 'or') !== not
+        const parts = (operator.value as readonly unknown[]).map((part) => this.#within(alternatives, () => this.compile(part, not)))
+        return `(${parts.join(alternatives ? ' OR ' : ' AND ')})`
+      }
+      default:
+        throw this.#refuse(operator.type, 'encrypted values can be compared for equality only: Equal, In, Not, IsNull')
+    }
+  }
+
+  #equality(values: readonly unknown[], many: boolean, not: boolean): string {
+    const { slots, field } = this.#column
+    if (slots === undefined) throw this.#refuse('no-blind-index', 'add a blindIndex to the column to find by it')
+    for (const value of values) {
+      if (value === null || value === undefined) throw this.#refuse('null-in-condition', 'use IsNull()')
+      assertValue(field, value)
+      field.compareKey(value) // refuses values of another type before any SQL
+    }
+    if (values.length === 0) return not ? '1=1' : '0=1' // as TypeORM renders In([])
+    this.#assertTruncated(slots, not)
+    return this.#match(slots, values, many, not)
+  }
+
+  #match(slots: TokenSlots, values: readonly unknown[], many: boolean, not: boolean): string {
+    const { state, alias } = this.#place
+    const term = new SoughtTerm(this.#column, slots.index, values, many, state.requireContext(), alias)
+    state.terms.push(term)
+    const compare = (slot: 'odd' | 'even') => {
+      const parameter = this.#place.createParameter(new Sealed({ kind: 'sought', term, slot }))
+      return `${this.#name(slots[slot])} = ${many ? `ANY(${parameter})` : parameter}`
+    }
+    const [odd, even] = [compare('odd'), compare('even')]
+    if (!not && !state.negated) return `(${odd} OR ${even})`
+    // A slot that holds nothing compares to null, which would swallow the whole negation.
+    const exact = `(COALESCE(${odd}, FALSE) OR COALESCE(${even}, FALSE))`
+    const present = `${this.#name(this.#column.column)} IS NOT NULL`
+    if (state.negated) return `CASE WHEN ${present} THEN ${not ? `NOT ${exact}` : exact} END`
+    return `(${present} AND NOT ${exact})`
+  }
+
+  #isNull(not: boolean): string {
+    if (this.#column.field.encryptNull) throw this.#refuse('null-is-encrypted', 'nulls of this column are encrypted like other values')
+    return `${this.#name(this.#column.column)} IS ${not ? 'NOT ' : ''}NULL`
+  }
+
+  #assertTruncated({ index }: TokenSlots, not: boolean): void {
+    const { state, alias } = this.#place
+    if (!index.truncated) return
+    if (alias === undefined) throw this.#refuse('truncated-index', 'the index is truncated: find the rows, then update or delete them by their keys')
+    if (not || state.negated || state.alternatives > 0) throw this.#refuse('truncated-index', TRUNCATED_HINT)
+  }
+
+  #within<R>(alternatives: boolean, fn: () => R): R {
+    const { state } = this.#place
+    if (alternatives) state.alternatives++
+    try {
+      return fn()
+    } finally {
+      if (alternatives) state.alternatives--
+    }
+  }
+
+  #name(column: { readonly databaseName: string }): string {
+    const name = this.#place.escape(column.databaseName)
+    return this.#place.alias === undefined ? name : `${this.#place.escape(this.#place.alias)}.${name}`
+  }
+
+  #refuse(reason: string, hint: string): FieldsealError {
+    const { field } = this.#column
+    return new FieldsealError('ERR_QUERY_UNSUPPORTED', { model: field.model, field: field.path, reason, hint })
+  }
+}

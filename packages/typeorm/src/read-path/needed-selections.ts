@@ -1,0 +1,26 @@
+import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
+import type { SelectQuery } from 'typeorm/query-builder/SelectQuery.js'
+import type { EntityModel } from '../entity-map/entity-model.ts'
+import type { OwnBuilder } from '../install/typeorm-internals.ts'
+import { rawKey } from './row-sources.ts'
+
+/**
+ * Columns that a select of an encrypted entity needs and does not name: those that tell whose row it is, and for each
+ * condition on a blind index the value and its tokens. Entities never hold them.
+ */
+export function neededSelections(builder: OwnBuilder, alias: string, model: EntityModel, selects: readonly SelectQuery[]): SelectQuery[] {
+  const terms = builder.state.terms.filter((term) => term.alias === alias)
+  if (selects.length === 0 && terms.length === 0) return []
+  const needed = new Set<ColumnMetadata>(model.facts.map(({ column }) => column))
+  for (const { column } of terms) {
+    needed.add(column.column)
+    if (column.slots !== undefined) needed.add(column.slots.odd).add(column.slots.even)
+  }
+  const present = new Set(selects.map(({ aliasName }) => aliasName))
+  const escapedAlias = builder.escape(alias)
+  return [...needed].flatMap((column) => {
+    const aliasName = rawKey(builder, alias, column)
+    if (present.has(aliasName)) return []
+    return [{ selection: `${escapedAlias}.${builder.escape(column.databaseName)}`, aliasName, virtual: true }]
+  })
+}

@@ -1,0 +1,102 @@
+import { FieldsealError, type KekId, type PageOptions, type RecordMap, type StoredRow } from '@fieldseal/core/adapter'
+import type { SealedColumn } from '../entity-map/entity-model.ts'
+import { startsLikeBytes, startsLikeText } from '../entity-map/tripwire.ts'
+import type { Installation } from '../install/installation.ts'
+import { onPrimary, keyTypes, tableOf, type ModelTable } from './table.ts'
+
+/** Magic and version, then a suite of layout `kek` or `direct`: what may stand before a KEK id. */
+const HEADS = [Buffer.of(0xf8, 0x01, 0x01), Buffer.of(0xf8, 0x01, 0x11)]
+
+/**
+ * Walks the rows of a model in the order of its key, soft-deleted ones too. Every page takes a connection of its own, so
+ * that a long walk holds none.
+ */
+export async function* pages(installation: Installation, map: RecordMap, { after, shard, size, kekId }: PageOptions): AsyncGenerator<readonly StoredRow[]> {
+  if (!Number.isSafeInteger(size) || size < 1) throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'size', reason: 'a positive integer' })
+  const escape = (name: string) => installation.dataSource.driver.escape(name)
+  const table = tableOf(installation, map)
+  let position = after
+  for (;;) {
+    const page = await onPrimary(installation, async (query) => {
+      const types = await keyTypes(table, query)
+      const conditions = [
+        ...(position === undefined ? [] : [isAfter(table, types, escape)]),
+        ...(shard === undefined ? [] : [isInShard(table, shard, escape)]),
+        ...(kekId === undefined ? [] : [needsKek(table, kekId, escape)]),
+      ]
+      return query(pageStatement(table, conditions, size, escape), position === undefined ? [] : decodePosition(position))
+    })
+    const rows = page.map((row) => storedRow(table, row))
+    if (rows.length > 0) yield rows
+    position = rows.at(-1)?.after
+    if (rows.length < size) return
+  }
+}
+
+/** Counts rows by a sequential scan. */
+export async function count(installation: Installation, map: RecordMap, what: { readonly kekId: KekId } | 'plaintext' | 'all'): Promise<{ rows: number; exact: boolean }> {
+  const escape = (name: string) => installation.dataSource.driver.escape(name)
+  const table = tableOf(installation, map)
+  const where = what === 'all' ? 'TRUE' : what === 'plaintext' ? holdsPlaintext(table, escape) : needsKek(table, what.kekId, escape)
+  const [row] = await onPrimary(installation, (query) => query(`SELECT count(*) AS rows FROM ${table.name} WHERE ${where}`))
+  return { rows: Number(row?.['rows'] ?? 0), exact: true }
+}
+
+function pageStatement(table: ModelTable, conditions: readonly string[], size: number, escape: (name: string) => string): string {
+  const keys = table.keys.map(({ column }, index) => `${escape(column.databaseName)}::text AS "key ${index}"`)
+  const others = [...table.facts.map(({ column }) => column), ...table.columns.map(({ column }) => column)].map((column) => escape(column.databaseName))
+  const where = conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`
+  const order = table.keys.map(({ column }) => escape(column.databaseName)).join(', ')
+  return `SELECT ${[...keys, ...others].join(', ')} FROM ${table.name}${where} ORDER BY ${order} LIMIT ${size}`
+}
+
+function storedRow(table: ModelTable, row: Record<string, unknown>): StoredRow {
+  const keys = table.keys.map((_, index) => String(row[`key ${index}`]))
+  return {
+    key: Object.fromEntries(table.keys.map(({ path }, index) => [path, keys[index]])),
+    after: Buffer.from(JSON.stringify(keys), 'utf8'),
+    cells: Object.fromEntries(table.columns.map(({ field, column }) => [field.path, row[column.databaseName] as string | null])), // text, or bytes of an envelope
+    columns: Object.fromEntries(table.facts.map(({ path, column }) => [path, row[column.databaseName]])),
+  }
+}
+
+function decodePosition(position: Uint8Array): unknown[] {
+  const keys: unknown = JSON.parse(Buffer.from(position).toString('utf8'))
+  if (!Array.isArray(keys)) throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'after', reason: 'not a position of this source' })
+  return keys
+}
+
+function isAfter({ keys }: ModelTable, types: readonly string[], escape: (name: string) => string): string {
+  const names = keys.map(({ column }) => escape(column.databaseName)).join(', ')
+  return `(${names}) > (${keys.map((_, index) => `$${index + 1}::${types[index]}`).join(', ')})`
+}
+
+/** Shard i of n, counted from 1. */
+function isInShard({ keys }: ModelTable, [shard, shards]: readonly [number, number], escape: (name: string) => string): string {
+  if (!Number.isSafeInteger(shard) || !Number.isSafeInteger(shards) || shard < 1 || shard > shards) {
+    throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'shard', reason: '[i, n] with 1 <= i <= n' })
+  }
+  const text = keys.map(({ column }) => `${escape(column.databaseName)}::text`).join(" || ',' || ")
+  return `('x' || substr(md5(${text}), 1, 8))::bit(32)::bigint % ${shards} = ${shard - 1}`
+}
+
+function needsKek({ columns }: ModelTable, kekId: KekId, escape: (name: string) => string): string {
+  const heads = HEADS.map((head) => Buffer.concat([head, Buffer.from(kekId, 'hex')]))
+  const [first] = heads
+  const length = first?.length ?? 0
+  const texts = heads.map((head) => `'fs.${head.toString('base64url')}'`).join(', ')
+  const bytes = heads.map((head) => `'\\x${head.toString('hex')}'::bytea`).join(', ')
+  const tests = columns.map(({ column, storage }) => {
+    const name = escape(column.databaseName)
+    return storage === 'text' ? `substr(${name}, 1, 23) IN (${texts})` : `substring(${name} from 1 for ${length}) IN (${bytes})`
+  })
+  return `(${tests.join(' OR ')})`
+}
+
+function holdsPlaintext({ columns }: ModelTable, escape: (name: string) => string): string {
+  const tests = columns.map(({ column, storage }: SealedColumn) => {
+    const name = escape(column.databaseName)
+    return `(${name} IS NOT NULL AND NOT (${storage === 'text' ? startsLikeText(name) : startsLikeBytes(name)}))`
+  })
+  return `(${tests.join(' OR ')})`
+}

@@ -1,0 +1,28 @@
+import { FieldsealError, type RecordSource } from '@fieldseal/core/adapter'
+import type { DataSource } from 'typeorm'
+import { findInstallation } from '../install/installation.ts'
+import { createCheckpoints } from './checkpoints.ts'
+import { compareAndSet } from './compare-and-set.ts'
+import { inspectTable } from './inspect.ts'
+import { count, pages } from './pages.ts'
+
+/**
+ * The encrypted rows of a DataSource, for migrations and for the leak oracle of tests. The DataSource must have been
+ * given to `withFieldseal` and be initialized before the first use.
+ *
+ * @throws FieldsealError ERR_CONFIG_INVALID without `withFieldseal`
+ */
+export function typeormSource(dataSource: DataSource): RecordSource {
+  const installation = findInstallation(dataSource)
+  if (installation === undefined) throw new FieldsealError('ERR_CONFIG_INVALID', { field: 'dataSource', reason: 'the DataSource was not passed to withFieldseal' })
+  return {
+    get models() {
+      return [...new Set(installation.models().models.map(({ map }) => map))]
+    },
+    checkpoints: createCheckpoints(installation),
+    pages: (map, options) => pages(installation, map, options),
+    count: (map, what) => count(installation, map, what),
+    compareAndSet: (map, patches) => compareAndSet(installation, map, patches),
+    inspect: (map) => inspectTable(installation, map),
+  }
+}

@@ -1,0 +1,234 @@
+import { randomUUID } from 'node:crypto'
+import { FieldsealError } from '@fieldseal/core/adapter'
+import { InsertQueryBuilder, type DataSource, type InsertResult, type ObjectLiteral, type QueryBuilder, type QueryRunner } from 'typeorm'
+import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
+import type { InsertOrUpdateOptions } from 'typeorm/query-builder/InsertOrUpdateOptions.js'
+import { Sealed } from '../carrier/sealed.ts'
+import { slotOf } from '../carrier/sought-term.ts'
+import { WrittenRow } from '../carrier/written-row.ts'
+import type { EntityModel, SealedColumn } from '../entity-map/entity-model.ts'
+import { assertFragment, assertTables } from '../guard/guard.ts'
+import { viaOf } from '../install/installation.ts'
+import type { OwnBuilder } from '../install/typeorm-internals.ts'
+import { stateFrom, type BuilderState } from '../query-rewrite/builder-state.ts'
+import { equip } from '../query-rewrite/equip.ts'
+import { openReturned, returnedColumns } from '../read-path/returning.ts'
+import { assertValue } from './comparable.ts'
+import { insertedFacts, keyspacesOf } from './row-facts.ts'
+import { conflictColumns, planUpsert, type UpsertPlan } from './upsert.ts'
+
+/** One row of the statement at hand: its encrypted values, and the keys made for it here. */
+interface InsertedRow {
+  readonly written: WrittenRow
+  readonly uuids: ReadonlyMap<ColumnMetadata, string>
+}
+
+/** Inserts and upserts: every encrypted value becomes a carrier, every blind index two token parameters. */
+export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends InsertQueryBuilder<E> {
+  static {
+    equip(this)
+  }
+  state: BuilderState
+  #rows: InsertedRow[] = []
+  #upsert: UpsertPlan | undefined
+
+  constructor(source: DataSource | QueryBuilder<ObjectLiteral>, runner?: QueryRunner) {
+    super(source as DataSource, runner) // TypeORM takes either
+    this.state = stateFrom(source, this.dataSource)
+    if (source instanceof FieldsealInsertQueryBuilder) this.#upsert = source.#upsert
+  }
+
+  override orUpdate(overwrite: string[], conflictTarget?: string | string[], options?: InsertOrUpdateOptions): this {
+    const model = this.#model
+    if (model === undefined) return super.orUpdate(overwrite, conflictTarget, options)
+    const plan = planUpsert(model, overwrite, conflictTarget, options)
+    super.orUpdate([...plan.overwrite], conflictColumns(plan, 'odd'), options)
+    if (this.state.terms.length > 0) throw this.#refuse('upsert-condition', 'a condition on an encrypted column cannot stand in ON CONFLICT')
+    if (options?.indexPredicate !== undefined) assertFragment(this.#own, options.indexPredicate, 'on-conflict')
+    this.#upsert = plan
+    return this
+  }
+
+  override async execute(): Promise<InsertResult> {
+    const model = this.#model
+    const valueSets = this.getValueSets()
+    if (model === undefined || (valueSets.length === 0 && !this.expressionMap.insertFromSelect)) return super.execute()
+    const { installation } = this.state
+    const context = this.state.requireContext()
+    const via = viaOf(installation, this.queryRunner)
+    await installation.host.load([model.map], context, { via, keyspaces: keyspacesOf(model, valueSets, context) })
+    if (this.#upsert === undefined) return this.#run(model)
+    await this.#chooseConflictSlot(this.#upsert, via)
+    return this.#mustReturnAll ? this.#inTransaction(model, valueSets.length) : this.#run(model)
+  }
+
+  override getQuery(): string {
+    assertTables(this.#own)
+    const { insertFromSelect } = this.expressionMap
+    if (insertFromSelect !== undefined && this.#model !== undefined) {
+      throw this.#refuse('insert-from-select', 'the database would copy values that are bound to another place: read and save them')
+    }
+    if (insertFromSelect !== undefined) assertFragment(this.#own, insertFromSelect.getQuery(), 'derived-table')
+    this.#rows = []
+    return super.getQuery()
+  }
+
+  protected override createInsertExpression(): string {
+    const { onUpdate } = this.expressionMap
+    if (this.#model !== undefined && this.#upsert === undefined && onUpdate !== undefined) {
+      throw this.#refuse('upsert', 'use orUpdate() or upsert()')
+    }
+    // On the conflict branch too: another tenant's row must not be overwritten under this tenant's key.
+    if (this.#mustReturnAll) onUpdate.overwriteCondition = [{ type: 'simple', condition: this.#tenantCondition() }]
+    return super.createInsertExpression()
+  }
+
+  protected override createUpsertConditionExpression(tableOrAlias: string): string {
+    const sql = super.createUpsertConditionExpression(tableOrAlias)
+    assertFragment(this.#own, sql, 'on-conflict')
+    return sql
+  }
+
+  protected override getInsertedColumns(): ColumnMetadata[] {
+    const columns = super.getInsertedColumns()
+    // `into(entity, columns)` names the value; its tokens must come along, or the row could not be found.
+    const slots = columns.flatMap((column) => slotsOf(this.state.installation.models().sealed(column)))
+    return [...columns, ...slots.filter((slot) => !columns.includes(slot))]
+  }
+
+  protected override createColumnValueExpression(valueSets: ObjectLiteral[], index: number, column: ColumnMetadata): string {
+    const model = this.#model
+    if (model === undefined) return super.createColumnValueExpression(valueSets, index, column)
+    const valueSet = valueSets[index] ?? {}
+    const row = (this.#rows[index] ??= this.#startRow(model, valueSet, index))
+    const uuid = row.uuids.get(column)
+    if (uuid !== undefined) return this.createParameter(uuid)
+    const registry = this.state.installation.models()
+    const owner = registry.ownerOfSlot(column)
+    const sealed = owner ?? registry.sealed(column)
+    if (sealed === undefined) return super.createColumnValueExpression(valueSets, index, column)
+    const value = valueToSeal(sealed, valueSet)
+    // DEFAULT and NULL are both null here: an encrypted column has no default.
+    if (value === undefined) return 'DEFAULT'
+    const cell = row.written.add(sealed, value)
+    const slot = owner?.slots?.odd === column ? 'odd' : 'even'
+    return this.createParameter(new Sealed(owner === undefined ? { kind: 'value', row: row.written, cell } : { kind: 'token', row: row.written, cell, slot }))
+  }
+
+  protected override getReturningColumns(): ColumnMetadata[] {
+    const model = this.#model
+    const columns = super.getReturningColumns()
+    if (model === undefined) return columns
+    const keys = this.#mustReturnAll ? model.keys.map(({ column }) => column) : []
+    return returnedColumns(model, [...columns, ...keys.filter((key) => !columns.includes(key))])
+  }
+
+  async #run(model: EntityModel): Promise<InsertResult> {
+    const result = await super.execute()
+    await openReturned(this.#own, model, result, this.getValueSets())
+    return result
+  }
+
+  /** Rows of other tenants come back missing; then nothing of the statement may stay. */
+  async #inTransaction(model: EntityModel, sent: number): Promise<InsertResult> {
+    const outer = this.queryRunner
+    const runner = outer ?? this.dataSource.createQueryRunner()
+    this.queryRunner = runner
+    try {
+      await runner.startTransaction() // a savepoint where a transaction is open
+      try {
+        const result = await this.#run(model)
+        const returned: unknown = result.raw
+        if (!Array.isArray(returned) || returned.length < sent) {
+          throw new FieldsealError('ERR_TENANT_MISMATCH', { model: model.map.id, operation: 'upsert', reason: 'a row with this key belongs to another tenant' })
+        }
+        await runner.commitTransaction()
+        return result
+      } catch (error) {
+        await runner.rollbackTransaction().catch(() => undefined) // the first error is the one to tell
+        throw error
+      }
+    } finally {
+      if (outer === undefined) {
+        Reflect.deleteProperty(this, 'queryRunner')
+        await runner.release()
+      }
+    }
+  }
+
+  async #chooseConflictSlot(plan: UpsertPlan, via: unknown): Promise<void> {
+    const { host } = this.state.installation
+    const { index, sample } = plan.probe(this.getValueSets())
+    if (index === undefined) return
+    const [tokens = []] = await host.cipher.tokens([{ index, values: [sample] }], this.state.requireContext(), via)
+    const conflict = conflictColumns(plan, tokens[0] === undefined ? 'odd' : slotOf(tokens[0]))
+    if (conflict !== undefined) this.expressionMap.onUpdate.conflict = conflict
+  }
+
+  #startRow(model: EntityModel, valueSet: ObjectLiteral, index: number): InsertedRow {
+    const context = this.state.requireContext()
+    const uuids = this.#makeUuids(model, valueSet, index)
+    const inserted = new Set(this.getInsertedColumns())
+    const facts = insertedFacts(model, context, (column) => uuids.get(column) ?? (inserted.has(column) ? column.getEntityValue(valueSet) : undefined), this.#upsert !== undefined)
+    const atHand = this.queryRunner && this.state.installation.rowsAtHand.get(this.queryRunner)
+    atHand?.remember(model.map, facts)
+    return { written: new WrittenRow(model.map, facts, context), uuids }
+  }
+
+  /** Keys that the database would make are made here, so that the row's values can be bound to it. */
+  #makeUuids(model: EntityModel, valueSet: ObjectLiteral, index: number): ReadonlyMap<ColumnMetadata, string> {
+    const made = new Map<ColumnMetadata, string>()
+    for (const { column } of model.keys) {
+      const missing = column.getEntityValue(valueSet) === undefined
+      if (!missing || !column.isGenerated || column.generationStrategy !== 'uuid') continue
+      const uuid = randomUUID()
+      made.set(column, uuid)
+      column.setEntityValue((this.expressionMap.locallyGenerated[index] ??= {}), uuid)
+    }
+    return made
+  }
+
+  #tenantCondition(): string {
+    const model = this.#model
+    const table = this.getMainTableName()
+    const alias = this.alias === table ? this.getTableName(table) : this.escape(this.alias)
+    const predicates = model?.map.predicate(this.state.requireContext()) ?? []
+    return predicates
+      .map(({ path, equals }) => {
+        const column = model?.facts.find((fact) => fact.path === path)?.column.databaseName ?? path
+        return `${alias}.${this.escape(column)} = ${this.createParameter(equals)}`
+      })
+      .join(' AND ')
+  }
+
+  /** An upsert that may meet rows of other tenants. */
+  get #mustReturnAll(): boolean {
+    return this.#upsert !== undefined && this.#upsert.overwrite.length > 0 && this.#model?.tenant !== undefined
+  }
+
+  get #model(): EntityModel | undefined {
+    const alias = this.expressionMap.mainAlias
+    return alias?.hasMetadata ? this.state.installation.models().of(alias.metadata) : undefined
+  }
+
+  #refuse(reason: string, hint: string): FieldsealError {
+    const model = this.#model?.map.id
+    return new FieldsealError('ERR_WRITE_UNSUPPORTED', { ...(model === undefined ? {} : { model }), reason, hint })
+  }
+
+  get #own(): OwnBuilder {
+    return this as unknown as OwnBuilder // the same object; its protected members are named there
+  }
+}
+
+/** The value to seal; undefined where the database NULL is what is meant. */
+function valueToSeal({ column, field }: SealedColumn, valueSet: ObjectLiteral): unknown {
+  const value: unknown = column.getEntityValue(valueSet)
+  assertValue(field, value)
+  if (value !== undefined && value !== null) return value
+  return field.encryptNull ? null : undefined
+}
+
+function slotsOf(sealed: SealedColumn | undefined): ColumnMetadata[] {
+  return sealed?.slots === undefined ? [] : [sealed.slots.odd, sealed.slots.even]
+}

@@ -1,0 +1,187 @@
+import { FieldsealError, type OperationContext, type RowFacts } from '@fieldseal/core/adapter'
+import { UpdateQueryBuilder, type Brackets, type DataSource, type ObjectLiteral, type QueryBuilder, type QueryRunner, type UpdateResult } from 'typeorm'
+import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
+import { resolveTerms } from '../carrier/resolve.ts'
+import { Sealed } from '../carrier/sealed.ts'
+import { WrittenRow } from '../carrier/written-row.ts'
+import type { EntityModel, FactColumn } from '../entity-map/entity-model.ts'
+import { assertFragment } from '../guard/guard.ts'
+import { viaOf } from '../install/installation.ts'
+import type { OwnBuilder } from '../install/typeorm-internals.ts'
+import { stateFrom, type BuilderState } from '../query-rewrite/builder-state.ts'
+import { equip } from '../query-rewrite/equip.ts'
+import { openReturned, returnedColumns } from '../read-path/returning.ts'
+import { assertValue } from './comparable.ts'
+import { Criteria, equalitiesOf, equalitiesOfIds } from './criteria.ts'
+import { rowIdOf } from './row-facts.ts'
+import { restrictToTenant } from './tenant-predicate.ts'
+import { withValue } from './with-value.ts'
+
+type Where = string | ((builder: never) => string) | Brackets | ObjectLiteral | ObjectLiteral[]
+
+/** Updates: bound to the row when the criteria pin its whole key, otherwise to column and keyspace alone. */
+export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends UpdateQueryBuilder<E> {
+  static {
+    equip(this)
+  }
+  state: BuilderState
+  #criteria = new Criteria()
+
+  constructor(source: DataSource | QueryBuilder<ObjectLiteral>, runner?: QueryRunner) {
+    super(source as DataSource, runner) // TypeORM takes either
+    this.state = stateFrom(source, this.dataSource)
+    if (source instanceof FieldsealUpdateQueryBuilder) this.#criteria = source.#criteria.clone()
+  }
+
+  override where(where: Where, parameters?: ObjectLiteral): this {
+    this.#criteria.reset(equalitiesOf(this.#model, where))
+    return super.where(where as string, parameters) // one of TypeORM's overloads; they differ in types only
+  }
+
+  override andWhere(where: Where, parameters?: ObjectLiteral): this {
+    this.#criteria.and(equalitiesOf(this.#model, where))
+    return super.andWhere(where as string, parameters)
+  }
+
+  override orWhere(where: Where, parameters?: ObjectLiteral): this {
+    this.#criteria.or(equalitiesOf(this.#model, where))
+    return super.orWhere(where as string, parameters)
+  }
+
+  override whereInIds(ids: unknown): this {
+    return this.#refined(super.whereInIds(ids), ids)
+  }
+
+  override andWhereInIds(ids: unknown): this {
+    return this.#refined(super.andWhereInIds(ids), ids)
+  }
+
+  override orWhereInIds(ids: unknown): this {
+    return this.#refined(super.orWhereInIds(ids), ids)
+  }
+
+  override whereEntity(entity: E | E[]): this {
+    this.#criteria = new Criteria() // TypeORM empties its clauses as well, and adds one for each entity
+    return super.whereEntity(entity)
+  }
+
+  override async execute(): Promise<UpdateResult> {
+    const model = this.#model
+    if (model === undefined) return super.execute()
+    const { installation } = this.state
+    const context = this.state.requireContext()
+    const via = viaOf(installation, this.queryRunner)
+    if (this.#writesEncrypted(model)) {
+      const facts = this.#rowFacts(model, context)
+      await installation.host.load([model.map], context, { via, keyspaces: [facts.keyspace] })
+    }
+    await resolveTerms(installation, Object.values(this.expressionMap.parameters), via)
+    const result = await super.execute()
+    await openReturned(this.#own, model, result, this.expressionMap.whereEntities)
+    return result
+  }
+
+  protected override createUpdateExpression(): string {
+    const model = this.#model
+    if (model !== undefined) {
+      const context = this.state.requireContext()
+      const tenant = typeof context.tenant === 'string' ? undefined : this.#atHand(model)?.tenant
+      restrictToTenant(this.#own, model, context, tenant)
+    }
+    return super.createUpdateExpression()
+  }
+
+  protected override getReturningColumns(): ColumnMetadata[] {
+    const columns = super.getReturningColumns()
+    return this.#model === undefined ? columns : returnedColumns(this.#model, columns)
+  }
+
+  /** The values to set, with a carrier for each encrypted one and for its tokens. */
+  protected override getValueSet(): ObjectLiteral {
+    const given = super.getValueSet()
+    const model = this.#model
+    for (const value of Object.values(given)) if (typeof value === 'function') assertFragment(this.#own, String(value()), 'set')
+    if (model === undefined) return given
+    const context = this.state.requireContext()
+    this.#assertFactsKept(model, given, context)
+    let set = given
+    let row: WrittenRow | undefined
+    for (const sealed of model.columns) {
+      const { column, field, slots } = sealed
+      const value: unknown = column.getEntityValue(given)
+      if (value === undefined) continue
+      assertValue(field, value)
+      const seals = value !== null || field.encryptNull
+      row ??= seals ? new WrittenRow(model.map, this.#rowFacts(model, context), context) : undefined
+      const cell = seals ? row?.add(sealed, value) : undefined
+      set = withValue(set, column, row && cell !== undefined ? new Sealed({ kind: 'value', row, cell }) : null)
+      for (const slot of slots === undefined ? [] : (['odd', 'even'] as const)) {
+        const token = row && cell !== undefined ? new Sealed({ kind: 'token', row, cell, slot }) : null
+        if (slots !== undefined) set = withValue(set, slots[slot], token)
+      }
+    }
+    return set
+  }
+
+  /** A key, tenant or keyspace that changes would leave the row's other values under the old one. */
+  #assertFactsKept(model: EntityModel, set: ObjectLiteral, { tenant }: OperationContext): void {
+    const known = this.#certain()
+    for (const fact of model.facts) {
+      const value: unknown = fact.column.getEntityValue(set)
+      if (value === undefined || value === known.get(fact.path)) continue
+      if (fact === model.tenant && typeof tenant === 'string' && String(value) === tenant) continue // the predicate says the same
+      throw new FieldsealError('ERR_WRITE_UNSUPPORTED', {
+        model: model.map.id,
+        field: fact.path,
+        operation: 'update',
+        reason: reasonOf(model, fact),
+        hint: 'the values of a row are bound to it: save the values as a new row and remove the old one',
+      })
+    }
+  }
+
+  /** @throws FieldsealError ERR_WRITE_UNSUPPORTED when tenant or keyspace of the rows to meet is not known */
+  #rowFacts(model: EntityModel, context: OperationContext): RowFacts {
+    const atHand = this.#atHand(model)
+    if (atHand !== undefined) return atHand
+    const known: Record<string, unknown> = Object.fromEntries(this.#certain())
+    for (const { path, equals } of model.map.predicate(context)) known[path] ??= equals
+    return model.map.facts(known, context)
+  }
+
+  /** What the `save` that runs this update has read or written of the row. */
+  #atHand(model: EntityModel): RowFacts | undefined {
+    const rows = this.queryRunner && this.state.installation.rowsAtHand.get(this.queryRunner)
+    return rows?.find(model.map, rowIdOf(model.map, Object.fromEntries(this.#certain())))
+  }
+
+  #certain(): ReadonlyMap<string, unknown> {
+    return this.#criteria.certain(this.expressionMap.wheres.length)
+  }
+
+  #writesEncrypted(model: EntityModel): boolean {
+    const set = super.getValueSet()
+    return model.columns.some(({ column }) => column.getEntityValue(set) !== undefined)
+  }
+
+  #refined(builder: this, ids: unknown): this {
+    const alias = this.expressionMap.mainAlias
+    const equalities = equalitiesOfIds(this.#model, alias?.hasMetadata ? alias.metadata : undefined, ids)
+    if (equalities.size > 0) this.#criteria.refine(equalities)
+    return builder
+  }
+
+  get #model(): EntityModel | undefined {
+    const alias = this.expressionMap.mainAlias
+    return alias?.hasMetadata ? this.state.installation.models().of(alias.metadata) : undefined
+  }
+
+  get #own(): OwnBuilder {
+    return this as unknown as OwnBuilder // the same object; its protected members are named there
+  }
+}
+
+function reasonOf(model: EntityModel, fact: FactColumn): string {
+  if (fact === model.tenant) return 'tenant-change'
+  return fact === model.keyspace ? 'keyspace-change' : 'key-change'
+}

@@ -1,0 +1,72 @@
+import { FieldsealError, type BlindIndex } from '@fieldseal/core/adapter'
+import type { ObjectLiteral } from 'typeorm'
+import type { InsertOrUpdateOptions } from 'typeorm/query-builder/InsertOrUpdateOptions.js'
+import type { Slot } from '../carrier/sealed.ts'
+import type { EntityModel, SealedColumn } from '../entity-map/entity-model.ts'
+
+/** An `ON CONFLICT … DO UPDATE`, by column names. */
+export interface UpsertPlan {
+  readonly overwrite: readonly string[]
+  /** Conflict target; encrypted columns stand for their tokens. A string names a constraint. */
+  readonly target: readonly (string | SealedColumn)[] | string | undefined
+  /** Tenant column that belongs to the target: unique indexes are per tenant. */
+  readonly tenant: string | undefined
+  /** An index of the target and a value to ask for the slot in which its tokens stand. */
+  probe(rows: readonly ObjectLiteral[]): { readonly index: BlindIndex | undefined; readonly sample: unknown }
+}
+
+/**
+ * Checks an upsert and maps it to token columns.
+ *
+ * @throws FieldsealError ERR_WRITE_UNSUPPORTED for what would leave values that no longer open, or overwrite without a word
+ */
+export function planUpsert(model: EntityModel, overwrite: readonly string[], target: string | readonly string[] | undefined, options: InsertOrUpdateOptions | undefined): UpsertPlan {
+  const sealed = new Map(model.columns.map((column) => [column.column.databaseName, column]))
+  const conflict = typeof target === 'object' ? target : []
+  const refuse = (reason: string, hint: string, field?: string): never => {
+    throw new FieldsealError('ERR_WRITE_UNSUPPORTED', { model: model.map.id, ...(field === undefined ? {} : { field }), operation: 'upsert', reason, hint })
+  }
+  if (options?.skipUpdateIfNoValuesChanged && (model.tenant !== undefined || overwrite.some((name) => sealed.has(name)))) {
+    refuse('skip-update-if-no-values-changed', 'new ciphertext always differs from the stored one')
+  }
+  if (options?.overwriteCondition?.where !== undefined && model.tenant !== undefined) {
+    refuse('upsert-condition', 'rows left out by a condition cannot be told from rows of another tenant')
+  }
+  for (const { column } of model.keys) {
+    if (overwrite.includes(column.databaseName) && !conflict.includes(column.databaseName)) {
+      refuse('key-change', 'values are bound to their key: leave it out, or make it the conflict target', column.databaseName)
+    }
+  }
+  const keyspace = model.keyspace?.column.databaseName
+  if (keyspace !== undefined && !conflict.includes(keyspace)) {
+    refuse('keyspace-unknown', 'the row that survives may belong to another keyspace: make the column part of the conflict target', keyspace)
+  }
+  const parts = conflict.map((name) => {
+    const column = sealed.get(name)
+    if (column === undefined) return name
+    if (column.slots?.index.unique !== true) refuse('no-blind-index', 'a conflict target needs blindIndex: { unique: true }', name)
+    return column
+  })
+  const perTenant = parts.some((part) => typeof part === 'object' && part.slots?.index.acrossTenants === false)
+  return {
+    overwrite: [...new Set(overwrite.flatMap((name) => [name, ...tokenNames(sealed.get(name))]))],
+    target: typeof target === 'string' ? target : target && parts,
+    tenant: perTenant ? model.tenant?.column.databaseName : undefined,
+    probe(rows) {
+      const part = parts.find((candidate) => typeof candidate === 'object')
+      const sample: unknown = rows.map((row): unknown => part?.column.getEntityValue(row)).find((value) => value !== undefined && value !== null)
+      return { index: sample === undefined ? undefined : part?.slots?.index, sample }
+    },
+  }
+}
+
+/** The conflict target as TypeORM takes it, with the tokens of one slot. */
+export function conflictColumns({ target, tenant }: UpsertPlan, slot: Slot): string | string[] | undefined {
+  if (typeof target !== 'object') return target
+  const names = target.flatMap((part) => (typeof part === 'string' ? [part] : (part.slots?.[slot].databaseName ?? [])))
+  return [...new Set(tenant === undefined ? names : [...names, tenant])]
+}
+
+function tokenNames(sealed: SealedColumn | undefined): string[] {
+  return sealed?.slots === undefined ? [] : [sealed.slots.odd.databaseName, sealed.slots.even.databaseName]
+}
