@@ -1,4 +1,9 @@
-export { EncryptedColumn, encryptedSchemaColumn, type EncryptedColumnOptions, type EncryptedTypes } from './encrypted-column/encrypted-column.ts'
+export {
+  EncryptedColumn,
+  encryptedSchemaColumn,
+  type EncryptedColumnOptions,
+  type EncryptedTypes,
+} from './encrypted-column/encrypted-column.ts'
 export { EncryptedModel } from './encrypted-column/encrypted-model.ts'
 export { CreateFieldsealTables1764000000000 } from './key-store/create-fieldseal-tables.ts'
 export { typeormKeyStore, type TypeormKeyStoreOptions } from './key-store/typeorm-key-store.ts'

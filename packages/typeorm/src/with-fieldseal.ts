@@ -31,7 +31,11 @@ export function withFieldseal<D extends DataSource>(dataSource: D, options: With
   assertMembers(dataSource)
   const oneConnection = poolSizeOf(dataSource.options) === 1
   if (oneConnection && dataSource.queryResultCache !== undefined && cachesInTable(dataSource)) {
-    throw refused('cache', 'a result cache in a table waits for a second connection, and the pool has one', 'use another cache, or a larger pool')
+    throw refused(
+      'cache',
+      'a result cache in a table waits for a second connection, and the pool has one',
+      'use another cache, or a larger pool',
+    )
   }
   const transactions = createTransactionScope()
   const host = attach(options.fieldseal, {
@@ -39,24 +43,35 @@ export function withFieldseal<D extends DataSource>(dataSource: D, options: With
     ormVersion: ORM_VERSION,
     beforeFlush: () => transactions.assertOutside('flush'),
   })
-  install(dataSource, { host, oneConnection, transactions, storage: options.storage ?? 'text', tenantBy: options.tenantBy })
+  install(dataSource, {
+    host,
+    oneConnection,
+    transactions,
+    storage: options.storage ?? 'text',
+    tenantBy: options.tenantBy,
+  })
   return dataSource
 }
 
 function assertOptions(dataSource: DataSource, options: WithFieldsealOptions): void {
   const { type } = dataSource.options
   if (type !== 'postgres') throw refused('type', `'${type}' is not supported yet`, "use type: 'postgres'")
-  if (dataSource.isInitialized) throw refused('dataSource', 'it is initialized already', 'call withFieldseal before initialize()')
+  if (dataSource.isInitialized)
+    throw refused('dataSource', 'it is initialized already', 'call withFieldseal before initialize()')
   if (findInstallation(dataSource) !== undefined) throw refused('dataSource', 'it was passed to withFieldseal before')
   const unknown = Object.keys(options).find((name) => !OPTIONS.includes(name))
   if (unknown !== undefined) throw refused(unknown, 'unknown option', `options are ${OPTIONS.join(', ')}`)
   const { storage } = options
-  if (storage !== undefined && storage !== 'text' && storage !== 'binary') throw refused('storage', "expected 'text' or 'binary'")
+  if (storage !== undefined && storage !== 'text' && storage !== 'binary')
+    throw refused('storage', "expected 'text' or 'binary'")
 }
 
 function cachesInTable({ options }: DataSource): boolean {
   const { cache } = options
-  return cache === true || (typeof cache === 'object' && (cache.type ?? 'database') === 'database' && cache.provider === undefined)
+  return (
+    cache === true ||
+    (typeof cache === 'object' && (cache.type ?? 'database') === 'database' && cache.provider === undefined)
+  )
 }
 
 function refused(field: string, reason: string, hint?: string): FieldsealError {

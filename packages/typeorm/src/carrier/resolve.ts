@@ -1,4 +1,11 @@
-import { envelopeToText, FieldsealError, type BlindIndex, type Envelope, type OperationContext, type SealedRow } from '@fieldseal/core/adapter'
+import {
+  envelopeToText,
+  FieldsealError,
+  type BlindIndex,
+  type Envelope,
+  type OperationContext,
+  type SealedRow,
+} from '@fieldseal/core/adapter'
 import type { SealedColumn } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
 import { Sealed, type Slot } from './sealed.ts'
@@ -47,7 +54,11 @@ export async function resolveTerms({ host }: Installation, parameters: Iterable<
 }
 
 /** Seals what a statement writes, in one batch, computes the tokens it looks for, and gives its parameters for the driver. */
-export async function resolveParameters(installation: Installation, parameters: readonly unknown[], via: unknown): Promise<unknown[]> {
+export async function resolveParameters(
+  installation: Installation,
+  parameters: readonly unknown[],
+  via: unknown,
+): Promise<unknown[]> {
   assertCount(parameters.length)
   await resolveTerms(installation, parameters, via)
   const sealed = await sealRows(installation, parameters, via)
@@ -62,7 +73,11 @@ export async function resolveParameters(installation: Installation, parameters: 
   })
 }
 
-async function sealRows({ host }: Installation, parameters: readonly unknown[], via: unknown): Promise<Map<WrittenRow, SealedRow>> {
+async function sealRows(
+  { host }: Installation,
+  parameters: readonly unknown[],
+  via: unknown,
+): Promise<Map<WrittenRow, SealedRow>> {
   const rows = new Set<WrittenRow>()
   for (const parameter of parameters) {
     const part = Sealed.isSealed(parameter) ? Sealed.partOf(parameter) : undefined
@@ -70,17 +85,28 @@ async function sealRows({ host }: Installation, parameters: readonly unknown[], 
   }
   const sealed = new Map<WrittenRow, SealedRow>()
   for (const [context, group] of Map.groupBy(rows, (row): OperationContext => row.context)) {
-    const results = await host.cipher.seal(group.map((row) => row.toRow()), context, via)
+    const results = await host.cipher.seal(
+      group.map((row) => row.toRow()),
+      context,
+      via,
+    )
     for (const [index, result] of results.entries()) sealed.set(group[index] as WrittenRow, result) // results come in the order of the input
   }
   return sealed
 }
 
-function stored({ host }: Installation, row: SealedRow, cell: number, { field, storage }: SealedColumn): string | Buffer | null {
+function stored(
+  { host }: Installation,
+  row: SealedRow,
+  cell: number,
+  { field, storage }: SealedColumn,
+): string | Buffer | null {
   const envelope: Envelope | null = row.envelopes[cell] ?? null
   host.guard.assertSealed(field, envelope)
   if (envelope === null) return null
-  return storage === 'text' ? envelopeToText(envelope) : Buffer.from(envelope.buffer, envelope.byteOffset, envelope.byteLength)
+  return storage === 'text'
+    ? envelopeToText(envelope)
+    : Buffer.from(envelope.buffer, envelope.byteOffset, envelope.byteLength)
 }
 
 function tokenOf(row: SealedRow, { slots }: SealedColumn, slot: Slot): Buffer | null {

@@ -1,5 +1,11 @@
 import { inspect } from 'node:util'
-import { FieldsealError, type BlindIndex, type IndexToken, type OperationContext, type TokenTerm } from '@fieldseal/core/adapter'
+import {
+  FieldsealError,
+  type BlindIndex,
+  type IndexToken,
+  type OperationContext,
+  type TokenTerm,
+} from '@fieldseal/core/adapter'
 import type { SealedColumn } from '../entity-map/entity-model.ts'
 import type { Slot } from './sealed.ts'
 
@@ -16,7 +22,14 @@ export class SoughtTerm {
   #tokens: readonly (readonly IndexToken[])[] | undefined
   #keys: Map<string, Set<string | null>> | undefined
 
-  constructor(column: SealedColumn, index: BlindIndex, values: readonly unknown[], many: boolean, context: OperationContext, alias?: string) {
+  constructor(
+    column: SealedColumn,
+    index: BlindIndex,
+    values: readonly unknown[],
+    many: boolean,
+    context: OperationContext,
+    alias?: string,
+  ) {
     this.column = column
     this.index = index
     this.context = context
@@ -40,7 +53,11 @@ export class SoughtTerm {
       for (const slot of ['odd', 'even'] as const) {
         // Live epochs of one parity would need two columns where there is one.
         if (ofValue.filter((token) => slotOf(token) === slot).length > 1) {
-          throw new FieldsealError('ERR_INDEX_UNKNOWN', { model: this.index.model, field: this.index.id, reason: 'two live epochs share a slot' })
+          throw new FieldsealError('ERR_INDEX_UNKNOWN', {
+            model: this.index.model,
+            field: this.index.id,
+            reason: 'two live epochs share a slot',
+          })
         }
       }
     }
@@ -49,7 +66,9 @@ export class SoughtTerm {
 
   /** The parameter for one slot: a token, for `many` an array of tokens; null where no epoch of the slot is live. */
   parameter(slot: Slot): Buffer | Buffer[] | null {
-    const tokens = (this.#tokens ?? []).flatMap((ofValue) => ofValue.filter((token) => slotOf(token) === slot)).map(toBuffer)
+    const tokens = (this.#tokens ?? [])
+      .flatMap((ofValue) => ofValue.filter((token) => slotOf(token) === slot))
+      .map(toBuffer)
     return this.many ? tokens : (tokens[0] ?? null)
   }
 

@@ -33,7 +33,10 @@ export interface AnnotatedTransformer {
   from(value: unknown): unknown
 }
 
-export function annotatedTransformer(annotation: ColumnAnnotation, to: (value: unknown) => unknown): AnnotatedTransformer {
+export function annotatedTransformer(
+  annotation: ColumnAnnotation,
+  to: (value: unknown) => unknown,
+): AnnotatedTransformer {
   return { [FIELD]: annotation, to, from: (value) => value }
 }
 
@@ -48,8 +51,13 @@ export function annotateClass(target: object, options: ModelOptions): void {
 }
 
 /** Keeps model options on every encrypted column of a schema. @returns false when it has none */
-export function annotateSchema(columns: Record<string, { readonly transformer?: unknown } | undefined>, options: ModelOptions): boolean {
-  const encrypted = Object.entries(columns).filter(([, column]) => column !== undefined && annotationOf(column) !== undefined)
+export function annotateSchema(
+  columns: Record<string, { readonly transformer?: unknown } | undefined>,
+  options: ModelOptions,
+): boolean {
+  const encrypted = Object.entries(columns).filter(
+    ([, column]) => column !== undefined && annotationOf(column) !== undefined,
+  )
   for (const [name, column] of encrypted) {
     // A copy: one column definition may stand in several schemas.
     columns[name] = { ...column, transformer: { ...transformerOf(column ?? {}), [MODEL]: options } }

@@ -15,7 +15,8 @@ export interface EncryptedTypes {
 }
 
 /** Options of one encrypted column. */
-export interface EncryptedColumnOptions<T extends keyof EncryptedTypes = 'string', N extends boolean = boolean> extends FieldOptions {
+export interface EncryptedColumnOptions<T extends keyof EncryptedTypes = 'string', N extends boolean = boolean>
+  extends FieldOptions {
   /** @defaultValue 'string' */
   readonly type?: T
   /** @defaultValue false */
@@ -33,7 +34,10 @@ const TYPE_NAMES: readonly string[] = ['string', 'number', 'boolean', 'bigint', 
 const COLUMN_OPTIONS: readonly string[] = ['type', 'nullable', 'storage', 'name', 'select', 'comment']
 
 /** What a property may hold: null only in a nullable column, undefined (not set) always. */
-type PropertyValue<T extends keyof EncryptedTypes, N extends boolean> = EncryptedTypes[T] | undefined | (true extends N ? null : never)
+type PropertyValue<T extends keyof EncryptedTypes, N extends boolean> =
+  | EncryptedTypes[T]
+  | undefined
+  | (true extends N ? null : never)
 type EncryptedProperty<T extends keyof EncryptedTypes, N extends boolean> = <
   K extends string,
   O extends { [P in K]?: PropertyValue<T, N> },

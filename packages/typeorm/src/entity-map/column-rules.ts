@@ -10,24 +10,37 @@ const INDEX_HINT = 'say blindIndex instead: an index on ciphertext finds nothing
  *
  * @throws FieldsealError ERR_CONFIG_INVALID naming table and column
  */
-export function assertEncryptable(column: ColumnMetadata, metadata: EntityMetadata, all: readonly EntityMetadata[]): void {
+export function assertEncryptable(
+  column: ColumnMetadata,
+  metadata: EntityMetadata,
+  all: readonly EntityMetadata[],
+): void {
   const refuse = (reason: string, hint?: string): never => {
     throw configError(metadata, column.databaseName, reason, hint)
   }
   if (metadata.tableType === 'view') refuse('a view column cannot be declared encrypted')
   if (column.isPrimary) refuse('a primary key cannot be encrypted')
-  if (column.referencedColumn !== undefined || column.relationMetadata !== undefined) refuse('a foreign key cannot be encrypted')
+  if (column.referencedColumn !== undefined || column.relationMetadata !== undefined)
+    refuse('a foreign key cannot be encrypted')
   if (isReferenced(column, metadata, all)) refuse('a column that a foreign key references cannot be encrypted')
   if (column.isDiscriminator) refuse('a discriminator cannot be encrypted')
-  if (column.isGenerated || column.asExpression !== undefined) refuse('a column that the database generates cannot be encrypted')
+  if (column.isGenerated || column.asExpression !== undefined)
+    refuse('a column that the database generates cannot be encrypted')
   if (column.isVersion || column.isCreateDate || column.isUpdateDate || column.isDeleteDate || column.isTreeLevel) {
     refuse('a column that TypeORM maintains cannot be encrypted')
   }
   if (column.isArray) refuse('an array column cannot be encrypted', "use type: 'json'")
-  if (column.default !== undefined || column.onUpdate !== undefined) refuse('a database default would be stored as plaintext')
-  if (metadata.indices.some((index) => index.columns.includes(column))) refuse('@Index on an encrypted column', INDEX_HINT)
-  if (metadata.uniques.some((unique) => unique.columns.includes(column))) refuse('@Unique on an encrypted column', INDEX_HINT)
-  const constraints = [...metadata.checks, ...metadata.exclusions, ...metadata.indices.map((index) => ({ expression: index.where ?? '' }))]
+  if (column.default !== undefined || column.onUpdate !== undefined)
+    refuse('a database default would be stored as plaintext')
+  if (metadata.indices.some((index) => index.columns.includes(column)))
+    refuse('@Index on an encrypted column', INDEX_HINT)
+  if (metadata.uniques.some((unique) => unique.columns.includes(column)))
+    refuse('@Unique on an encrypted column', INDEX_HINT)
+  const constraints = [
+    ...metadata.checks,
+    ...metadata.exclusions,
+    ...metadata.indices.map((index) => ({ expression: index.where ?? '' })),
+  ]
   if (constraints.some(({ expression }) => mentions(expression, column))) {
     refuse('a constraint or partial index that names an encrypted column would test ciphertext')
   }
@@ -44,10 +57,14 @@ export function configError(metadata: EntityMetadata, field: string, reason: str
 
 function isReferenced(column: ColumnMetadata, metadata: EntityMetadata, all: readonly EntityMetadata[]): boolean {
   return all.some((other) =>
-    other.foreignKeys.some((key) => key.referencedEntityMetadata === metadata && key.referencedColumns.includes(column)),
+    other.foreignKeys.some(
+      (key) => key.referencedEntityMetadata === metadata && key.referencedColumns.includes(column),
+    ),
   )
 }
 
 function mentions(expression: string, column: ColumnMetadata): boolean {
-  return identifiersIn(expression).some(({ names }) => names.at(-1)?.toLowerCase() === column.databaseName.toLowerCase())
+  return identifiersIn(expression).some(
+    ({ names }) => names.at(-1)?.toLowerCase() === column.databaseName.toLowerCase(),
+  )
 }

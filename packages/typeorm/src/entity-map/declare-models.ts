@@ -1,7 +1,13 @@
 import type { AdapterHost, Field, ModelDeclaration, ModelOptions, RecordMap } from '@fieldseal/core/adapter'
 import type { EntityMetadata } from 'typeorm'
 import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
-import { annotatedTransformer, annotationOf, modelOptionsOf, type ColumnAnnotation, type Storage } from '../encrypted-column/annotation.ts'
+import {
+  annotatedTransformer,
+  annotationOf,
+  modelOptionsOf,
+  type ColumnAnnotation,
+  type Storage,
+} from '../encrypted-column/annotation.ts'
 import { comparable } from '../write-path/comparable.ts'
 import { assertEncryptable, configError } from './column-rules.ts'
 import { pathOf, type EntityModel, type FactColumn, type SealedColumn } from './entity-model.ts'
@@ -43,7 +49,13 @@ export function declareModels(
     if (declared.length === 0) continue
     const id = declared[0]?.map.id ?? root.tableName
     const other = owners.get(id)
-    if (other !== undefined) throw configError(root, 'id', `'${id}' is also the id of table '${other.tablePath}'`, 'give one of them an id of its own: @EncryptedModel({ id })')
+    if (other !== undefined)
+      throw configError(
+        root,
+        'id',
+        `'${id}' is also the id of table '${other.tablePath}'`,
+        'give one of them an id of its own: @EncryptedModel({ id })',
+      )
     owners.set(id, root)
     models.push(...declared)
   }
@@ -72,7 +84,11 @@ function declareFamily(
   const map = define({
     id: root.tableName,
     options: storedOptions(options, facts.tenant, facts.keyspace),
-    fields: annotated.map(({ column, annotation }) => ({ path: pathOf(column), type: annotation.type, options: annotation.field })),
+    fields: annotated.map(({ column, annotation }) => ({
+      path: pathOf(column),
+      type: annotation.type,
+      options: annotation.field,
+    })),
     rowKey: keys.map(({ path, column }) => ({ path, kind: rowKeyKind(column, defaults.nonDeterministicCollations) })),
   })
   const columns = annotated.map((entry) => seal(entry, map, family, facts.tenant, defaults))
@@ -112,13 +128,22 @@ function fieldAt(map: RecordMap, column: ColumnMetadata, root: EntityMetadata): 
 }
 
 /** The root's options hold for the whole table; a child may repeat them, not differ. */
-function mergedOptions(family: readonly EntityMetadata[], host: Pick<AdapterHost, 'tenancy'>, defaults: ModelDefaults): ModelOptions {
+function mergedOptions(
+  family: readonly EntityMetadata[],
+  host: Pick<AdapterHost, 'tenancy'>,
+  defaults: ModelDefaults,
+): ModelOptions {
   const [root] = family as readonly [EntityMetadata, ...EntityMetadata[]]
   const options = modelOptionsOf(root)
   for (const child of family.slice(1)) {
     const own = modelOptionsOf(child)
     if (Object.keys(own).length > 0 && JSON.stringify(own) !== JSON.stringify(options)) {
-      throw configError(child, 'EncryptedModel', 'a child of single-table inheritance has other options than its root', 'annotate the root')
+      throw configError(
+        child,
+        'EncryptedModel',
+        'a child of single-table inheritance has other options than its root',
+        'annotate the root',
+      )
     }
   }
   if (options.compoundIndexes !== undefined && Object.keys(options.compoundIndexes).length > 0) {
@@ -126,7 +151,12 @@ function mergedOptions(family: readonly EntityMetadata[], host: Pick<AdapterHost
   }
   const tenantBy = options.tenantBy ?? defaults.tenantBy
   if (tenantBy === undefined && host.tenancy === 'multi') {
-    throw configError(root, 'tenantBy', "tenancy is 'multi' and the model names no tenant column", "name the property, or say tenantBy: 'none' for a database or schema per tenant")
+    throw configError(
+      root,
+      'tenantBy',
+      "tenancy is 'multi' and the model names no tenant column",
+      "name the property, or say tenantBy: 'none' for a database or schema per tenant",
+    )
   }
   if (host.tenancy === 'single') return { ...options, tenantBy: options.tenantBy ?? 'none' }
   return tenantBy === undefined ? options : { ...options, tenantBy }

@@ -30,7 +30,12 @@ export function resolveFacts(
     }
     // Two spellings of one tenant would be two tenants.
     if (rowKeyKind(column, nonDeterministic) === 'other') {
-      throw configError(metadata, option, `column '${column.databaseName}' compares otherwise than by its bytes`, 'use varchar, text, uuid or an integer, without transformer')
+      throw configError(
+        metadata,
+        option,
+        `column '${column.databaseName}' compares otherwise than by its bytes`,
+        'use varchar, text, uuid or an integer, without transformer',
+      )
     }
     return { path: pathOf(column), column }
   }
@@ -42,10 +47,16 @@ export function resolveFacts(
 }
 
 /** Model options as core wants them: stored paths in place of property names. */
-export function storedOptions(options: ModelOptions, tenant: FactColumn | undefined, keyspace: FactColumn | undefined): ModelOptions {
+export function storedOptions(
+  options: ModelOptions,
+  tenant: FactColumn | undefined,
+  keyspace: FactColumn | undefined,
+): ModelOptions {
   return {
     ...options,
     ...(tenant === undefined ? {} : { tenantBy: tenant.path }),
-    ...(typeof options.keyspace === 'object' && keyspace ? { keyspace: { ...options.keyspace, per: keyspace.path } } : {}),
+    ...(typeof options.keyspace === 'object' && keyspace
+      ? { keyspace: { ...options.keyspace, per: keyspace.path } }
+      : {}),
   }
 }

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { EntityMetadata } from 'typeorm'
-import type { ColumnType } from 'typeorm'
+import type { ColumnType, EntityMetadata } from 'typeorm'
 import { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
 import { IndexMetadata } from 'typeorm/metadata/IndexMetadata.js'
 import type { BlindIndex } from '@fieldseal/core/adapter'
@@ -18,17 +17,26 @@ const HASH_DIGITS = 8
  * The mode `virtual` makes them real columns of table and statements that entities never hold: TypeORM neither hydrates
  * them, nor compares them, nor sets them to null after a save.
  */
-export function addTokenColumns(column: ColumnMetadata, index: BlindIndex, family: readonly EntityMetadata[]): TokenSlots {
+export function addTokenColumns(
+  column: ColumnMetadata,
+  index: BlindIndex,
+  family: readonly EntityMetadata[],
+): TokenSlots {
   const slots = { index, odd: tokenColumn(column, 'bidx'), even: tokenColumn(column, 'bidx_next') }
   for (const metadata of family) {
     if (!metadata.columns.includes(column)) continue
     for (const slot of [slots.odd, slots.even]) {
-      if (metadata.columns.some((other) => other.databaseName === slot.databaseName || other.propertyPath === slot.propertyPath)) {
+      if (
+        metadata.columns.some(
+          (other) => other.databaseName === slot.databaseName || other.propertyPath === slot.propertyPath,
+        )
+      ) {
         throw configError(metadata, slot.databaseName, 'the name is needed for the tokens of a blind index')
       }
       metadata.columns.push(slot)
       // Without embedded columns TypeORM keeps both lists as one array.
-      if (metadata.ownColumns !== metadata.columns && slot.embeddedMetadata === undefined) metadata.ownColumns.push(slot)
+      if (metadata.ownColumns !== metadata.columns && slot.embeddedMetadata === undefined)
+        metadata.ownColumns.push(slot)
     }
   }
   return slots
@@ -74,6 +82,6 @@ export function tokenColumnName(column: string, suffix: string): string {
   if (Buffer.byteLength(column) <= room) return `${column}_${suffix}`
   const hash = createHash('sha256').update(column).digest('hex').slice(0, HASH_DIGITS)
   let head = column
-  while (Buffer.byteLength(head) > room - HASH_DIGITS - 1) head = [...head].slice(0, -1).join('')
+  while (Buffer.byteLength(head) > room - HASH_DIGITS - 1) head = Array.from(head).slice(0, -1).join('')
   return `${head}_${hash}_${suffix}`
 }

@@ -14,7 +14,8 @@ export function assertSelect(builder: OwnBuilder): void {
   const { expressionMap } = builder
   for (const join of expressionMap.joinAttributes) if (join.condition) assertFragment(builder, join.condition, 'join')
   for (const having of expressionMap.havings) assertFragment(builder, having.condition, 'having')
-  for (const key of expressionMap.mainAlias === undefined ? [] : Object.keys(expressionMap.allOrderBys)) assertKey(builder, key, 'order-by')
+  for (const key of expressionMap.mainAlias === undefined ? [] : Object.keys(expressionMap.allOrderBys))
+    assertKey(builder, key, 'order-by')
   for (const key of expressionMap.groupBys) assertKey(builder, key, 'group-by')
   for (const key of expressionMap.selectDistinctOn) assertKey(builder, key, 'distinct')
   assertSelections(builder)
@@ -29,7 +30,8 @@ function assertKey(builder: OwnBuilder, key: string, clause: 'order-by' | 'group
 function assertSelections(builder: OwnBuilder): void {
   const { expressionMap } = builder
   const plain = plainSelections(builder)
-  for (const { selection } of expressionMap.selects) if (!plain.has(selection)) assertFragment(builder, selection, 'select')
+  for (const { selection } of expressionMap.selects)
+    if (!plain.has(selection)) assertFragment(builder, selection, 'select')
   if (!expressionMap.selectDistinct) return
   const encrypted = encryptedSelections(builder)
   const selected = expressionMap.selects.find(({ selection }) => encrypted.has(selection))
@@ -53,11 +55,18 @@ function encryptedSelections({ expressionMap, state }: OwnBuilder): Set<string> 
     expressionMap.aliases.flatMap((alias) => {
       const columns = (alias.hasMetadata && registry.of(alias.metadata)?.columns) || []
       const byDefault = columns.some(({ column }) => column.isSelect)
-      return [...(byDefault ? [alias.name] : []), ...columns.map(({ column }) => `${alias.name}.${column.propertyPath}`)]
+      return [
+        ...(byDefault ? [alias.name] : []),
+        ...columns.map(({ column }) => `${alias.name}.${column.propertyPath}`),
+      ]
     }),
   )
 }
 
 function refused(field: string, reason: string): FieldsealError {
-  return new FieldsealError('ERR_QUERY_UNSUPPORTED', { field, reason, hint: 'the database sees ciphertext there: sort and group after reading' })
+  return new FieldsealError('ERR_QUERY_UNSUPPORTED', {
+    field,
+    reason,
+    hint: 'the database sees ciphertext there: sort and group after reading',
+  })
 }

@@ -6,7 +6,18 @@ import { withoutMarked } from './marks.ts'
 import { identifiersIn, type SqlIdentifier } from './sql-identifiers.ts'
 
 /** Where in a statement the application wrote SQL of its own. */
-export type Clause = 'where' | 'join' | 'select' | 'having' | 'order-by' | 'group-by' | 'distinct' | 'set' | 'cte' | 'derived-table' | 'on-conflict'
+export type Clause =
+  | 'where'
+  | 'join'
+  | 'select'
+  | 'having'
+  | 'order-by'
+  | 'group-by'
+  | 'distinct'
+  | 'set'
+  | 'cte'
+  | 'derived-table'
+  | 'on-conflict'
 
 interface Scope {
   readonly registry: ModelRegistry

@@ -1,4 +1,14 @@
-import type { DataSource, ObjectLiteral, QueryBuilder, QueryRunner, SelectQueryBuilder, InsertQueryBuilder, UpdateQueryBuilder, DeleteQueryBuilder, RelationQueryBuilder } from 'typeorm'
+import type {
+  DataSource,
+  ObjectLiteral,
+  QueryBuilder,
+  QueryRunner,
+  SelectQueryBuilder,
+  InsertQueryBuilder,
+  UpdateQueryBuilder,
+  DeleteQueryBuilder,
+  RelationQueryBuilder,
+} from 'typeorm'
 import type { SoftDeleteQueryBuilder } from 'typeorm/query-builder/SoftDeleteQueryBuilder.js'
 
 type AnyBuilder = QueryBuilder<ObjectLiteral>

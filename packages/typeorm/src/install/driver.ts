@@ -21,7 +21,9 @@ export function overrideDriver(driver: Driver, models: () => ModelRegistry, stor
     const type: unknown = column.type
     if (type === TOKEN_TYPE) return 'bytea'
     if (type !== VALUE_TYPE) return original.normalizeType(column)
-    return (annotationOf(column as Pick<ColumnMetadata, 'transformer'>)?.storage ?? storage) === 'text' ? 'text' : 'bytea'
+    return (annotationOf(column as Pick<ColumnMetadata, 'transformer'>)?.storage ?? storage) === 'text'
+      ? 'text'
+      : 'bytea'
   }
   driver.preparePersistentValue = (value: unknown, column) => {
     if (!isEncrypted(column)) return original.preparePersistentValue(value, column) as unknown
@@ -44,13 +46,23 @@ function isEncrypted({ type }: ColumnMetadata): boolean {
 }
 
 /** RETURNING brings ciphertext, which must not be merged into the caller's entity. */
-function withoutEncrypted(registry: ModelRegistry, metadata: EntityMetadata, raw: ObjectLiteral | undefined): ObjectLiteral | undefined {
+function withoutEncrypted(
+  registry: ModelRegistry,
+  metadata: EntityMetadata,
+  raw: ObjectLiteral | undefined,
+): ObjectLiteral | undefined {
   const model = registry.of(metadata)
   if (model === undefined || raw === undefined || raw === null) return raw
-  const hidden = new Set(model.columns.flatMap(({ column, slots }) => [column, slots?.odd, slots?.even].map((each) => each?.databaseName)))
+  const hidden = new Set(
+    model.columns.flatMap(({ column, slots }) => [column, slots?.odd, slots?.even].map((each) => each?.databaseName)),
+  )
   return Object.fromEntries(Object.entries(raw).filter(([name]) => !hidden.has(name)))
 }
 
 function blocked(column: ColumnMetadata, reason: string): FieldsealError {
-  return new FieldsealError('ERR_PLAINTEXT_BLOCKED', { model: column.entityMetadata.tableName, field: column.databaseName, reason })
+  return new FieldsealError('ERR_PLAINTEXT_BLOCKED', {
+    model: column.entityMetadata.tableName,
+    field: column.databaseName,
+    reason,
+  })
 }

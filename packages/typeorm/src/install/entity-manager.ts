@@ -19,7 +19,11 @@ interface ManagerMembers {
  * Overrides one entity manager: keys are made and loaded before TypeORM takes a connection and opens a transaction, in
  * which they could neither be made on an engine with one connection nor be waited for without holding it.
  */
-export function overrideManager(manager: EntityManager, installation: Installation, transactions: TransactionScope): void {
+export function overrideManager(
+  manager: EntityManager,
+  installation: Installation,
+  transactions: TransactionScope,
+): void {
   const members = manager as unknown as ManagerMembers // an EntityManager; overloads aside
   const original: ManagerMembers = {
     save: members.save.bind(manager),
@@ -33,7 +37,9 @@ export function overrideManager(manager: EntityManager, installation: Installati
     const context = installation.host.capture()
     await loadKeysFor(installation, touched, context, viaOf(installation, manager.queryRunner))
     if (!needsRowsAtHand(touched, context)) return original.save(...args)
-    return withRunner(manager, installation, (runner) => withRowsAtHand(installation, runner, () => saveWith(manager, runner, original, args)))
+    return withRunner(manager, installation, (runner) =>
+      withRowsAtHand(installation, runner, () => saveWith(manager, runner, original, args)),
+    )
   }
   members.transaction = async (...args) => {
     await preload(manager, installation)
@@ -62,7 +68,11 @@ async function preload(manager: EntityManager, { host, models, oneConnection }: 
   await host.load(maps, context, { via }).catch(() => undefined)
 }
 
-async function withRunner<R>(manager: EntityManager, { dataSource }: Installation, fn: (runner: QueryRunner) => Promise<R>): Promise<R> {
+async function withRunner<R>(
+  manager: EntityManager,
+  { dataSource }: Installation,
+  fn: (runner: QueryRunner) => Promise<R>,
+): Promise<R> {
   if (manager.queryRunner !== undefined) return fn(manager.queryRunner)
   const runner = dataSource.createQueryRunner() // as TypeORM's save does itself
   try {
@@ -82,7 +92,12 @@ async function withRowsAtHand<R>({ rowsAtHand }: Installation, runner: QueryRunn
   }
 }
 
-function saveWith(manager: EntityManager, runner: QueryRunner, original: ManagerMembers, args: unknown[]): Promise<unknown> {
+function saveWith(
+  manager: EntityManager,
+  runner: QueryRunner,
+  original: ManagerMembers,
+  args: unknown[],
+): Promise<unknown> {
   if (manager.queryRunner === runner) return original.save(...args)
   return (runner.manager as unknown as ManagerMembers).save(...args) // the runner's own manager, overridden like this one
 }

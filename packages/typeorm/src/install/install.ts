@@ -33,7 +33,10 @@ interface DataSourceMembers {
 }
 
 /** Puts our overrides on one DataSource: its driver, its runners, its managers, its builders. */
-export function install(dataSource: DataSource, { host, oneConnection, transactions, storage, tenantBy }: InstallOptions): void {
+export function install(
+  dataSource: DataSource,
+  { host, oneConnection, transactions, storage, tenantBy }: InstallOptions,
+): void {
   let models = createModelRegistry([])
   const installation: Installation = {
     host,

@@ -1,5 +1,13 @@
 import { FieldsealError } from '@fieldseal/core/adapter'
-import { DeleteQueryBuilder, InsertQueryBuilder, QueryBuilder, RelationQueryBuilder, SelectQueryBuilder, UpdateQueryBuilder, type DataSource } from 'typeorm'
+import {
+  DeleteQueryBuilder,
+  InsertQueryBuilder,
+  QueryBuilder,
+  RelationQueryBuilder,
+  SelectQueryBuilder,
+  UpdateQueryBuilder,
+  type DataSource,
+} from 'typeorm'
 import { DriverUtils } from 'typeorm/driver/DriverUtils.js'
 import { CheckMetadata } from 'typeorm/metadata/CheckMetadata.js'
 import { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
@@ -7,46 +15,133 @@ import { IndexMetadata } from 'typeorm/metadata/IndexMetadata.js'
 import { SoftDeleteQueryBuilder } from 'typeorm/query-builder/SoftDeleteQueryBuilder.js'
 
 /** Everything of TypeORM's that this package overrides or calls beyond what an application does, by owner. */
-export function reliedOn(dataSource: DataSource): readonly { readonly owner: string; readonly of: object; readonly members: readonly string[] }[] {
+export function reliedOn(
+  dataSource: DataSource,
+): readonly { readonly owner: string; readonly of: object; readonly members: readonly string[] }[] {
   const runner = dataSource.driver.createQueryRunner('master') // takes no connection
   return [
     {
       owner: 'QueryBuilder',
       of: QueryBuilder.prototype,
       members: [
-        'createQueryBuilder', 'clone', 'escape', 'createParameter', 'getWhereCondition', 'getPredicates', 'createWhereExpression', 'createCteExpression',
-        'createReturningExpression', 'getReturningColumns', 'getQueryAndParameters', 'getParameters', 'getMainTableName', 'getTableName',
-        'select', 'insert', 'update', 'delete', 'softDelete', 'restore', 'relation', 'obtainQueryRunner',
+        'createQueryBuilder',
+        'clone',
+        'escape',
+        'createParameter',
+        'getWhereCondition',
+        'getPredicates',
+        'createWhereExpression',
+        'createCteExpression',
+        'createReturningExpression',
+        'getReturningColumns',
+        'getQueryAndParameters',
+        'getParameters',
+        'getMainTableName',
+        'getTableName',
+        'select',
+        'insert',
+        'update',
+        'delete',
+        'softDelete',
+        'restore',
+        'relation',
+        'obtainQueryRunner',
       ],
     },
     {
       owner: 'SelectQueryBuilder',
       of: SelectQueryBuilder.prototype,
       members: [
-        'getQuery', 'getOne', 'stream', 'buildWhere', 'buildEscapedEntityColumnSelects', 'executeEntitiesAndRawResults', 'executeCountQuery',
-        'executeExistsQuery', 'loadRawResults',
+        'getQuery',
+        'getOne',
+        'stream',
+        'buildWhere',
+        'buildEscapedEntityColumnSelects',
+        'executeEntitiesAndRawResults',
+        'executeCountQuery',
+        'executeExistsQuery',
+        'loadRawResults',
       ],
     },
     {
       owner: 'InsertQueryBuilder',
       of: InsertQueryBuilder.prototype,
       members: [
-        'orUpdate', 'execute', 'getQuery', 'createInsertExpression', 'createUpsertConditionExpression', 'getInsertedColumns', 'getValueSets',
+        'orUpdate',
+        'execute',
+        'getQuery',
+        'createInsertExpression',
+        'createUpsertConditionExpression',
+        'getInsertedColumns',
+        'getValueSets',
         'createColumnValueExpression',
       ],
     },
     {
       owner: 'UpdateQueryBuilder',
       of: UpdateQueryBuilder.prototype,
-      members: ['where', 'andWhere', 'orWhere', 'whereInIds', 'andWhereInIds', 'orWhereInIds', 'whereEntity', 'execute', 'createUpdateExpression', 'getValueSet'],
+      members: [
+        'where',
+        'andWhere',
+        'orWhere',
+        'whereInIds',
+        'andWhereInIds',
+        'orWhereInIds',
+        'whereEntity',
+        'execute',
+        'createUpdateExpression',
+        'getValueSet',
+      ],
     },
     { owner: 'DeleteQueryBuilder', of: DeleteQueryBuilder.prototype, members: ['execute', 'createDeleteExpression'] },
-    { owner: 'SoftDeleteQueryBuilder', of: SoftDeleteQueryBuilder.prototype, members: ['execute', 'createUpdateExpression'] },
+    {
+      owner: 'SoftDeleteQueryBuilder',
+      of: SoftDeleteQueryBuilder.prototype,
+      members: ['execute', 'createUpdateExpression'],
+    },
     { owner: 'RelationQueryBuilder', of: RelationQueryBuilder.prototype, members: ['of', 'set', 'add', 'remove'] },
-    { owner: 'Driver', of: dataSource.driver, members: ['normalizeType', 'preparePersistentValue', 'prepareHydratedValue', 'createGeneratedMap', 'createQueryRunner', 'escape'] },
-    { owner: 'DataSource', of: dataSource, members: ['initialize', 'buildMetadatas', 'createQueryBuilder', 'createEntityManager', 'createQueryRunner', 'manager'] },
-    { owner: 'EntityManager', of: dataSource.manager, members: ['save', 'transaction', 'findOneOrFail', 'findOneByOrFail'] },
-    { owner: 'QueryRunner', of: runner, members: ['query', 'stream', 'connect', 'startTransaction', 'commitTransaction', 'rollbackTransaction', 'release'] },
+    {
+      owner: 'Driver',
+      of: dataSource.driver,
+      members: [
+        'normalizeType',
+        'preparePersistentValue',
+        'prepareHydratedValue',
+        'createGeneratedMap',
+        'createQueryRunner',
+        'escape',
+      ],
+    },
+    {
+      owner: 'DataSource',
+      of: dataSource,
+      members: [
+        'initialize',
+        'buildMetadatas',
+        'createQueryBuilder',
+        'createEntityManager',
+        'createQueryRunner',
+        'manager',
+      ],
+    },
+    {
+      owner: 'EntityManager',
+      of: dataSource.manager,
+      members: ['save', 'transaction', 'findOneOrFail', 'findOneByOrFail'],
+    },
+    {
+      owner: 'QueryRunner',
+      of: runner,
+      members: [
+        'query',
+        'stream',
+        'connect',
+        'startTransaction',
+        'commitTransaction',
+        'rollbackTransaction',
+        'release',
+      ],
+    },
     { owner: 'DriverUtils', of: DriverUtils, members: ['buildAlias'] },
     { owner: 'ColumnMetadata', of: ColumnMetadata.prototype, members: ['build', 'getEntityValue', 'setEntityValue'] },
     { owner: 'IndexMetadata', of: IndexMetadata.prototype, members: ['build'] },

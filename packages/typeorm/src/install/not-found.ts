@@ -1,10 +1,20 @@
-import { EntityNotFoundError, InstanceChecker, type EntityMetadata, type EntityTarget, type ObjectLiteral } from 'typeorm'
+import {
+  EntityNotFoundError,
+  InstanceChecker,
+  type EntityMetadata,
+  type EntityTarget,
+  type ObjectLiteral,
+} from 'typeorm'
 import type { Installation } from './installation.ts'
 
 const REDACTED = '[redacted]'
 
 /** TypeORM puts the criteria into message and property of the error: their keys stay, values of encrypted columns go. */
-export function redactNotFound(error: unknown, { dataSource, models }: Installation, [target, criteria]: readonly unknown[]): unknown {
+export function redactNotFound(
+  error: unknown,
+  { dataSource, models }: Installation,
+  [target, criteria]: readonly unknown[],
+): unknown {
   if (!(error instanceof EntityNotFoundError)) return error
   const entity = target as EntityTarget<ObjectLiteral> // TypeORM has found it, or the error would be another
   const redact = (metadata: EntityMetadata, where: unknown, prefix: string): unknown => {
@@ -23,6 +33,8 @@ export function redactNotFound(error: unknown, { dataSource, models }: Installat
   }
   const metadata = dataSource.getMetadata(entity)
   const hasWhere = typeof criteria === 'object' && criteria !== null && 'where' in criteria
-  const redacted = hasWhere ? { ...criteria, where: redact(metadata, criteria.where, '') } : redact(metadata, criteria, '')
+  const redacted = hasWhere
+    ? { ...criteria, where: redact(metadata, criteria.where, '') }
+    : redact(metadata, criteria, '')
   return new EntityNotFoundError(entity, redacted)
 }

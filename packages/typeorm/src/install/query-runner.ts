@@ -52,7 +52,8 @@ export function overrideRunner(runner: QueryRunner, installation: Installation):
 
 /** A runner's own query, past the turn of statements that wait for keys. */
 export function directQuery(runner: QueryRunner): Query {
-  return (Reflect.get(runner, DIRECT_QUERY) as Query | undefined) ?? ((sql, parameters) => runner.query(sql, parameters)) // only overrideRunner() sets it
+  const direct = Reflect.get(runner, DIRECT_QUERY) as Query | undefined // only overrideRunner() sets it
+  return direct ?? (runner.query.bind(runner) as Query) // as TypeORM calls it; of a DataSource that is not ours
 }
 
 interface Turns {

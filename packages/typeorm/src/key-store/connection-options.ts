@@ -9,11 +9,33 @@ type PostgresOptions = Extract<DataSourceOptions, { type: 'postgres' }>
 export function connectionOptions(options: DataSourceOptions, poolSize: number): PostgresOptions {
   const postgres = options as PostgresOptions // typeormKeyStore() has looked
   const { replication } = postgres
-  const kept: readonly (keyof PostgresOptions)[] = ['url', 'host', 'port', 'username', 'password', 'database', 'schema', 'ssl', 'applicationName', 'connectTimeoutMS', 'driver', 'nativeDriver', 'poolErrorHandler']
+  const kept: readonly (keyof PostgresOptions)[] = [
+    'url',
+    'host',
+    'port',
+    'username',
+    'password',
+    'database',
+    'schema',
+    'ssl',
+    'applicationName',
+    'connectTimeoutMS',
+    'driver',
+    'nativeDriver',
+    'poolErrorHandler',
+  ]
   // Absence on a replica would look like a revoked key.
   const primary = replication === undefined ? postgres : { ...postgres, ...replication.master }
-  const picked = Object.fromEntries(kept.flatMap((name) => (primary[name] === undefined ? [] : [[name, primary[name]]])))
-  return { ...picked, type: 'postgres', installExtensions: false, poolSize, extra: { ...extraOf(options), max: poolSize } }
+  const picked = Object.fromEntries(
+    kept.flatMap((name) => (primary[name] === undefined ? [] : [[name, primary[name]]])),
+  )
+  return {
+    ...picked,
+    type: 'postgres',
+    installExtensions: false,
+    poolSize,
+    extra: { ...extraOf(options), max: poolSize },
+  }
 }
 
 /** Connections of the DataSource's pool. */
@@ -27,7 +49,10 @@ export function poolSizeOf(options: DataSourceOptions): number {
 export function sameDatabase(a: DataSourceOptions, b: DataSourceOptions): boolean {
   if (a === b) return true
   const names = ['type', 'url', 'host', 'port', 'database'] as const
-  return names.every((name) => Reflect.get(a, name) === Reflect.get(b, name)) && extraOf(a)['stream'] === extraOf(b)['stream']
+  return (
+    names.every((name) => Reflect.get(a, name) === Reflect.get(b, name)) &&
+    extraOf(a)['stream'] === extraOf(b)['stream']
+  )
 }
 
 function extraOf(options: DataSourceOptions): Record<string, unknown> {

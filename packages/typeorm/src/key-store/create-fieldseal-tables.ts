@@ -12,9 +12,13 @@ export class CreateFieldsealTables1764000000000 implements MigrationInterface {
 
   /** @throws Error while there are key records: dropping them loses everything that is encrypted under them */
   async down(runner: QueryRunner): Promise<void> {
-    const [row] = (await runner.query(`SELECT count(*)::int AS records FROM ${quoted(DEFAULT_KEY_TABLE)}`)) as { records: number }[]
+    const [row] = (await runner.query(`SELECT count(*)::int AS records FROM ${quoted(DEFAULT_KEY_TABLE)}`)) as {
+      records: number
+    }[]
     if (row !== undefined && row.records > 0) {
-      throw new Error(`${DEFAULT_KEY_TABLE} holds ${row.records} key records: without them no encrypted value can be read again. Drop the table by hand if that is meant`)
+      throw new Error(
+        `${DEFAULT_KEY_TABLE} holds ${row.records} key records: without them no encrypted value can be read again. Drop the table by hand if that is meant`,
+      )
     }
     await runner.query(`DROP TABLE ${quoted(DEFAULT_KEY_TABLE)}`)
     await runner.query(`DROP TABLE ${quoted(DEFAULT_CHECKPOINT_TABLE)}`)

@@ -1,7 +1,21 @@
-import { FieldsealError, isFieldsealError, keyspaceOf, recordFromJson, recordToJson, slotOf, type KeyspaceRef, type KeyStore, type KeyStoreRecord, type RecordId } from '@fieldseal/core/adapter'
+import {
+  FieldsealError,
+  isFieldsealError,
+  keyspaceOf,
+  recordFromJson,
+  recordToJson,
+  slotOf,
+  type KeyspaceRef,
+  type KeyStore,
+  type KeyStoreRecord,
+  type RecordId,
+} from '@fieldseal/core/adapter'
 
 /** Runs one statement. */
-export type Run = (sql: string, parameters: readonly unknown[]) => Promise<{ readonly records: readonly Record<string, unknown>[]; readonly affected: number }>
+export type Run = (
+  sql: string,
+  parameters: readonly unknown[],
+) => Promise<{ readonly records: readonly Record<string, unknown>[]; readonly affected: number }>
 
 export const DEFAULT_KEY_TABLE = 'fieldseal_keys'
 export const DEFAULT_CHECKPOINT_TABLE = 'fieldseal_checkpoints'
@@ -19,7 +33,10 @@ export function quoted(table: string): string {
 }
 
 /** The statements that make both tables. Safe to repeat. */
-export function createTables(keys: string = DEFAULT_KEY_TABLE, checkpoints: string = DEFAULT_CHECKPOINT_TABLE): string[] {
+export function createTables(
+  keys: string = DEFAULT_KEY_TABLE,
+  checkpoints: string = DEFAULT_CHECKPOINT_TABLE,
+): string[] {
   const index = `"${keys.split('.').at(-1)?.replaceAll('"', '""')}_keyspace"`
   return [
     `CREATE TABLE IF NOT EXISTS ${quoted(keys)} (id text PRIMARY KEY, slot text NOT NULL UNIQUE, kind text NOT NULL, app text NOT NULL, tenant text NOT NULL, keyspace text NOT NULL, row_version bigint NOT NULL, record text NOT NULL)`,
@@ -40,7 +57,10 @@ export async function ensureTables(run: Run, keys?: string, checkpoints?: string
 }
 
 /** The operations of a key store over one way to run statements. */
-export function keyTable(table: string, run: Run): Required<Pick<KeyStore, 'find' | 'load' | 'insert' | 'update' | 'list'>> {
+export function keyTable(
+  table: string,
+  run: Run,
+): Required<Pick<KeyStore, 'find' | 'load' | 'insert' | 'update' | 'list'>> {
   const name = quoted(table)
   const query: Run = async (sql, parameters) => {
     try {
@@ -49,13 +69,22 @@ export function keyTable(table: string, run: Run): Required<Pick<KeyStore, 'find
       throw unavailable(error, table)
     }
   }
-  const read = async (sql: string, parameters: readonly unknown[]) => (await query(sql, parameters)).records.map(({ record }) => recordFromJson(String(record)))
+  const read = async (sql: string, parameters: readonly unknown[]) =>
+    (await query(sql, parameters)).records.map(({ record }) => recordFromJson(String(record)))
   return {
-    find: (ids: readonly RecordId[]) => (ids.length === 0 ? Promise.resolve([]) : read(`SELECT record FROM ${name} WHERE id = ANY($1)`, [ids])),
+    find: (ids: readonly RecordId[]) =>
+      ids.length === 0 ? Promise.resolve([]) : read(`SELECT record FROM ${name} WHERE id = ANY($1)`, [ids]),
     load(keyspaces: readonly KeyspaceRef[]) {
       if (keyspaces.length === 0) return Promise.resolve([])
-      const columns = [keyspaces.map(({ app }) => app), keyspaces.map(({ tenant }) => tenant), keyspaces.map(({ keyspace }) => keyspace)]
-      return read(`SELECT record FROM ${name} WHERE (app, tenant, keyspace) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]))`, columns)
+      const columns = [
+        keyspaces.map(({ app }) => app),
+        keyspaces.map(({ tenant }) => tenant),
+        keyspaces.map(({ keyspace }) => keyspace),
+      ]
+      return read(
+        `SELECT record FROM ${name} WHERE (app, tenant, keyspace) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]))`,
+        columns,
+      )
     },
     async insert(record) {
       const { affected } = await query(
@@ -73,7 +102,10 @@ export function keyTable(table: string, run: Run): Required<Pick<KeyStore, 'find
     },
     async *list({ app, tenant, cmk }) {
       for (let after = ''; ; ) {
-        const page = await read(`SELECT record FROM ${name} WHERE id > $1 AND app = $2 AND ($3::text IS NULL OR tenant = $3) ORDER BY id LIMIT ${PAGE}`, [after, app, tenant ?? null])
+        const page = await read(
+          `SELECT record FROM ${name} WHERE id > $1 AND app = $2 AND ($3::text IS NULL OR tenant = $3) ORDER BY id LIMIT ${PAGE}`,
+          [after, app, tenant ?? null],
+        )
         yield* page.filter((record) => cmk === undefined || namesCmk(record, cmk))
         const last = page.at(-1)
         if (last === undefined || page.length < PAGE) return
@@ -84,7 +116,16 @@ export function keyTable(table: string, run: Run): Required<Pick<KeyStore, 'find
 }
 
 function columnsOf(record: KeyStoreRecord): unknown[] {
-  return [record.id, slotOf(record), record.kind, record.app, record.tenant, keyspaceOf(record), record.rowVersion, recordToJson(record)]
+  return [
+    record.id,
+    slotOf(record),
+    record.kind,
+    record.app,
+    record.tenant,
+    keyspaceOf(record),
+    record.rowVersion,
+    recordToJson(record),
+  ]
 }
 
 function namesCmk(record: KeyStoreRecord, cmk: string): boolean {
@@ -97,7 +138,12 @@ function unavailable(error: unknown, table: string): FieldsealError {
   const code = sqlState(error)
   return new FieldsealError('ERR_KEY_STORE_UNAVAILABLE', {
     ...(code === '' ? {} : { vendorCode: code }),
-    ...(code === UNDEFINED_TABLE ? { reason: `there is no table ${table}`, hint: 'run the migration CreateFieldsealTables1764000000000, or set synchronize: true' } : {}),
+    ...(code === UNDEFINED_TABLE
+      ? {
+          reason: `there is no table ${table}`,
+          hint: 'run the migration CreateFieldsealTables1764000000000, or set synchronize: true',
+        }
+      : {}),
   })
 }
 

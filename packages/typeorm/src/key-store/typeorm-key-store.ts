@@ -28,11 +28,19 @@ const START = Symbol.for('@fieldseal/typeorm:key-store')
  * @param options how to connect; entities, subscribers, migrations and cache are left aside
  * @throws FieldsealError ERR_CONFIG_INVALID for a database other than PostgreSQL
  */
-export function typeormKeyStore(options: DataSourceOptions, { table = DEFAULT_KEY_TABLE, poolSize = 2 }: TypeormKeyStoreOptions = {}): KeyStore {
+export function typeormKeyStore(
+  options: DataSourceOptions,
+  { table = DEFAULT_KEY_TABLE, poolSize = 2 }: TypeormKeyStoreOptions = {},
+): KeyStore {
   if (options.type !== 'postgres') {
-    throw new FieldsealError('ERR_CONFIG_INVALID', { field: 'type', reason: `typeormKeyStore does not support '${options.type}' yet`, hint: "use type: 'postgres'" })
+    throw new FieldsealError('ERR_CONFIG_INVALID', {
+      field: 'type',
+      reason: `typeormKeyStore does not support '${options.type}' yet`,
+      hint: "use type: 'postgres'",
+    })
   }
-  if (!Number.isSafeInteger(poolSize) || poolSize < 1) throw new FieldsealError('ERR_CONFIG_INVALID', { field: 'poolSize', reason: 'a positive integer' })
+  if (!Number.isSafeInteger(poolSize) || poolSize < 1)
+    throw new FieldsealError('ERR_CONFIG_INVALID', { field: 'poolSize', reason: 'a positive integer' })
   const target = table.includes('.') || options.schema === undefined ? table : `${options.schema}.${table}`
   return poolSizeOf(options) === 1 ? attachedStore(options, target) : pooledStore(options, target, poolSize)
 }
@@ -109,7 +117,10 @@ async function withRunner<R>(dataSource: DataSource, fn: (run: Run) => Promise<R
 function runOn(runner: QueryRunner): Run {
   const query = directQuery(runner)
   return async (sql, parameters) => {
-    const result = (await query(sql, [...parameters], true)) as { records?: Record<string, unknown>[]; affected?: number } // TypeORM's QueryResult
+    const result = (await query(sql, [...parameters], true)) as {
+      records?: Record<string, unknown>[]
+      affected?: number
+    } // TypeORM's QueryResult
     return { records: result.records ?? [], affected: result.affected ?? 0 }
   }
 }

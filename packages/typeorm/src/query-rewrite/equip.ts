@@ -5,7 +5,6 @@ import { assertFragment, assertTables } from '../guard/guard.ts'
 import { withoutMarks } from '../guard/marks.ts'
 import type { Builders } from '../install/builders.ts'
 import type { BuilderMembers, OwnBuilder } from '../install/typeorm-internals.ts'
-import { BuilderState } from './builder-state.ts'
 import { rewriteWhere, type ConditionBuilder } from './rewrite-where.ts'
 
 type Kind = Exclude<keyof Builders, 'create'>
@@ -86,7 +85,10 @@ function statements(base: BuilderMembers) {
 }
 
 function conversions(base: BuilderMembers) {
-  const convert = (method: 'select' | 'insert' | 'update' | 'delete' | 'softDelete' | 'restore' | 'relation', kind: Kind) =>
+  const convert = (
+    method: 'select' | 'insert' | 'update' | 'delete' | 'softDelete' | 'restore' | 'relation',
+    kind: Kind,
+  ) =>
     function (this: OwnBuilder, ...args: unknown[]) {
       const made: unknown = Reflect.apply(base[method], this, args)
       // TypeORM has changed our expression map and made a builder of its own from it: ours is made from it as well.

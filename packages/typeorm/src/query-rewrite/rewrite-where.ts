@@ -22,7 +22,13 @@ export type Depth = 'level' | 'all'
  *
  * @param prefix property path of the embedded whose criteria these are
  */
-export function rewriteWhere<W>(builder: ConditionBuilder, metadata: EntityMetadata, where: W, depth: Depth, prefix = ''): W {
+export function rewriteWhere<W>(
+  builder: ConditionBuilder,
+  metadata: EntityMetadata,
+  where: W,
+  depth: Depth,
+  prefix = '',
+): W {
   if (!isCriteria(where)) return where
   if (Array.isArray(where)) {
     const items = where.map((item: unknown) => rewriteWhere(builder, metadata, item, depth, prefix))
@@ -38,7 +44,13 @@ export function rewriteWhere<W>(builder: ConditionBuilder, metadata: EntityMetad
   return Object.assign(Object.create(Object.getPrototypeOf(where) as object | null), where, changed) as W // same keys, other values
 }
 
-function rewriteValue(builder: ConditionBuilder, metadata: EntityMetadata, path: string, value: unknown, depth: Depth): unknown {
+function rewriteValue(
+  builder: ConditionBuilder,
+  metadata: EntityMetadata,
+  path: string,
+  value: unknown,
+  depth: Depth,
+): unknown {
   if (value === undefined || value === null) return value // TypeORM has options for what these mean
   const column = metadata.columns.find((candidate) => candidate.propertyPath === path)
   const sealed = column && builder.state.installation.models().sealed(column)
@@ -49,7 +61,12 @@ function rewriteValue(builder: ConditionBuilder, metadata: EntityMetadata, path:
   return metadata.hasEmbeddedWithPropertyPath(path) ? rewriteWhere(builder, metadata, value, depth, path) : value
 }
 
-function rewriteCondition(builder: ConditionBuilder, sealed: SealedColumn, path: string, value: unknown): FindOperator<unknown> {
+function rewriteCondition(
+  builder: ConditionBuilder,
+  sealed: SealedColumn,
+  path: string,
+  value: unknown,
+): FindOperator<unknown> {
   // TypeORM calls this when it renders the condition, with the alias under which the entity stands.
   return Raw((aliasPath) =>
     conditionSql(

@@ -17,7 +17,8 @@ export interface ConditionPlace {
 }
 
 /** Results of a truncated index are filtered afterwards; that works for rows that must match, and for no others. */
-const TRUNCATED_HINT = 'the index is truncated: use one equality or In, without Not, Or, paging or counting, or an index of 128 bits'
+const TRUNCATED_HINT =
+  'the index is truncated: use one equality or In, without Not, Or, paging or counting, or an index of 128 bits'
 
 /**
  * The SQL of a condition on an encrypted column, over its token columns.
@@ -48,14 +49,18 @@ class Condition {
       case 'in':
         return this.#equality(operator.value as readonly unknown[], true, not)
       case 'not':
-        return operator.child === undefined ? this.#equality([operator.value], false, !not) : this.compile(operator.child, !not)
+        return operator.child === undefined
+          ? this.#equality([operator.value], false, !not)
+          : this.compile(operator.child, !not)
       case 'isNull':
         return this.#isNull(not)
       case 'and':
       case 'or': {
         // De Morgan: a negation is pushed down to where it is exact.
         const alternatives = (operator.type === 'or') !== not
-        const parts = (operator.value as readonly unknown[]).map((part) => this.#within(alternatives, () => this.compile(part, not)))
+        const parts = (operator.value as readonly unknown[]).map((part) =>
+          this.#within(alternatives, () => this.compile(part, not)),
+        )
         return `(${parts.join(alternatives ? ' OR ' : ' AND ')})`
       }
       default:
@@ -94,14 +99,19 @@ class Condition {
   }
 
   #isNull(not: boolean): string {
-    if (this.#column.field.encryptNull) throw this.#refuse('null-is-encrypted', 'nulls of this column are encrypted like other values')
+    if (this.#column.field.encryptNull)
+      throw this.#refuse('null-is-encrypted', 'nulls of this column are encrypted like other values')
     return `${this.#name(this.#column.column)} IS ${not ? 'NOT ' : ''}NULL`
   }
 
   #assertTruncated({ index }: TokenSlots, not: boolean): void {
     const { state, alias } = this.#place
     if (!index.truncated) return
-    if (alias === undefined) throw this.#refuse('truncated-index', 'the index is truncated: find the rows, then update or delete them by their keys')
+    if (alias === undefined)
+      throw this.#refuse(
+        'truncated-index',
+        'the index is truncated: find the rows, then update or delete them by their keys',
+      )
     if (not || state.negated || state.alternatives > 0) throw this.#refuse('truncated-index', TRUNCATED_HINT)
   }
 

@@ -22,7 +22,11 @@ export interface DecryptRawOptions {
  * @throws FieldsealError ERR_ARGUMENT_INVALID when such a column is missing or several aliases are possible,
  * ERR_TENANT_MISSING, ERR_TENANT_MISMATCH, and what opening throws
  */
-export async function decryptRaw<E extends ObjectLiteral>(repository: Repository<E>, rows: readonly object[], options: DecryptRawOptions = {}): Promise<Record<string, unknown>[]> {
+export async function decryptRaw<E extends ObjectLiteral>(
+  repository: Repository<E>,
+  rows: readonly object[],
+  options: DecryptRawOptions = {},
+): Promise<Record<string, unknown>[]> {
   const { dataSource } = repository.manager
   const installation = findInstallation(dataSource)
   const copies = rows.map((row): RawRow => ({ ...row }))
@@ -30,32 +34,49 @@ export async function decryptRaw<E extends ObjectLiteral>(repository: Repository
   const [sample] = copies
   if (installation === undefined || model === undefined || sample === undefined) return copies
   const context = installation.host.capture()
-  const nameOf = namesIn(sample, model, options.alias, (alias, column) => DriverUtils.buildAlias(dataSource.driver, undefined, alias, column.databaseName))
+  const nameOf = namesIn(sample, model, options.alias, (alias, column) =>
+    DriverUtils.buildAlias(dataSource.driver, undefined, alias, column.databaseName),
+  )
   const facts = model.facts.map(({ path, column }) => ({ path, key: nameOf(column) }))
   const missing = facts.find(({ key }) => !(key in sample))
   if (missing !== undefined) {
-    throw new FieldsealError('ERR_ARGUMENT_INVALID', { model: model.map.id, field: missing.path, reason: 'the rows lack a column', hint: 'select it: it tells whose row it is' })
+    throw new FieldsealError('ERR_ARGUMENT_INVALID', {
+      model: model.map.id,
+      field: missing.path,
+      reason: 'the rows lack a column',
+      hint: 'select it: it tells whose row it is',
+    })
   }
-  const columns = model.columns.map((sealed) => ({ sealed, key: nameOf(sealed.column) })).filter(({ key }) => key in sample)
+  const columns = model.columns
+    .map((sealed) => ({ sealed, key: nameOf(sealed.column) }))
+    .filter(({ key }) => key in sample)
   const source = { model, columns, facts, keys: model.keys.map(({ column }) => nameOf(column)), terms: [] }
   await openRows(installation, copies, [source], context, repository.queryRunner)
   for (const row of copies) {
     for (const { sealed, key } of columns) {
       const cell = row[key]
       if (OpenedCell.isOpened(cell)) row[key] = OpenedCell.valueOf(cell)
-      for (const slot of [sealed.slots?.odd, sealed.slots?.even]) if (slot !== undefined) Reflect.deleteProperty(row, nameOf(slot))
+      for (const slot of [sealed.slots?.odd, sealed.slots?.even])
+        if (slot !== undefined) Reflect.deleteProperty(row, nameOf(slot))
     }
   }
   return copies
 }
 
-function namesIn(sample: RawRow, model: EntityModel, given: string | undefined, named: (alias: string, column: ColumnMetadata) => string): (column: ColumnMetadata) => string {
+function namesIn(
+  sample: RawRow,
+  model: EntityModel,
+  given: string | undefined,
+  named: (alias: string, column: ColumnMetadata) => string,
+): (column: ColumnMetadata) => string {
   if (given !== undefined) return (column) => named(given, column)
   const keys = model.keys.map(({ column }) => column)
   if (keys.every((column) => column.databaseName in sample)) return (column) => column.databaseName
   const [first] = keys
   const suffix = `_${first?.databaseName}`
-  const candidates = Object.keys(sample).filter((key) => key.endsWith(suffix)).map((key) => key.slice(0, -suffix.length))
+  const candidates = Object.keys(sample)
+    .filter((key) => key.endsWith(suffix))
+    .map((key) => key.slice(0, -suffix.length))
   const aliases = candidates.filter((alias) => keys.every((column) => named(alias, column) in sample))
   const [alias] = aliases
   if (alias === undefined || aliases.length > 1) {

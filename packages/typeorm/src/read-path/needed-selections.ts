@@ -8,7 +8,12 @@ import { rawKey } from './row-sources.ts'
  * Columns that a select of an encrypted entity needs and does not name: those that tell whose row it is, and for each
  * condition on a blind index the value and its tokens. Entities never hold them.
  */
-export function neededSelections(builder: OwnBuilder, alias: string, model: EntityModel, selects: readonly SelectQuery[]): SelectQuery[] {
+export function neededSelections(
+  builder: OwnBuilder,
+  alias: string,
+  model: EntityModel,
+  selects: readonly SelectQuery[],
+): SelectQuery[] {
   const terms = builder.state.terms.filter((term) => term.alias === alias)
   if (selects.length === 0 && terms.length === 0) return []
   const needed = new Set<ColumnMetadata>(model.facts.map(({ column }) => column))

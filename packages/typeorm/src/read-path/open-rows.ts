@@ -1,4 +1,14 @@
-import { envelopeFromText, FieldsealError, isEnvelope, isUnreadable, type Cell, type Envelope, type OpenedRow, type OperationContext, type Row } from '@fieldseal/core/adapter'
+import {
+  envelopeFromText,
+  FieldsealError,
+  isEnvelope,
+  isUnreadable,
+  type Cell,
+  type Envelope,
+  type OpenedRow,
+  type OperationContext,
+  type Row,
+} from '@fieldseal/core/adapter'
 import type { QueryRunner } from 'typeorm'
 import type { EntityModel, SealedColumn } from '../entity-map/entity-model.ts'
 import type { SoughtTerm } from '../carrier/sought-term.ts'
@@ -65,7 +75,11 @@ export async function openRows(
   const atHand = runner && installation.rowsAtHand.get(runner)
   if (atHand !== undefined) for (const { core } of pending) atHand.remember(core.map, core.facts)
   const cells = pending.filter(({ core }) => core.cells.length > 0)
-  const opened = await installation.host.cipher.open(cells.map(({ core }) => core), context, viaOf(installation, runner))
+  const opened = await installation.host.cipher.open(
+    cells.map(({ core }) => core),
+    context,
+    viaOf(installation, runner),
+  )
   const placed: Placed[] = []
   for (const [index, { source, row, keys, core }] of cells.entries()) {
     const result = opened[index] as OpenedRow // results come in the order of the input
@@ -111,14 +125,21 @@ function checkTerms(pending: readonly Pending[]): Set<RawRow> {
       if (isUnreadable(value)) continue
       const tokens = tokenKeys.map((key) => storedCell(row[key]) as Uint8Array | null | undefined) // bytea columns of ours
       if (term.verdict(tokens, value) !== 'foreign') continue
-      if (!term.index.truncated) throw new FieldsealError('ERR_TOKEN_MISMATCH', { model: term.index.model, field: term.index.id })
+      if (!term.index.truncated)
+        throw new FieldsealError('ERR_TOKEN_MISMATCH', { model: term.index.model, field: term.index.id })
       dropped.add(row)
     }
   }
   return dropped
 }
 
-function offer({ offerRewrap, writer }: Installation, source: RowSource, row: RawRow, core: Row<unknown>, { outdated }: OpenedRow): void {
+function offer(
+  { offerRewrap, writer }: Installation,
+  source: RowSource,
+  row: RawRow,
+  core: Row<unknown>,
+  { outdated }: OpenedRow,
+): void {
   // Without canonical key the row could not be found again.
   if (core.facts.rowId === undefined) return
   const cells = outdated.flatMap((at) => {

@@ -15,13 +15,20 @@ export function returnedColumns(model: EntityModel, columns: ColumnMetadata[]): 
  * Decrypts what `RETURNING` brought, in the raw rows and the generated maps, when columns were named as a list. SQL
  * written by the application (`returning('*')`) returns ciphertext, as raw reads do.
  */
-export async function openReturned(builder: OwnBuilder, model: EntityModel, result: InsertResult | UpdateResult, entities: readonly ObjectLiteral[]): Promise<void> {
+export async function openReturned(
+  builder: OwnBuilder,
+  model: EntityModel,
+  result: InsertResult | UpdateResult,
+  entities: readonly ObjectLiteral[],
+): Promise<void> {
   const { expressionMap, state } = builder
   const raw: unknown = result.raw
   if (!Array.isArray(expressionMap.returning) || !Array.isArray(raw) || raw.length === 0) return
   const rows = raw as RawRow[]
   const sample = rows[0] ?? {}
-  const columns = model.columns.map((sealed) => ({ sealed, key: sealed.column.databaseName })).filter(({ key }) => key in sample)
+  const columns = model.columns
+    .map((sealed) => ({ sealed, key: sealed.column.databaseName }))
+    .filter(({ key }) => key in sample)
   if (columns.length === 0) return
   const facts = model.facts.map(({ path, column }) => ({ path, key: column.databaseName }))
   const source = { model, columns, facts, keys: model.keys.map(({ column }) => column.databaseName), terms: [] }

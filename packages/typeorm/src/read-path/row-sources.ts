@@ -27,12 +27,16 @@ function rowSource(builder: OwnBuilder, alias: string, model: EntityModel, sampl
     {
       model,
       keys,
-      columns: model.columns.map((sealed) => ({ sealed, key: keyOf(sealed.column) })).filter(({ key }) => key in sample),
+      columns: model.columns
+        .map((sealed) => ({ sealed, key: keyOf(sealed.column) }))
+        .filter(({ key }) => key in sample),
       facts: model.facts.map(({ path, column }) => ({ path, key: keyOf(column) })),
       terms: terms.map((term) => ({
         term,
         valueKey: keyOf(term.column.column),
-        tokenKeys: [term.column.slots?.odd, term.column.slots?.even].flatMap((slot) => (slot === undefined ? [] : [keyOf(slot)])),
+        tokenKeys: [term.column.slots?.odd, term.column.slots?.even].flatMap((slot) =>
+          slot === undefined ? [] : [keyOf(slot)],
+        ),
       })),
     },
   ]

@@ -1,4 +1,12 @@
-import { SelectQueryBuilder, type DataSource, type EntityMetadata, type FindOptionsWhere, type ObjectLiteral, type QueryBuilder, type QueryRunner } from 'typeorm'
+import {
+  SelectQueryBuilder,
+  type DataSource,
+  type EntityMetadata,
+  type FindOptionsWhere,
+  type ObjectLiteral,
+  type QueryBuilder,
+  type QueryRunner,
+} from 'typeorm'
 import type { SelectQuery } from 'typeorm/query-builder/SelectQuery.js'
 import { resolveTerms } from '../carrier/resolve.ts'
 import { assertSelect } from '../guard/guard-select.ts'
@@ -41,7 +49,12 @@ export class FieldsealSelectQueryBuilder<E extends ObjectLiteral> extends Select
     return super.stream()
   }
 
-  protected override buildWhere(where: FindOptionsWhere<E>[] | FindOptionsWhere<E>, metadata: EntityMetadata, alias: string, embedPrefix?: string): string {
+  protected override buildWhere(
+    where: FindOptionsWhere<E>[] | FindOptionsWhere<E>,
+    metadata: EntityMetadata,
+    alias: string,
+    embedPrefix?: string,
+  ): string {
     if (!Array.isArray(where)) {
       const rewritten = rewriteWhere(conditionBuilder(this.#own), metadata, where, 'level', embedPrefix)
       return super.buildWhere(rewritten, metadata, alias, embedPrefix)
@@ -61,7 +74,9 @@ export class FieldsealSelectQueryBuilder<E extends ObjectLiteral> extends Select
     return model === undefined ? selects : [...selects, ...neededSelections(this.#own, alias, model, selects)]
   }
 
-  protected override async executeEntitiesAndRawResults(runner: QueryRunner): Promise<{ entities: E[]; raw: unknown[] }> {
+  protected override async executeEntitiesAndRawResults(
+    runner: QueryRunner,
+  ): Promise<{ entities: E[]; raw: unknown[] }> {
     const { state } = this
     if (!this.#touchesModels) return super.executeEntitiesAndRawResults(runner)
     this.#assertContext()
@@ -123,7 +138,10 @@ export class FieldsealSelectQueryBuilder<E extends ObjectLiteral> extends Select
   #selectsKeys(): boolean {
     const alias = this.expressionMap.mainAlias
     const selected = new Set(this.expressionMap.selects.map(({ selection }) => selection))
-    return alias?.hasMetadata === true && alias.metadata.primaryColumns.every((column) => selected.has(`${alias.name}.${column.propertyPath}`))
+    return (
+      alias?.hasMetadata === true &&
+      alias.metadata.primaryColumns.every((column) => selected.has(`${alias.name}.${column.propertyPath}`))
+    )
   }
 
   get #touchesModels(): boolean {

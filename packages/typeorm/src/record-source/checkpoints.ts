@@ -8,7 +8,9 @@ export function createCheckpoints(installation: Installation): CheckpointStore {
   const table = quoted(DEFAULT_CHECKPOINT_TABLE)
   return {
     async load(job) {
-      const [row] = await onPrimary(installation, (query) => query(`SELECT version, state FROM ${table} WHERE job = $1`, [job]))
+      const [row] = await onPrimary(installation, (query) =>
+        query(`SELECT version, state FROM ${table} WHERE job = $1`, [job]),
+      )
       return row === undefined ? undefined : { version: Number(row['version']), state: row['state'] as Buffer } // bytea
     },
     async save(job, version, state) {

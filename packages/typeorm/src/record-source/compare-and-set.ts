@@ -1,4 +1,11 @@
-import { envelopeToText, FieldsealError, type Envelope, type Field, type RecordMap, type RowPatch } from '@fieldseal/core/adapter'
+import {
+  envelopeToText,
+  FieldsealError,
+  type Envelope,
+  type Field,
+  type RecordMap,
+  type RowPatch,
+} from '@fieldseal/core/adapter'
 import type { SealedColumn } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
 import { keyText, keyTypes, onPrimary, tableOf, type ModelTable } from './table.ts'
@@ -10,12 +17,18 @@ export type RowKey = Readonly<Record<string, unknown>>
  * Replaces cells only where the stored bytes are still those of `before`, all cells of a row or none. One statement for
  * all rows: it skips rows that somebody has locked, runs no listeners, bumps no version and no update date.
  */
-export async function compareAndSet(installation: Installation, map: RecordMap, patches: readonly RowPatch[]): Promise<readonly ('updated' | 'changed')[]> {
+export async function compareAndSet(
+  installation: Installation,
+  map: RecordMap,
+  patches: readonly RowPatch[],
+): Promise<readonly ('updated' | 'changed')[]> {
   if (patches.length === 0) return []
   const table = tableOf(installation, map)
   const columns = patchedColumns(table, patches)
   return onPrimary(installation, async (query) => {
-    const statement = updateStatement(table, columns, await keyTypes(table, query), (name) => installation.dataSource.driver.escape(name))
+    const statement = updateStatement(table, columns, await keyTypes(table, query), (name) =>
+      installation.dataSource.driver.escape(name),
+    )
     const updated = await query(statement, parametersOf(table, columns, patches))
     const places = new Set(updated.map(({ place }) => Number(place)))
     return patches.map((_, index) => (places.has(index + 1) ? 'updated' : 'changed'))
@@ -25,18 +38,34 @@ export async function compareAndSet(installation: Installation, map: RecordMap, 
 function patchedColumns(table: ModelTable, patches: readonly RowPatch[]): SealedColumn[] {
   const fields = new Set<Field>(patches.flatMap(({ cells }) => cells.map(({ field }) => field)))
   const columns = table.columns.filter(({ field }) => fields.delete(field))
-  if (fields.size > 0) throw new FieldsealError('ERR_ARGUMENT_INVALID', { model: table.map.id, reason: 'a patch names a field of another model' })
+  if (fields.size > 0)
+    throw new FieldsealError('ERR_ARGUMENT_INVALID', {
+      model: table.map.id,
+      reason: 'a patch names a field of another model',
+    })
   return columns
 }
 
-function updateStatement(table: ModelTable, columns: readonly SealedColumn[], types: readonly string[], escape: (name: string) => string): string {
-  const arrays = [...table.keys.map(() => 'text[]'), ...columns.flatMap(({ storage }) => (storage === 'text' ? ['text[]', 'text[]'] : ['bytea[]', 'bytea[]']))]
+function updateStatement(
+  table: ModelTable,
+  columns: readonly SealedColumn[],
+  types: readonly string[],
+  escape: (name: string) => string,
+): string {
+  const arrays = [
+    ...table.keys.map(() => 'text[]'),
+    ...columns.flatMap(({ storage }) => (storage === 'text' ? ['text[]', 'text[]'] : ['bytea[]', 'bytea[]'])),
+  ]
   const keyNames = table.keys.map((_, index) => `k${index}`)
   const cellNames = columns.flatMap((_, index) => [`o${index}`, `n${index}`])
   const isRow = table.keys.map(({ column }, index) => `t.${escape(column.databaseName)} = v.k${index}::${types[index]}`)
-  const isUnchanged = columns.map(({ column }, index) => `(v.o${index} IS NULL OR t.${escape(column.databaseName)} = v.o${index})`)
+  const isUnchanged = columns.map(
+    ({ column }, index) => `(v.o${index} IS NULL OR t.${escape(column.databaseName)} = v.o${index})`,
+  )
   const matches = [...isRow, ...isUnchanged].join(' AND ')
-  const set = columns.map(({ column }, index) => `${escape(column.databaseName)} = COALESCE(v.n${index}, t.${escape(column.databaseName)})`)
+  const set = columns.map(
+    ({ column }, index) => `${escape(column.databaseName)} = COALESCE(v.n${index}, t.${escape(column.databaseName)})`,
+  )
   return [
     `WITH v AS (SELECT * FROM unnest(${arrays.map((type, index) => `$${index + 1}::${type}`).join(', ')}) WITH ORDINALITY AS v(${[...keyNames, ...cellNames].join(', ')}, place)),`,
     `l AS MATERIALIZED (SELECT v.place FROM v JOIN ${table.name} t ON ${matches} FOR UPDATE OF t SKIP LOCKED)`,
@@ -55,5 +84,7 @@ function parametersOf(table: ModelTable, columns: readonly SealedColumn[], patch
 
 function stored(envelope: Envelope | undefined, storage: SealedColumn['storage']): string | Buffer | null {
   if (envelope === undefined) return null
-  return storage === 'text' ? envelopeToText(envelope) : Buffer.from(envelope.buffer, envelope.byteOffset, envelope.byteLength)
+  return storage === 'text'
+    ? envelopeToText(envelope)
+    : Buffer.from(envelope.buffer, envelope.byteOffset, envelope.byteLength)
 }

@@ -11,7 +11,10 @@ interface Finding {
 export async function inspectTable(installation: Installation, map: RecordMap): Promise<readonly Finding[]> {
   const table = tableOf(installation, map)
   const rows = await onPrimary(installation, (query) =>
-    query('SELECT attname, format_type(atttypid, NULL) AS type FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped', [table.name]),
+    query(
+      'SELECT attname, format_type(atttypid, NULL) AS type FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped',
+      [table.name],
+    ),
   )
   const types = new Map(rows.map(({ attname, type }) => [String(attname), String(type)]))
   const expected = table.columns.flatMap(({ column, storage, slots }) => [
@@ -22,6 +25,11 @@ export async function inspectTable(installation: Installation, map: RecordMap): 
     const found = types.get(name)
     if (found === type) return []
     const problem = found === undefined ? `column ${name} is missing` : `column ${name} is ${found}, expected ${type}`
-    return [{ problem, fix: 'write a migration that adds a column of the right type; TypeORM would drop the old one with its data' }]
+    return [
+      {
+        problem,
+        fix: 'write a migration that adds a column of the right type; TypeORM would drop the old one with its data',
+      },
+    ]
   })
 }

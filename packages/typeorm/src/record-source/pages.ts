@@ -11,8 +11,13 @@ const HEADS = [Buffer.of(0xf8, 0x01, 0x01), Buffer.of(0xf8, 0x01, 0x11)]
  * Walks the rows of a model in the order of its key, soft-deleted ones too. Every page takes a connection of its own, so
  * that a long walk holds none.
  */
-export async function* pages(installation: Installation, map: RecordMap, { after, shard, size, kekId }: PageOptions): AsyncGenerator<readonly StoredRow[]> {
-  if (!Number.isSafeInteger(size) || size < 1) throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'size', reason: 'a positive integer' })
+export async function* pages(
+  installation: Installation,
+  map: RecordMap,
+  { after, shard, size, kekId }: PageOptions,
+): AsyncGenerator<readonly StoredRow[]> {
+  if (!Number.isSafeInteger(size) || size < 1)
+    throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'size', reason: 'a positive integer' })
   const escape = (name: string) => installation.dataSource.driver.escape(name)
   const table = tableOf(installation, map)
   let position = after
@@ -24,7 +29,10 @@ export async function* pages(installation: Installation, map: RecordMap, { after
         ...(shard === undefined ? [] : [isInShard(table, shard, escape)]),
         ...(kekId === undefined ? [] : [needsKek(table, kekId, escape)]),
       ]
-      return query(pageStatement(table, conditions, size, escape), position === undefined ? [] : decodePosition(position))
+      return query(
+        pageStatement(table, conditions, size, escape),
+        position === undefined ? [] : decodePosition(position),
+      )
     })
     const rows = page.map((row) => storedRow(table, row))
     if (rows.length > 0) yield rows
@@ -34,17 +42,31 @@ export async function* pages(installation: Installation, map: RecordMap, { after
 }
 
 /** Counts rows by a sequential scan. */
-export async function count(installation: Installation, map: RecordMap, what: { readonly kekId: KekId } | 'plaintext' | 'all'): Promise<{ rows: number; exact: boolean }> {
+export async function count(
+  installation: Installation,
+  map: RecordMap,
+  what: { readonly kekId: KekId } | 'plaintext' | 'all',
+): Promise<{ rows: number; exact: boolean }> {
   const escape = (name: string) => installation.dataSource.driver.escape(name)
   const table = tableOf(installation, map)
-  const where = what === 'all' ? 'TRUE' : what === 'plaintext' ? holdsPlaintext(table, escape) : needsKek(table, what.kekId, escape)
-  const [row] = await onPrimary(installation, (query) => query(`SELECT count(*) AS rows FROM ${table.name} WHERE ${where}`))
+  const where =
+    what === 'all' ? 'TRUE' : what === 'plaintext' ? holdsPlaintext(table, escape) : needsKek(table, what.kekId, escape)
+  const [row] = await onPrimary(installation, (query) =>
+    query(`SELECT count(*) AS rows FROM ${table.name} WHERE ${where}`),
+  )
   return { rows: Number(row?.['rows'] ?? 0), exact: true }
 }
 
-function pageStatement(table: ModelTable, conditions: readonly string[], size: number, escape: (name: string) => string): string {
+function pageStatement(
+  table: ModelTable,
+  conditions: readonly string[],
+  size: number,
+  escape: (name: string) => string,
+): string {
   const keys = table.keys.map(({ column }, index) => `${escape(column.databaseName)}::text AS "key ${index}"`)
-  const others = [...table.facts.map(({ column }) => column), ...table.columns.map(({ column }) => column)].map((column) => escape(column.databaseName))
+  const others = [...table.facts.map(({ column }) => column), ...table.columns.map(({ column }) => column)].map(
+    (column) => escape(column.databaseName),
+  )
   const where = conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`
   const order = table.keys.map(({ column }) => escape(column.databaseName)).join(', ')
   return `SELECT ${[...keys, ...others].join(', ')} FROM ${table.name}${where} ORDER BY ${order} LIMIT ${size}`
@@ -55,14 +77,17 @@ function storedRow(table: ModelTable, row: Record<string, unknown>): StoredRow {
   return {
     key: Object.fromEntries(table.keys.map(({ path }, index) => [path, keys[index]])),
     after: Buffer.from(JSON.stringify(keys), 'utf8'),
-    cells: Object.fromEntries(table.columns.map(({ field, column }) => [field.path, row[column.databaseName] as string | null])), // text, or bytes of an envelope
+    cells: Object.fromEntries(
+      table.columns.map(({ field, column }) => [field.path, row[column.databaseName] as string | null]),
+    ), // text, or bytes of an envelope
     columns: Object.fromEntries(table.facts.map(({ path, column }) => [path, row[column.databaseName]])),
   }
 }
 
 function decodePosition(position: Uint8Array): unknown[] {
   const keys: unknown = JSON.parse(Buffer.from(position).toString('utf8'))
-  if (!Array.isArray(keys)) throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'after', reason: 'not a position of this source' })
+  if (!Array.isArray(keys))
+    throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'after', reason: 'not a position of this source' })
   return keys
 }
 
@@ -72,7 +97,11 @@ function isAfter({ keys }: ModelTable, types: readonly string[], escape: (name: 
 }
 
 /** Shard i of n, counted from 1. */
-function isInShard({ keys }: ModelTable, [shard, shards]: readonly [number, number], escape: (name: string) => string): string {
+function isInShard(
+  { keys }: ModelTable,
+  [shard, shards]: readonly [number, number],
+  escape: (name: string) => string,
+): string {
   if (!Number.isSafeInteger(shard) || !Number.isSafeInteger(shards) || shard < 1 || shard > shards) {
     throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'shard', reason: '[i, n] with 1 <= i <= n' })
   }
@@ -88,7 +117,9 @@ function needsKek({ columns }: ModelTable, kekId: KekId, escape: (name: string) 
   const bytes = heads.map((head) => `'\\x${head.toString('hex')}'::bytea`).join(', ')
   const tests = columns.map(({ column, storage }) => {
     const name = escape(column.databaseName)
-    return storage === 'text' ? `substr(${name}, 1, 23) IN (${texts})` : `substring(${name} from 1 for ${length}) IN (${bytes})`
+    return storage === 'text'
+      ? `substr(${name}, 1, 23) IN (${texts})`
+      : `substring(${name} from 1 for ${length}) IN (${bytes})`
   })
   return `(${tests.join(' OR ')})`
 }

@@ -19,8 +19,12 @@ export interface ModelTable {
 export function tableOf({ models, dataSource }: Installation, map: RecordMap): ModelTable {
   const ofMap = models().models.filter((model) => model.map === map)
   const root: EntityModel | undefined = ofMap.find(({ metadata }) => metadata.parentEntityMetadata === undefined)
-  if (root === undefined) throw new FieldsealError('ERR_ARGUMENT_INVALID', { model: map.id, reason: 'not a model of this DataSource' })
-  const name = root.metadata.tablePath.split('.').map((part) => dataSource.driver.escape(part)).join('.')
+  if (root === undefined)
+    throw new FieldsealError('ERR_ARGUMENT_INVALID', { model: map.id, reason: 'not a model of this DataSource' })
+  const name = root.metadata.tablePath
+    .split('.')
+    .map((part) => dataSource.driver.escape(part))
+    .join('.')
   return { map, name, columns: root.columns, keys: root.keys, facts: root.facts }
 }
 
@@ -40,8 +44,15 @@ export async function onPrimary<R>({ dataSource }: Installation, fn: (query: Que
 
 /** SQL types of the key columns, as the database names them: keys travel as text. */
 export async function keyTypes({ name, keys }: ModelTable, query: Query): Promise<string[]> {
-  const rows = await query('SELECT attname, format_type(atttypid, NULL) AS type FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0', [name])
-  return keys.map(({ column }) => String(rows.find(({ attname }) => attname === column.databaseName)?.['type'] ?? 'text'))
+  const rows = await query(
+    'SELECT attname, format_type(atttypid, NULL) AS type FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0',
+    [name],
+  )
+  const types = new Map(rows.map(({ attname, type }) => [attname, type]))
+  return keys.map(({ column }) => {
+    const type = types.get(column.databaseName)
+    return typeof type === 'string' ? type : 'text'
+  })
 }
 
 /** Text of one key value, as it goes into an array of texts. */

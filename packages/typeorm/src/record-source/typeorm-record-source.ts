@@ -14,7 +14,11 @@ import { count, pages } from './pages.ts'
  */
 export function typeormSource(dataSource: DataSource): RecordSource {
   const installation = findInstallation(dataSource)
-  if (installation === undefined) throw new FieldsealError('ERR_CONFIG_INVALID', { field: 'dataSource', reason: 'the DataSource was not passed to withFieldseal' })
+  if (installation === undefined)
+    throw new FieldsealError('ERR_CONFIG_INVALID', {
+      field: 'dataSource',
+      reason: 'the DataSource was not passed to withFieldseal',
+    })
   return {
     get models() {
       return [...new Set(installation.models().models.map(({ map }) => map))]

@@ -28,6 +28,10 @@ export function assertValue(field: Field, value: unknown): void {
     })
   }
   if (InstanceChecker.isFindOperator(value)) {
-    throw new FieldsealError('ERR_WRITE_UNSUPPORTED', { model: field.model, field: field.path, reason: 'find-operator' })
+    throw new FieldsealError('ERR_WRITE_UNSUPPORTED', {
+      model: field.model,
+      field: field.path,
+      reason: 'find-operator',
+    })
   }
 }

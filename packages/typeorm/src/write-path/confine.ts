@@ -8,7 +8,11 @@ import { restrictToTenant } from './tenant-predicate.ts'
 export async function prepareCriteria(builder: OwnBuilder): Promise<void> {
   if (modelOf(builder) !== undefined) builder.state.requireContext()
   const { installation } = builder.state
-  await resolveTerms(installation, Object.values(builder.expressionMap.parameters), viaOf(installation, builder.queryRunner))
+  await resolveTerms(
+    installation,
+    Object.values(builder.expressionMap.parameters),
+    viaOf(installation, builder.queryRunner),
+  )
 }
 
 /** Work across tenants removes rows by their criteria alone; everybody else removes those of the own tenant. */

@@ -56,7 +56,11 @@ export function equalitiesOf(model: EntityModel | undefined, where: unknown): Eq
 }
 
 /** The same for `whereInIds`, whose composite keys TypeORM hides in brackets. */
-export function equalitiesOfIds(model: EntityModel | undefined, metadata: EntityMetadata | undefined, ids: unknown): Equalities {
+export function equalitiesOfIds(
+  model: EntityModel | undefined,
+  metadata: EntityMetadata | undefined,
+  ids: unknown,
+): Equalities {
   const list: readonly unknown[] = Array.isArray(ids) ? ids : [ids]
   if (model === undefined || metadata === undefined || list.length !== 1) return new Map()
   return equalitiesOf(model, metadata.ensureEntityIdMap(list[0]))

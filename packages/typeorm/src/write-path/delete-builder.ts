@@ -1,4 +1,11 @@
-import { DeleteQueryBuilder, type DataSource, type DeleteResult, type ObjectLiteral, type QueryBuilder, type QueryRunner } from 'typeorm'
+import {
+  DeleteQueryBuilder,
+  type DataSource,
+  type DeleteResult,
+  type ObjectLiteral,
+  type QueryBuilder,
+  type QueryRunner,
+} from 'typeorm'
 import type { OwnBuilder } from '../install/typeorm-internals.ts'
 import { stateFrom, type BuilderState } from '../query-rewrite/builder-state.ts'
 import { equip } from '../query-rewrite/equip.ts'

@@ -1,6 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import { FieldsealError } from '@fieldseal/core/adapter'
-import { InsertQueryBuilder, type DataSource, type InsertResult, type ObjectLiteral, type QueryBuilder, type QueryRunner } from 'typeorm'
+import {
+  InsertQueryBuilder,
+  type DataSource,
+  type InsertResult,
+  type ObjectLiteral,
+  type QueryBuilder,
+  type QueryRunner,
+} from 'typeorm'
 import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
 import type { InsertOrUpdateOptions } from 'typeorm/query-builder/InsertOrUpdateOptions.js'
 import { Sealed } from '../carrier/sealed.ts'
@@ -43,7 +50,8 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     if (model === undefined) return super.orUpdate(overwrite, conflictTarget, options)
     const plan = planUpsert(model, overwrite, conflictTarget, options)
     super.orUpdate([...plan.overwrite], conflictColumns(plan, 'odd'), options)
-    if (this.state.terms.length > 0) throw this.#refuse('upsert-condition', 'a condition on an encrypted column cannot stand in ON CONFLICT')
+    if (this.state.terms.length > 0)
+      throw this.#refuse('upsert-condition', 'a condition on an encrypted column cannot stand in ON CONFLICT')
     if (options?.indexPredicate !== undefined) assertFragment(this.#own, options.indexPredicate, 'on-conflict')
     this.#upsert = plan
     return this
@@ -66,7 +74,10 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     assertTables(this.#own)
     const { insertFromSelect } = this.expressionMap
     if (insertFromSelect !== undefined && this.#model !== undefined) {
-      throw this.#refuse('insert-from-select', 'the database would copy values that are bound to another place: read and save them')
+      throw this.#refuse(
+        'insert-from-select',
+        'the database would copy values that are bound to another place: read and save them',
+      )
     }
     if (insertFromSelect !== undefined) assertFragment(this.#own, insertFromSelect.getQuery(), 'derived-table')
     this.#rows = []
@@ -96,7 +107,11 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     return [...columns, ...slots.filter((slot) => !columns.includes(slot))]
   }
 
-  protected override createColumnValueExpression(valueSets: ObjectLiteral[], index: number, column: ColumnMetadata): string {
+  protected override createColumnValueExpression(
+    valueSets: ObjectLiteral[],
+    index: number,
+    column: ColumnMetadata,
+  ): string {
     const model = this.#model
     if (model === undefined) return super.createColumnValueExpression(valueSets, index, column)
     const valueSet = valueSets[index] ?? {}
@@ -112,7 +127,13 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     if (value === undefined) return 'DEFAULT'
     const cell = row.written.add(sealed, value)
     const slot = owner?.slots?.odd === column ? 'odd' : 'even'
-    return this.createParameter(new Sealed(owner === undefined ? { kind: 'value', row: row.written, cell } : { kind: 'token', row: row.written, cell, slot }))
+    return this.createParameter(
+      new Sealed(
+        owner === undefined
+          ? { kind: 'value', row: row.written, cell }
+          : { kind: 'token', row: row.written, cell, slot },
+      ),
+    )
   }
 
   protected override getReturningColumns(): ColumnMetadata[] {
@@ -140,7 +161,11 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
         const result = await this.#run(model)
         const returned: unknown = result.raw
         if (!Array.isArray(returned) || returned.length < sent) {
-          throw new FieldsealError('ERR_TENANT_MISMATCH', { model: model.map.id, operation: 'upsert', reason: 'a row with this key belongs to another tenant' })
+          throw new FieldsealError('ERR_TENANT_MISMATCH', {
+            model: model.map.id,
+            operation: 'upsert',
+            reason: 'a row with this key belongs to another tenant',
+          })
         }
         await runner.commitTransaction()
         return result
@@ -169,7 +194,12 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     const context = this.state.requireContext()
     const uuids = this.#makeUuids(model, valueSet, index)
     const inserted = new Set(this.getInsertedColumns())
-    const facts = insertedFacts(model, context, (column) => uuids.get(column) ?? (inserted.has(column) ? column.getEntityValue(valueSet) : undefined), this.#upsert !== undefined)
+    const facts = insertedFacts(
+      model,
+      context,
+      (column) => uuids.get(column) ?? (inserted.has(column) ? column.getEntityValue(valueSet) : undefined),
+      this.#upsert !== undefined,
+    )
     const atHand = this.queryRunner && this.state.installation.rowsAtHand.get(this.queryRunner)
     atHand?.remember(model.map, facts)
     return { written: new WrittenRow(model.map, facts, context), uuids }

@@ -9,7 +9,12 @@ import type { EntityModel, FactColumn } from '../entity-map/entity-model.ts'
  * @param unbound for upserts: the row that survives a conflict may have another key
  * @throws FieldsealError ERR_TENANT_MISMATCH, ERR_WRITE_UNSUPPORTED when tenant or keyspace is not known
  */
-export function insertedFacts(model: EntityModel, context: OperationContext, valueOf: (column: ColumnMetadata) => unknown, unbound: boolean): RowFacts {
+export function insertedFacts(
+  model: EntityModel,
+  context: OperationContext,
+  valueOf: (column: ColumnMetadata) => unknown,
+  unbound: boolean,
+): RowFacts {
   const known: Record<string, unknown> = {}
   const needed = unbound ? model.facts.filter((fact) => fact === model.tenant || fact === model.keyspace) : model.facts
   for (const { path, column } of needed) {
@@ -35,7 +40,11 @@ export function keyspacesOf(model: EntityModel, rows: readonly ObjectLiteral[], 
 /** Id of a row whose tenant and keyspace are not known. */
 export function rowIdOf(map: RecordMap, known: Readonly<Record<string, unknown>>): RowId | undefined {
   const anyone = 'anyone'
-  const row = { ...known, ...(map.tenantPath && { [map.tenantPath]: anyone }), ...(map.keyspacePath && { [map.keyspacePath]: anyone }) }
+  const row = {
+    ...known,
+    ...(map.tenantPath && { [map.tenantPath]: anyone }),
+    ...(map.keyspacePath && { [map.keyspacePath]: anyone }),
+  }
   return map.facts(row, { tenant: anyone, onUnreadable: 'throw' }).rowId // of these facts only the id is used
 }
 

@@ -8,7 +8,12 @@ import type { OwnBuilder } from '../install/typeorm-internals.ts'
  * @param known tenant of the one row to meet, in a system context
  * @throws FieldsealError ERR_WRITE_UNSUPPORTED in a system context that does not know it
  */
-export function restrictToTenant(builder: OwnBuilder, model: EntityModel, context: OperationContext, known?: string): void {
+export function restrictToTenant(
+  builder: OwnBuilder,
+  model: EntityModel,
+  context: OperationContext,
+  known?: string,
+): void {
   const { tenant, map } = model
   if (tenant === undefined) return
   const predicates = known === undefined ? map.predicate(context) : [{ path: tenant.path, equals: known }]

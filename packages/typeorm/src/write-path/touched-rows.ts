@@ -11,7 +11,9 @@ export function touchedRows(installation: Installation, args: readonly unknown[]
   const touched: Touched = new Map()
   if (installation.models().models.length === 0) return touched
   const [first, second] = args
-  const named = args.length > 1 && (typeof first === 'function' || typeof first === 'string' || InstanceChecker.isEntitySchema(first))
+  const named =
+    args.length > 1 &&
+    (typeof first === 'function' || typeof first === 'string' || InstanceChecker.isEntitySchema(first))
   const entities = named ? second : first
   const seen = new Set<object>()
   for (const entity of Array.isArray(entities) ? entities : [entities]) {
@@ -22,7 +24,12 @@ export function touchedRows(installation: Installation, args: readonly unknown[]
 }
 
 /** @throws FieldsealError ERR_TENANT_MISMATCH for a row of another tenant, and what making keys throws */
-export async function loadKeysFor({ host }: Installation, touched: Touched, context: OperationContext, via: unknown): Promise<void> {
+export async function loadKeysFor(
+  { host }: Installation,
+  touched: Touched,
+  context: OperationContext,
+  via: unknown,
+): Promise<void> {
   const keyspaces = [...touched].flatMap(([model, rows]) => keyspacesOf(model, rows, context))
   await host.load([...new Set([...touched.keys()].map(({ map }) => map))], context, { keyspaces, via })
 }
@@ -32,7 +39,13 @@ export function needsRowsAtHand(touched: Touched, { tenant }: OperationContext):
   return typeof tenant !== 'string' || [...touched.keys()].some((model) => model.keyspace !== undefined)
 }
 
-function visit(installation: Installation, metadata: EntityMetadata, entity: unknown, touched: Touched, seen: Set<object>): void {
+function visit(
+  installation: Installation,
+  metadata: EntityMetadata,
+  entity: unknown,
+  touched: Touched,
+  seen: Set<object>,
+): void {
   if (typeof entity !== 'object' || entity === null || seen.has(entity)) return
   seen.add(entity)
   const model = installation.models().of(metadata)
@@ -44,7 +57,8 @@ function visit(installation: Installation, metadata: EntityMetadata, entity: unk
   for (const relation of metadata.relations) {
     if (!relation.isCascadeInsert && !relation.isCascadeUpdate) continue
     const related: unknown = relation.getEntityValue(entity)
-    for (const one of Array.isArray(related) ? related : [related]) visit(installation, relation.inverseEntityMetadata, one, touched, seen)
+    for (const one of Array.isArray(related) ? related : [related])
+      visit(installation, relation.inverseEntityMetadata, one, touched, seen)
   }
 }
 

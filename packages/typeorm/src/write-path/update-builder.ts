@@ -1,5 +1,13 @@
 import { FieldsealError, type OperationContext, type RowFacts } from '@fieldseal/core/adapter'
-import { UpdateQueryBuilder, type Brackets, type DataSource, type ObjectLiteral, type QueryBuilder, type QueryRunner, type UpdateResult } from 'typeorm'
+import {
+  UpdateQueryBuilder,
+  type Brackets,
+  type DataSource,
+  type ObjectLiteral,
+  type QueryBuilder,
+  type QueryRunner,
+  type UpdateResult,
+} from 'typeorm'
 import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
 import { resolveTerms } from '../carrier/resolve.ts'
 import { Sealed } from '../carrier/sealed.ts'
@@ -100,7 +108,8 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
   protected override getValueSet(): ObjectLiteral {
     const given = super.getValueSet()
     const model = this.#model
-    for (const value of Object.values(given)) if (typeof value === 'function') assertFragment(this.#own, String(value()), 'set')
+    for (const value of Object.values(given))
+      if (typeof value === 'function') assertFragment(this.#own, String(value()), 'set')
     if (model === undefined) return given
     const context = this.state.requireContext()
     this.#assertFactsKept(model, given, context)
@@ -129,7 +138,7 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
     for (const fact of model.facts) {
       const value: unknown = fact.column.getEntityValue(set)
       if (value === undefined || value === known.get(fact.path)) continue
-      if (fact === model.tenant && typeof tenant === 'string' && String(value) === tenant) continue // the predicate says the same
+      if (fact === model.tenant && isText(value, tenant)) continue // the predicate says the same
       throw new FieldsealError('ERR_WRITE_UNSUPPORTED', {
         model: model.map.id,
         field: fact.path,
@@ -179,6 +188,11 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
   get #own(): OwnBuilder {
     return this as unknown as OwnBuilder // the same object; its protected members are named there
   }
+}
+
+/** A tenant column may be a number. */
+function isText(value: unknown, text: unknown): boolean {
+  return value === text || (typeof value === 'number' && String(value) === text)
 }
 
 function reasonOf(model: EntityModel, fact: FactColumn): string {

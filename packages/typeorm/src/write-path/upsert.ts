@@ -20,13 +20,27 @@ export interface UpsertPlan {
  *
  * @throws FieldsealError ERR_WRITE_UNSUPPORTED for what would leave values that no longer open, or overwrite without a word
  */
-export function planUpsert(model: EntityModel, overwrite: readonly string[], target: string | readonly string[] | undefined, options: InsertOrUpdateOptions | undefined): UpsertPlan {
+export function planUpsert(
+  model: EntityModel,
+  overwrite: readonly string[],
+  target: string | readonly string[] | undefined,
+  options: InsertOrUpdateOptions | undefined,
+): UpsertPlan {
   const sealed = new Map(model.columns.map((column) => [column.column.databaseName, column]))
   const conflict = typeof target === 'object' ? target : []
   const refuse = (reason: string, hint: string, field?: string): never => {
-    throw new FieldsealError('ERR_WRITE_UNSUPPORTED', { model: model.map.id, ...(field === undefined ? {} : { field }), operation: 'upsert', reason, hint })
+    throw new FieldsealError('ERR_WRITE_UNSUPPORTED', {
+      model: model.map.id,
+      ...(field === undefined ? {} : { field }),
+      operation: 'upsert',
+      reason,
+      hint,
+    })
   }
-  if (options?.skipUpdateIfNoValuesChanged && (model.tenant !== undefined || overwrite.some((name) => sealed.has(name)))) {
+  if (
+    options?.skipUpdateIfNoValuesChanged &&
+    (model.tenant !== undefined || overwrite.some((name) => sealed.has(name)))
+  ) {
     refuse('skip-update-if-no-values-changed', 'new ciphertext always differs from the stored one')
   }
   if (options?.overwriteCondition?.where !== undefined && model.tenant !== undefined) {
@@ -34,17 +48,26 @@ export function planUpsert(model: EntityModel, overwrite: readonly string[], tar
   }
   for (const { column } of model.keys) {
     if (overwrite.includes(column.databaseName) && !conflict.includes(column.databaseName)) {
-      refuse('key-change', 'values are bound to their key: leave it out, or make it the conflict target', column.databaseName)
+      refuse(
+        'key-change',
+        'values are bound to their key: leave it out, or make it the conflict target',
+        column.databaseName,
+      )
     }
   }
   const keyspace = model.keyspace?.column.databaseName
   if (keyspace !== undefined && !conflict.includes(keyspace)) {
-    refuse('keyspace-unknown', 'the row that survives may belong to another keyspace: make the column part of the conflict target', keyspace)
+    refuse(
+      'keyspace-unknown',
+      'the row that survives may belong to another keyspace: make the column part of the conflict target',
+      keyspace,
+    )
   }
   const parts = conflict.map((name) => {
     const column = sealed.get(name)
     if (column === undefined) return name
-    if (column.slots?.index.unique !== true) refuse('no-blind-index', 'a conflict target needs blindIndex: { unique: true }', name)
+    if (column.slots?.index.unique !== true)
+      refuse('no-blind-index', 'a conflict target needs blindIndex: { unique: true }', name)
     return column
   })
   const perTenant = parts.some((part) => typeof part === 'object' && part.slots?.index.acrossTenants === false)
@@ -54,7 +77,9 @@ export function planUpsert(model: EntityModel, overwrite: readonly string[], tar
     tenant: perTenant ? model.tenant?.column.databaseName : undefined,
     probe(rows) {
       const part = parts.find((candidate) => typeof candidate === 'object')
-      const sample: unknown = rows.map((row): unknown => part?.column.getEntityValue(row)).find((value) => value !== undefined && value !== null)
+      const sample: unknown = rows
+        .map((row): unknown => part?.column.getEntityValue(row))
+        .find((value) => value !== undefined && value !== null)
       return { index: sample === undefined ? undefined : part?.slots?.index, sample }
     },
   }

@@ -11,9 +11,12 @@ export class PgliteStream extends Duplex {
   #started = false
   #work: Promise<void> = Promise.resolve()
 
-  constructor(db: PGlite) {
+  readonly #onSent: ((chunk: Buffer) => void) | undefined
+
+  constructor(db: PGlite, onSent?: (chunk: Buffer) => void) {
     super()
     this.#db = db
+    this.#onSent = onSent
   }
 
   // What node-postgres calls on a socket.
@@ -37,11 +40,10 @@ export class PgliteStream extends Duplex {
   override _read(): void {}
 
   override _write(chunk: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
+    this.#onSent?.(chunk)
     this.#received = Buffer.concat([this.#received, chunk])
-    this.#work = this.#work.then(() => this.#answer()).then(
-      () => done(),
-      (error: Error) => done(error),
-    )
+    this.#work = this.#work.then(() => this.#answer())
+    void settle(this.#work, done)
   }
 
   override _final(done: (error?: Error | null) => void): void {
@@ -74,4 +76,12 @@ export class PgliteStream extends Duplex {
       this.#started = true
     }
   }
+}
+
+async function settle(work: Promise<void>, done: (error?: Error | null) => void): Promise<void> {
+  let failure: Error | undefined
+  await work.catch((error: Error) => {
+    failure = error
+  })
+  done(failure)
 }

@@ -29,7 +29,9 @@ export function testCmk(uri: string): TestCmk {
     async unwrap({ blob }, { context }) {
       await answer()
       try {
-        const decipher = createDecipheriv('aes-256-gcm', key, blob.subarray(0, 12)).setAAD(contextBytes(context)).setAuthTag(blob.subarray(-16))
+        const decipher = createDecipheriv('aes-256-gcm', key, blob.subarray(0, 12))
+          .setAAD(contextBytes(context))
+          .setAuthTag(blob.subarray(-16))
         return new SecretKey(Buffer.concat([decipher.update(blob.subarray(12, -16)), decipher.final()]))
       } catch {
         throw kmsError('ERR_KMS_CIPHERTEXT_OR_CONTEXT_INVALID', { provider: 'test-kms' })

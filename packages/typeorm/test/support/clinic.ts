@@ -1,0 +1,59 @@
+import { createFieldseal, type Fieldseal, type FieldsealOptions } from '@fieldseal/core'
+import { DataSource, type DataSourceOptions, type ObjectLiteral, type Repository } from 'typeorm'
+import { typeormKeyStore, withFieldseal, type WithFieldsealOptions } from '../../src/index.ts'
+import type { Engine } from './engine.ts'
+import { testCmk, type TestCmk } from './test-cmk.ts'
+import { Wire } from './wire.ts'
+
+type Tenancy = 'single' | 'multi'
+
+/** A running application: one DataSource, one Fieldseal, one CMK for all tenants. */
+export interface Clinic<T extends Tenancy> {
+  readonly dataSource: DataSource
+  readonly fieldseal: Fieldseal<T>
+  readonly cmk: TestCmk
+  readonly wire: Wire
+  repository<E extends ObjectLiteral>(entity: new () => E): Repository<E>
+  close(): Promise<void>
+}
+
+export interface ClinicOptions<T extends Tenancy> {
+  readonly entities: DataSourceOptions['entities']
+  readonly tenancy: T
+  readonly dataSource?: Partial<DataSourceOptions>
+  readonly fieldseal?: Partial<FieldsealOptions<T>>
+  readonly registration?: Partial<WithFieldsealOptions>
+}
+
+export async function startClinic<T extends Tenancy>(engine: Engine, options: ClinicOptions<T>): Promise<Clinic<T>> {
+  const wire = new Wire()
+  const cmk = testCmk('test-key')
+  const dataSource = new DataSource({
+    ...engine.options(wire),
+    synchronize: true,
+    entities: options.entities,
+    logger: wire.logger(),
+    logging: 'all',
+    ...options.dataSource,
+  } as DataSourceOptions) // of the engine's type, whatever a test overrides
+  const keys = { cmks: [cmk] }
+  const fieldseal = createFieldseal<T>({
+    app: 'test',
+    tenancy: options.tenancy,
+    keyStore: typeormKeyStore(dataSource.options),
+    keys,
+    ...options.fieldseal,
+  } as FieldsealOptions<T>) // a set of CMKs fits both tenancies
+  await withFieldseal(dataSource, { fieldseal, ...options.registration }).initialize()
+  return {
+    dataSource,
+    fieldseal,
+    cmk,
+    wire,
+    repository: (entity) => dataSource.getRepository(entity),
+    async close() {
+      await fieldseal.close()
+      await dataSource.destroy()
+    },
+  }
+}
