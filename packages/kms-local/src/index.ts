@@ -1,1 +1,2 @@
-export {}
+export { localKms, type LocalKmsOptions } from './local-kms.ts'
+export { changeCmk, createKeyFile, type CmkChange } from './manage-key-file.ts'
