@@ -38,6 +38,12 @@ function assertSelections(builder: OwnBuilder): void {
   if (selected !== undefined) throw refused(selected.selection, 'distinct')
 }
 
+/** Whether a SELECT brings encrypted columns. */
+export function selectsEncrypted(builder: OwnBuilder): boolean {
+  const encrypted = encryptedSelections(builder)
+  return builder.expressionMap.selects.some(({ selection }) => encrypted.has(selection))
+}
+
 /** Selections that TypeORM renders itself: aliases and their columns. */
 function plainSelections({ expressionMap }: OwnBuilder): Set<string> {
   return new Set(

@@ -2,7 +2,7 @@ import { FieldsealError, type ErrorCode } from '@fieldseal/core/adapter'
 import type { EntityModel, SealedColumn } from '../entity-map/entity-model.ts'
 import { namesOf, type ModelRegistry } from '../entity-map/model-registry.ts'
 import type { OwnBuilder } from '../install/typeorm-internals.ts'
-import { withoutMarked } from './marks.ts'
+import { withoutMarked, withoutMarks } from './marks.ts'
 import { identifiersIn, type SqlIdentifier } from './sql-identifiers.ts'
 
 /** Where in a statement the application wrote SQL of its own. */
@@ -36,10 +36,11 @@ interface Scope {
  */
 export function assertFragment(builder: OwnBuilder, fragment: string, clause: Clause): void {
   const registry = builder.state.installation.models()
-  const sql = withoutMarked(fragment)
+  // A table made by a query hands its columns on under other names: then nothing of it may be encrypted.
+  const everything = clause === 'cte' || clause === 'derived-table'
+  const sql = everything ? withoutMarks(fragment) : withoutMarked(fragment)
   if (registry.models.length === 0 || sql === '') return
   const scope = scopeOf(builder, registry, sql)
-  const everything = clause === 'cte' || clause === 'derived-table'
   if (scope.models.size === 0 && !scope.hasSubQuery && !everything) return
   const { parameters } = builder.expressionMap
   for (const identifier of identifiersIn(sql, (name) => Object.hasOwn(parameters, name))) {

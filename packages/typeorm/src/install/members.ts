@@ -30,6 +30,7 @@ export function reliedOn(
         'createParameter',
         'getWhereCondition',
         'getPredicates',
+        'getExistsCondition',
         'createWhereExpression',
         'createCteExpression',
         'createReturningExpression',

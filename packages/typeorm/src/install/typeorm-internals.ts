@@ -11,6 +11,7 @@ export interface BuilderMembers {
   createParameter(value: unknown): string
   createQueryBuilder(runner?: QueryRunner): BuilderMembers
   getWhereCondition(where: unknown): unknown
+  getExistsCondition(subQuery: unknown): [string, unknown]
   getPredicates(where: ObjectLiteral): Generator<unknown, void, unknown>
   createWhereExpression(): string
   createCteExpression(): string

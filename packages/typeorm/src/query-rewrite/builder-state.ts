@@ -76,9 +76,14 @@ export interface Stateful {
   readonly state: BuilderState
 }
 
+/** Whether a builder is one of ours. */
+export function isOwn(builder: unknown): builder is Stateful {
+  return typeof builder === 'object' && builder !== null && 'state' in builder && builder.state instanceof BuilderState
+}
+
 /** The state for a builder made from `source`: another builder's, or a new one when it comes from the DataSource. */
 export function stateFrom(source: object, dataSource: DataSource): BuilderState {
-  if ('state' in source && source.state instanceof BuilderState) return source.state.fork()
+  if (isOwn(source)) return source.state.fork()
   const installation = findInstallation(dataSource)
   if (installation === undefined) {
     throw new FieldsealError('ERR_CONFIG_INVALID', { reason: 'the DataSource was not passed to withFieldseal' })

@@ -2,9 +2,10 @@ import { InstanceChecker } from 'typeorm'
 import { resolvedParameter } from '../carrier/resolve.ts'
 import { Sealed } from '../carrier/sealed.ts'
 import { assertFragment, assertTables } from '../guard/guard.ts'
-import { withoutMarks } from '../guard/marks.ts'
+import { marked, withoutMarks } from '../guard/marks.ts'
 import type { Builders } from '../install/builders.ts'
 import type { BuilderMembers, OwnBuilder } from '../install/typeorm-internals.ts'
+import { isOwn } from './builder-state.ts'
 import { rewriteWhere, type ConditionBuilder } from './rewrite-where.ts'
 
 type Kind = Exclude<keyof Builders, 'create'>
@@ -49,6 +50,11 @@ function conditions(base: BuilderMembers) {
       const alias = this.expressionMap.mainAlias
       const rewritten = alias?.hasMetadata ? rewriteWhere(conditionBuilder(this), alias.metadata, where, 'all') : where
       return base.getPredicates.call(this, rewritten)
+    },
+    getExistsCondition(this: OwnBuilder, subQuery: unknown) {
+      const [sql, parameters] = base.getExistsCondition.call(this, subQuery)
+      // One of our builders has guarded its own SQL; of anybody else's nothing is known.
+      return [isOwn(subQuery) ? marked(withoutMarks(sql)) : sql, parameters]
     },
     createWhereExpression(this: OwnBuilder) {
       const sql = base.createWhereExpression.call(this)

@@ -9,7 +9,8 @@ import {
 } from 'typeorm'
 import type { SelectQuery } from 'typeorm/query-builder/SelectQuery.js'
 import { resolveTerms } from '../carrier/resolve.ts'
-import { assertSelect } from '../guard/guard-select.ts'
+import { assertSelect, selectsEncrypted } from '../guard/guard-select.ts'
+import { marked, withoutMarks } from '../guard/marks.ts'
 import { viaOf } from '../install/installation.ts'
 import type { OwnBuilder } from '../install/typeorm-internals.ts'
 import { stateFrom, type BuilderState } from '../query-rewrite/builder-state.ts'
@@ -35,7 +36,9 @@ export class FieldsealSelectQueryBuilder<E extends ObjectLiteral> extends Select
   override getQuery(): string {
     assertSelect(this.#own)
     if (this.state.hydrating === 0 && hasTruncated(this.state)) throw refuseTruncated(this.state)
-    return super.getQuery()
+    const sql = super.getQuery()
+    // Guarded here, so that the query it becomes a part of need not know its aliases.
+    return this.expressionMap.subQuery && !selectsEncrypted(this.#own) ? marked(withoutMarks(sql)) : sql
   }
 
   override async getOne(): Promise<E | null> {
