@@ -83,6 +83,7 @@ export class FieldsealSelectQueryBuilder<E extends ObjectLiteral> extends Select
     const { state } = this
     if (!this.#touchesModels) return super.executeEntitiesAndRawResults(runner)
     this.#assertContext()
+    assertSelect(this.#own) // before the query for ids of a page, which is not rendered here
     assertTruncatedAnswerable(this.#own)
     await this.#resolveTerms(runner)
     state.hydrating++

@@ -108,9 +108,7 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
   protected override getValueSet(): ObjectLiteral {
     const given = super.getValueSet()
     const model = this.#model
-    for (const value of Object.values(given))
-      if (typeof value === 'function') assertFragment(this.#own, String(value()), 'set')
-    if (model === undefined) return given
+    if (model === undefined) return this.#guarded(given)
     const context = this.state.requireContext()
     this.#assertFactsKept(model, given, context)
     let set = given
@@ -128,6 +126,14 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
         const token = row && cell !== undefined ? new Sealed({ kind: 'token', row, cell, slot }) : null
         if (slots !== undefined) set = withValue(set, slots[slot], token)
       }
+    }
+    return this.#guarded(set)
+  }
+
+  /** SQL expressions for plain columns may still read encrypted ones. */
+  #guarded(set: ObjectLiteral): ObjectLiteral {
+    for (const value of Object.values(set)) {
+      if (typeof value === 'function') assertFragment(this.#own, String(value()), 'set')
     }
     return set
   }
