@@ -18,11 +18,13 @@ export const LABELS = {
 const FIRST_BLOCK = Uint8Array.of(1)
 
 /** HKDF-Expand-SHA-256 (RFC 5869 §2.3) to exactly one block: HMAC-SHA-256(key, info ‖ 0x01), 32 bytes owned by the caller. */
+export function expandBlock(key: KeyObject, info: Uint8Array): Buffer {
+  return createHmac('sha256', key).update(info).update(FIRST_BLOCK).digest()
+}
+
+/** `expandBlock` with info = LP(…), the only form in which format v1 derives keys. */
 export function expand(key: KeyObject, ...info: readonly (string | Uint8Array)[]): Buffer {
-  return createHmac('sha256', key)
-    .update(lp(...info))
-    .update(FIRST_BLOCK)
-    .digest()
+  return expandBlock(key, lp(...info))
 }
 
 /** `expand` as a key for node:crypto; the bytes are zeroed. */

@@ -25,6 +25,7 @@ export function createRandomSource(): RandomSource {
   let generation = 0
 
   function refill(): void {
+    left = 0 // Invariant: bytes that were not mixed are never given out, even when mixing fails.
     randomFillSync(pool)
     if (generation > 0) xorWithKernelBytes(pool)
     left = POOL_BYTES

@@ -1,58 +1,77 @@
 import { FieldsealError } from '../../src/errors/fieldseal-error.ts'
 import type { KeyStore } from '../../src/keys/key-store.ts'
 import { recordFromJson, recordToJson } from '../../src/keys/record-json.ts'
-import { keyspaceOf, slotOf, type KeyStoreRecord } from '../../src/keys/records.ts'
+import {
+  type IndexRecord,
+  type KekRecord,
+  keyspaceOf,
+  type KeyStoreRecord,
+  type RecordId,
+  slotOf,
+} from '../../src/keys/records.ts'
+
+export type StoreOperation = 'find' | 'load' | 'insert' | 'update' | 'list'
 
 /** A key store in memory: records as JSON text, as a database would hold them. */
 export interface ArrayKeyStore extends KeyStore {
   readonly rows: Map<string, string>
-  reads: number
+  readonly calls: StoreOperation[]
   down: boolean
+  /** Runs before each answer; what it throws is the answer. */
+  before: ((operation: StoreOperation) => Promise<void> | void) | undefined
+  /** The stored records. */
+  records(): readonly KeyStoreRecord[]
+  keks(): readonly KekRecord[]
+  indexes(): readonly IndexRecord[]
   /** Replaces a stored record as an attacker with database access would. */
-  tamper(id: string, change: (record: KeyStoreRecord) => KeyStoreRecord): void
+  tamper(id: RecordId, change: object): void
 }
 
-export function arrayKeyStore(): ArrayKeyStore {
-  const rows = new Map<string, string>()
+export function arrayKeyStore(rows = new Map<string, string>()): ArrayKeyStore {
   const all = () => [...rows.values()].map(recordFromJson)
-  function answer(): void {
+  async function answer(operation: StoreOperation): Promise<void> {
+    store.calls.push(operation)
+    await store.before?.(operation)
     if (store.down) throw new FieldsealError('ERR_KEY_STORE_UNAVAILABLE')
   }
   const store: ArrayKeyStore = {
     rows,
-    reads: 0,
+    calls: [],
     down: false,
+    before: undefined,
+    records: all,
+    keks: () => all().filter((record) => record.kind === 'kek'),
+    indexes: () => all().filter((record) => record.kind === 'index'),
     tamper(id, change) {
       const text = rows.get(id)
-      if (text !== undefined) rows.set(id, recordToJson(change(recordFromJson(text))))
+      if (text === undefined) throw new Error('no such record')
+      rows.set(id, recordToJson({ ...recordFromJson(text), ...change }))
     },
     async find(ids) {
-      answer()
-      store.reads++
+      await answer('find')
       return all().filter((record) => ids.includes(record.id))
     },
     async load(refs) {
-      answer()
-      store.reads++
+      await answer('load')
       return all().filter((r) =>
         refs.some((ref) => ref.app === r.app && ref.tenant === r.tenant && ref.keyspace === keyspaceOf(r)),
       )
     },
     async insert(record) {
-      answer()
+      await answer('insert')
       if (rows.has(record.id) || all().some((other) => slotOf(other) === slotOf(record))) return 'exists'
       rows.set(record.id, recordToJson(record))
       return 'inserted'
     },
     async update(record) {
-      answer()
+      await answer('update')
       const text = rows.get(record.id)
       if (text === undefined || recordFromJson(text).rowVersion !== record.rowVersion - 1) return 'changed'
       rows.set(record.id, recordToJson(record))
       return 'updated'
     },
     async *list({ app, tenant }) {
-      answer()
+      await answer('list')
       for (const record of all())
         if (record.app === app && (tenant === undefined || record.tenant === tenant)) yield record
     },

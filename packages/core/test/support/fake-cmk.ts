@@ -1,18 +1,43 @@
 import { createCipheriv, createDecipheriv, createSecretKey, randomBytes, type KeyObject } from 'node:crypto'
-import { type Cmk, contextBytes, kmsError, type KmsErrorCode, type KmsRequest, SecretKey } from '../../src/kms.ts'
+import {
+  type Cmk,
+  type CmkWrap,
+  contextBytes,
+  kmsError,
+  type KmsErrorCode,
+  type KmsRequest,
+  SecretKey,
+} from '../../src/kms.ts'
+
+export type CmkOperation = 'wrap' | 'unwrap' | 'probe' | 'generate' | 'canonicalUri'
 
 /** A CMK in memory whose answers a test decides. AES-256-GCM with the context as additional data. */
 export interface FakeCmk extends Cmk {
-  readonly calls: { readonly operation: 'wrap' | 'unwrap' | 'probe'; readonly context: KmsRequest['context'] }[]
+  readonly calls: { readonly operation: CmkOperation; readonly context: KmsRequest['context'] }[]
+  /** Every key given out by `unwrap` and `generate`, to see whether it was zeroed. */
+  readonly given: SecretKey[]
   /** Thrown by every call until cleared. */
   failure: KmsErrorCode | undefined
-  /** Runs before each answer. */
-  before: (() => Promise<void> | void) | undefined
+  /** Runs before each answer; what it throws is the answer. */
+  before: ((operation: CmkOperation, request: KmsRequest) => Promise<void> | void) | undefined
   /** Makes unwraps return other keys than were wrapped. */
   liar: boolean
+  /** Operations called so far. */
+  operations(): readonly CmkOperation[]
 }
 
-export function fakeCmk(uri: string, { credentialScope = 'test', probes = false } = {}): FakeCmk {
+export interface FakeCmkOptions {
+  readonly credentialScope?: string
+  /** Capabilities. */
+  readonly probes?: boolean
+  readonly generates?: boolean
+  /** `uri` is an alias of this name. */
+  readonly canonical?: string
+  readonly keyVersion?: string
+}
+
+export function fakeCmk(uri: string, options: FakeCmkOptions = {}): FakeCmk {
+  const { credentialScope = 'test', probes = false, generates = false, canonical, keyVersion } = options
   const key: KeyObject = createSecretKey(randomBytes(32))
   const cmk: FakeCmk = {
     provider: 'fake',
@@ -20,39 +45,73 @@ export function fakeCmk(uri: string, { credentialScope = 'test', probes = false 
     credentialScope,
     facts: { bindsContext: true, authenticatesWrap: true, maxBlobBytes: 60 },
     calls: [],
+    given: [],
     failure: undefined,
     before: undefined,
     liar: false,
+    operations: () => cmk.calls.map(({ operation }) => operation),
     async wrap(secret, request) {
       await answer('wrap', request)
-      const nonce = randomBytes(12)
-      const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(contextBytes(request.context))
-      const body = Buffer.concat([cipher.update(secret.exposeBytes()), cipher.final()])
-      return { blob: Buffer.concat([nonce, body, cipher.getAuthTag()]), versionEvidence: 'unknown' }
+      return seal(secret.exposeBytes(), request)
     },
     async unwrap({ blob }, request) {
       await answer('unwrap', request)
-      if (cmk.liar) return new SecretKey(randomBytes(32))
-      try {
-        const decipher = createDecipheriv('aes-256-gcm', key, blob.subarray(0, 12))
-          .setAAD(contextBytes(request.context))
-          .setAuthTag(blob.subarray(-16))
-        return new SecretKey(Buffer.concat([decipher.update(blob.subarray(12, -16)), decipher.final()]))
-      } catch {
-        throw kmsError('ERR_KMS_CIPHERTEXT_OR_CONTEXT_INVALID', { provider: 'fake' })
-      }
+      return give(cmk.liar ? randomBytes(32) : unseal(blob, request))
     },
+  }
+  if (generates) {
+    cmk.generate = async (request) => {
+      await answer('generate', request)
+      const bytes = randomBytes(32)
+      const wrap = seal(bytes, request)
+      return { key: give(bytes), wrap }
+    }
+  }
+  if (canonical !== undefined) {
+    cmk.canonicalUri = async (request) => {
+      await answer('canonicalUri', request)
+      return canonical
+    }
   }
   if (probes) {
     cmk.probe = async (_wrap, request) => {
       cmk.calls.push({ operation: 'probe', context: request.context })
+      await cmk.before?.('probe', request)
       return cmk.failure === undefined ? 'allowed' : cmk.failure === 'ERR_KMS_ACCESS_DENIED' ? 'denied' : 'unreachable'
     }
   }
-  async function answer(operation: 'wrap' | 'unwrap', { context }: KmsRequest): Promise<void> {
-    cmk.calls.push({ operation, context })
-    await cmk.before?.()
+
+  async function answer(operation: CmkOperation, request: KmsRequest): Promise<void> {
+    cmk.calls.push({ operation, context: request.context })
+    await cmk.before?.(operation, request)
     if (cmk.failure !== undefined) throw kmsError(cmk.failure, { provider: 'fake' })
+  }
+
+  function give(bytes: Uint8Array): SecretKey {
+    const secret = new SecretKey(bytes)
+    cmk.given.push(secret)
+    return secret
+  }
+
+  function seal(bytes: Uint8Array, request: KmsRequest): CmkWrap {
+    const nonce = randomBytes(12)
+    const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(contextBytes(request.context))
+    const body = Buffer.concat([cipher.update(bytes), cipher.final()])
+    const blob = Buffer.concat([nonce, body, cipher.getAuthTag()])
+    return keyVersion === undefined
+      ? { blob, versionEvidence: 'unknown' }
+      : { blob, keyVersion, versionEvidence: 'reported' }
+  }
+
+  function unseal(blob: Uint8Array, request: KmsRequest): Uint8Array {
+    try {
+      const decipher = createDecipheriv('aes-256-gcm', key, blob.subarray(0, 12), { authTagLength: 16 })
+        .setAAD(contextBytes(request.context))
+        .setAuthTag(blob.subarray(-16))
+      return Buffer.concat([decipher.update(blob.subarray(12, -16)), decipher.final()])
+    } catch {
+      throw kmsError('ERR_KMS_CIPHERTEXT_OR_CONTEXT_INVALID', { provider: 'fake' })
+    }
   }
   return cmk
 }

@@ -3,8 +3,10 @@ import type { Clock } from '../../src/cache/clock.ts'
 /** Time that passes only when told to, without jitter. */
 export interface ManualClock extends Clock {
   advance(ms: number): void
-  /** Moves the wall clock alone, as a frozen process sees it. */
+  /** Moves the wall clock alone, as a process sees it that was frozen and resumed. */
   advanceWall(ms: number): void
+  /** Moves the monotonic clock alone, as when somebody sets the wall clock back meanwhile. */
+  advanceMonotonic(ms: number): void
 }
 
 export function manualClock(): ManualClock {
@@ -20,6 +22,9 @@ export function manualClock(): ManualClock {
     },
     advanceWall(ms) {
       wall += ms
+    },
+    advanceMonotonic(ms) {
+      monotonic += ms
     },
   }
 }
