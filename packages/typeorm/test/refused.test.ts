@@ -270,11 +270,6 @@ onPglite('what cannot be protected throws before any SQL', (engine) => {
       () => people().upsert({ email: CANARY, ssn: 's', contact: {} }, ['ssn']),
     ],
     [
-      'upsert that changes the key',
-      'key-change',
-      () => people().upsert({ id: '6b1a4ee2-6f2b-4f7e-9f0e-0d3c1f4b8a11', email: CANARY, contact: {} }, ['email']),
-    ],
-    [
       'upsert with a condition on an encrypted column',
       'upsert-condition',
       () =>

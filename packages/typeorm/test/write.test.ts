@@ -264,6 +264,16 @@ onEachEngine('writes', (engine) => {
     expect(await people().countBy({ email: 'a@x.org' })).toBe(0)
   })
 
+  it('an upsert never gives a row another key: its other values are bound to it', async () => {
+    const a = await people().save({ email: 'a@x.org', ssn: '1', contact: {} })
+    await people().upsert({ id: a.id, email: 'a@x.org', nick: 'same key', contact: {} }, ['email'])
+    const failure = people().upsert({ id: '6b1a4ee2-6f2b-4f7e-9f0e-0d3c1f4b8a11', email: 'a@x.org', contact: {} }, [
+      'email',
+    ])
+    await expect(failure).rejects.toMatchObject({ code: 'ERR_WRITE_UNSUPPORTED', details: { reason: 'key-change' } })
+    expect(await people().find()).toMatchObject([{ id: a.id, ssn: '1', nick: 'same key' }])
+  })
+
   it('removes, soft-removes, recovers and deletes by token', async () => {
     const a = await people().save({ email: 'a@x.org', contact: {} })
     await people().softDelete({ email: 'a@x.org' })

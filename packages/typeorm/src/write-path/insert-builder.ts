@@ -22,7 +22,8 @@ import { equip } from '../query-rewrite/equip.ts'
 import { openReturned, returnedColumns } from '../read-path/returning.ts'
 import { assertValue } from './comparable.ts'
 import { insertedFacts, keyspacesOf } from './row-facts.ts'
-import { conflictColumns, planUpsert, type UpsertPlan } from './upsert.ts'
+import { undoable } from './undoable.ts'
+import { conflictColumns, missingRows, planUpsert, type UpsertPlan } from './upsert.ts'
 
 /** One row of the statement at hand: its encrypted values, and the keys made for it here. */
 interface InsertedRow {
@@ -66,8 +67,9 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     const via = viaOf(installation, this.queryRunner)
     await installation.host.load([model.map], context, { via, keyspaces: keyspacesOf(model, valueSets, context) })
     if (this.#upsert === undefined) return this.#run(model)
+    model.map.predicate(context) // refuses work across tenants
     await this.#chooseConflictSlot(this.#upsert, via)
-    return this.#mustReturnAll ? this.#inTransaction(model, valueSets.length) : this.#run(model)
+    return this.#mustReturnAll ? this.#runUndoable(model, this.#upsert, valueSets.length) : this.#run(model)
   }
 
   override getQuery(): string {
@@ -89,8 +91,8 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     if (this.#model !== undefined && this.#upsert === undefined && onUpdate !== undefined) {
       throw this.#refuse('upsert', 'use orUpdate() or upsert()')
     }
-    // On the conflict branch too: another tenant's row must not be overwritten under this tenant's key.
-    if (this.#mustReturnAll) onUpdate.overwriteCondition = [{ type: 'simple', condition: this.#tenantCondition() }]
+    // On the conflict branch too: another tenant's row must not be overwritten under this tenant's key, nor a row get another key.
+    if (this.#mustReturnAll) onUpdate.overwriteCondition = [{ type: 'simple', condition: this.#conflictCondition() }]
     return super.createInsertExpression()
   }
 
@@ -151,28 +153,17 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
   }
 
   /** Rows of other tenants come back missing; then nothing of the statement may stay. */
-  async #inTransaction(model: EntityModel, sent: number): Promise<InsertResult> {
+  async #runUndoable(model: EntityModel, plan: UpsertPlan, sent: number): Promise<InsertResult> {
     const outer = this.queryRunner
     const runner = outer ?? this.dataSource.createQueryRunner()
     this.queryRunner = runner
     try {
-      await runner.startTransaction() // a savepoint where a transaction is open
-      try {
+      return await undoable(runner, async () => {
         const result = await this.#run(model)
         const returned: unknown = result.raw
-        if (!Array.isArray(returned) || returned.length < sent) {
-          throw new FieldsealError('ERR_TENANT_MISMATCH', {
-            model: model.map.id,
-            operation: 'upsert',
-            reason: 'a row with this key belongs to another tenant',
-          })
-        }
-        await runner.commitTransaction()
+        if (!Array.isArray(returned) || returned.length < sent) throw missingRows(model, plan)
         return result
-      } catch (error) {
-        await runner.rollbackTransaction().catch(() => undefined) // the first error is the one to tell
-        throw error
-      }
+      })
     } finally {
       if (outer === undefined) {
         Reflect.deleteProperty(this, 'queryRunner')
@@ -218,22 +209,24 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     return made
   }
 
-  #tenantCondition(): string {
+  #conflictCondition(): string {
     const model = this.#model
     const table = this.getMainTableName()
     const alias = this.alias === table ? this.getTableName(table) : this.escape(this.alias)
-    const predicates = model?.map.predicate(this.state.requireContext()) ?? []
-    return predicates
-      .map(({ path, equals }) => {
-        const column = model?.facts.find((fact) => fact.path === path)?.column.databaseName ?? path
-        return `${alias}.${this.escape(column)} = ${this.createParameter(equals)}`
-      })
-      .join(' AND ')
+    const tenant = (model?.map.predicate(this.state.requireContext()) ?? []).map(({ path, equals }) => {
+      const column = model?.facts.find((fact) => fact.path === path)?.column.databaseName ?? path
+      return `${alias}.${this.escape(column)} = ${this.createParameter(equals)}`
+    })
+    const keys = this.#upsert?.keys.map((key) => `${alias}.${this.escape(key)} = EXCLUDED.${this.escape(key)}`) ?? []
+    return [...tenant, ...keys].join(' AND ')
   }
 
-  /** An upsert that may meet rows of other tenants. */
+  /** An upsert that may meet rows of other tenants, or with other keys. */
   get #mustReturnAll(): boolean {
-    return this.#upsert !== undefined && this.#upsert.overwrite.length > 0 && this.#model?.tenant !== undefined
+    const plan = this.#upsert
+    return (
+      plan !== undefined && plan.overwrite.length > 0 && (this.#model?.tenant !== undefined || plan.keys.length > 0)
+    )
   }
 
   get #model(): EntityModel | undefined {

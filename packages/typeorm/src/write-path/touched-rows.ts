@@ -1,4 +1,4 @@
-import type { OperationContext } from '@fieldseal/core/adapter'
+import type { AdapterHost, OperationContext } from '@fieldseal/core/adapter'
 import { InstanceChecker, type EntityMetadata, type EntityTarget, type ObjectLiteral } from 'typeorm'
 import type { EntityModel } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
@@ -23,15 +23,38 @@ export function touchedRows(installation: Installation, args: readonly unknown[]
   return touched
 }
 
-/** @throws FieldsealError ERR_TENANT_MISMATCH for a row of another tenant, and what making keys throws */
+/**
+ * Makes and loads the keys of the rows at hand: those of the caller's tenant, or in a system context of each row's own.
+ *
+ * @throws FieldsealError ERR_TENANT_MISMATCH for a row of another tenant, and what making keys throws
+ */
 export async function loadKeysFor(
   { host }: Installation,
   touched: Touched,
   context: OperationContext,
   via: unknown,
 ): Promise<void> {
+  if (typeof context.tenant === 'string') return load(host, touched, context, via)
+  for (const [tenant, own] of byTenant(touched)) await load(host, own, { ...context, tenant }, via)
+}
+
+async function load(host: AdapterHost, touched: Touched, context: OperationContext, via: unknown): Promise<void> {
   const keyspaces = [...touched].flatMap(([model, rows]) => keyspacesOf(model, rows, context))
   await host.load([...new Set([...touched.keys()].map(({ map }) => map))], context, { keyspaces, via })
+}
+
+/** Rows that do not name their tenant are left out: TypeORM may know it from the database. */
+function byTenant(touched: Touched): Map<string, Touched> {
+  const tenants = new Map<string, Touched>()
+  for (const [model, rows] of touched) {
+    for (const row of rows) {
+      const tenant: unknown = model.tenant?.column.getEntityValue(row)
+      if (typeof tenant !== 'string') continue
+      const own = tenants.get(tenant) ?? new Map<EntityModel, ObjectLiteral[]>()
+      tenants.set(tenant, own.set(model, (own.get(model) ?? []).concat(row)))
+    }
+  }
+  return tenants
 }
 
 /** Whether updates of loaded rows must learn tenant or keyspace from what the save has read. */

@@ -11,6 +11,8 @@ export interface UpsertPlan {
   readonly target: readonly (string | SealedColumn)[] | string | undefined
   /** Tenant column that belongs to the target: unique indexes are per tenant. */
   readonly tenant: string | undefined
+  /** Key columns that the statement would overwrite: allowed where the surviving row has the same key. */
+  readonly keys: readonly string[]
   /** An index of the target and a value to ask for the slot in which its tokens stand. */
   probe(rows: readonly ObjectLiteral[]): { readonly index: BlindIndex | undefined; readonly sample: unknown }
 }
@@ -37,23 +39,19 @@ export function planUpsert(
       hint,
     })
   }
-  if (
-    options?.skipUpdateIfNoValuesChanged &&
-    (model.tenant !== undefined || overwrite.some((name) => sealed.has(name)))
-  ) {
+  const keys = model.keys
+    .map(({ column }) => column.databaseName)
+    .filter((name) => overwrite.includes(name) && !conflict.includes(name))
+  // Then every row that was sent must come back.
+  const counted = model.tenant !== undefined || keys.length > 0
+  if (options?.skipUpdateIfNoValuesChanged && (counted || overwrite.some((name) => sealed.has(name)))) {
     refuse('skip-update-if-no-values-changed', 'new ciphertext always differs from the stored one')
   }
-  if (options?.overwriteCondition?.where !== undefined && model.tenant !== undefined) {
-    refuse('upsert-condition', 'rows left out by a condition cannot be told from rows of another tenant')
-  }
-  for (const { column } of model.keys) {
-    if (overwrite.includes(column.databaseName) && !conflict.includes(column.databaseName)) {
-      refuse(
-        'key-change',
-        'values are bound to their key: leave it out, or make it the conflict target',
-        column.databaseName,
-      )
-    }
+  if (options?.overwriteCondition?.where !== undefined && counted) {
+    refuse(
+      'upsert-condition',
+      'rows left out by a condition cannot be told from rows of another tenant or with another key',
+    )
   }
   const keyspace = model.keyspace?.column.databaseName
   if (keyspace !== undefined && !conflict.includes(keyspace)) {
@@ -74,6 +72,7 @@ export function planUpsert(
   return {
     overwrite: [...new Set(overwrite.flatMap((name) => [name, ...tokenNames(sealed.get(name))]))],
     target: typeof target === 'string' ? target : target && parts,
+    keys,
     tenant: perTenant ? model.tenant?.column.databaseName : undefined,
     probe(rows) {
       const part = parts.find((candidate) => typeof candidate === 'object')
@@ -83,6 +82,22 @@ export function planUpsert(
       return { index: sample === undefined ? undefined : part?.slots?.index, sample }
     },
   }
+}
+
+/** Why fewer rows came back than were sent. */
+export function missingRows(model: EntityModel, { keys }: UpsertPlan): FieldsealError {
+  const details = { model: model.map.id, operation: 'upsert' }
+  if (model.tenant === undefined)
+    return new FieldsealError('ERR_WRITE_UNSUPPORTED', {
+      ...details,
+      reason: 'key-change',
+      hint: 'values are bound to their key: leave it out',
+    })
+  const reason =
+    keys.length === 0
+      ? 'a row in conflict belongs to another tenant'
+      : 'a row in conflict belongs to another tenant or has another primary key'
+  return new FieldsealError('ERR_TENANT_MISMATCH', { ...details, reason })
 }
 
 /** The conflict target as TypeORM takes it, with the tokens of one slot. */
