@@ -3,7 +3,11 @@ import { attach, type AdapterHost, type RecordMap } from '@fieldseal/core/adapte
 import { fakeKms, memoryKeyStore } from '@fieldseal/testkit'
 
 /** A Fieldseal over fakes, as the core cases need it: no database, no KMS latency. */
-export function coreBench(): { readonly fieldseal: Fieldseal<'single'>; readonly host: AdapterHost; readonly map: RecordMap } {
+export function coreBench(): {
+  readonly fieldseal: Fieldseal<'single'>
+  readonly host: AdapterHost
+  readonly map: RecordMap
+} {
   const fieldseal = createFieldseal({
     app: 'bench',
     tenancy: 'single',

@@ -47,7 +47,10 @@ export interface HarnessOptions {
  * Times all cases of a group once per round, in random order, so that noise of the machine meets all alike; only ratios
  * within one round are compared.
  */
-export async function runGroup(group: BenchGroup, { rounds, sampleMs, onProgress }: HarnessOptions): Promise<readonly CaseResult[]> {
+export async function runGroup(
+  group: BenchGroup,
+  { rounds, sampleMs, onProgress }: HarnessOptions,
+): Promise<readonly CaseResult[]> {
   await group.gate()
   const iterations = new Map<string, number>()
   for (const candidate of group.cases) iterations.set(candidate.name, await calibrate(candidate, sampleMs))
@@ -92,7 +95,12 @@ function collectGarbage(): void {
 
 function summarize(group: BenchGroup, name: string, values: readonly number[], floor: readonly number[]): CaseResult {
   const ratios = values.map((value, round) => value / (floor[round] ?? Number.NaN))
-  const bootstrap = Array.from({ length: 1_000 }, () => quantile(ratios.map(() => pick(ratios)), 0.5))
+  const bootstrap = Array.from({ length: 1_000 }, () =>
+    quantile(
+      ratios.map(() => pick(ratios)),
+      0.5,
+    ),
+  )
   const goal = group.goals?.[name]
   return {
     group: group.name,

@@ -1,1 +1,11 @@
-export {}
+export { fakeClock, type FakeClock } from './fake-clock.ts'
+export { fakeKms, type FakeCmkOptions, type FakeKms, type FakeKmsCall } from './fake-kms.ts'
+export {
+  keyStoreConformance,
+  type KeyStoreConformanceOptions,
+  type KeyStoresUnderTest,
+} from './key-store-conformance.ts'
+export { kmsConformance, type KmsConformanceOptions, type KmsUnderTest } from './kms-conformance.ts'
+export { leakOracle, type LeakHit, type LeakOracle } from './leak-oracle.ts'
+export { memoryKeyStore, type MemoryKeyStore } from './memory-key-store.ts'
+export type { TestRunner } from './test-runner.ts'
