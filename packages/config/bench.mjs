@@ -12,5 +12,5 @@ process.exitCode = ready ? bench() : 1
 
 function bench() {
   const main = path.join(folder, 'dist', 'esm', 'main.js')
-  return spawnSync(process.execPath, [main, ...process.argv.slice(2)], { stdio: 'inherit' }).status ?? 1
+  return spawnSync(process.execPath, ['--expose-gc', main, ...process.argv.slice(2)], { stdio: 'inherit' }).status ?? 1
 }

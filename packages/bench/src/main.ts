@@ -1,0 +1,48 @@
+import 'reflect-metadata'
+import { writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { startPostgres } from '@fieldseal/servers'
+import { rowGroups } from './cases/core-cases.ts'
+import { typeormBench } from './cases/typeorm-cases.ts'
+import { runGroup, type CaseResult } from './harness.ts'
+import { toMarkdown } from './report.ts'
+
+const { values } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '21' },
+    'sample-ms': { type: 'string', default: '40' },
+    only: { type: 'string' },
+    json: { type: 'string' },
+  },
+})
+
+const options = {
+  rounds: Number(values.rounds),
+  sampleMs: Number(values['sample-ms']),
+  onProgress: (text: string) => process.stderr.write(`\r${text.padEnd(70)}`),
+}
+if (globalThis.gc === undefined)
+  process.stderr.write('run node with --expose-gc: garbage of one case is otherwise collected in another\n')
+
+const results: CaseResult[] = []
+const wanted = (name: string) => values.only === undefined || name.includes(values.only)
+const groups = [...(await rowGroups(64, 1.1)), ...(await rowGroups(5, 1.25))]
+for (const group of groups) if (wanted(group.name)) results.push(...(await runGroup(group, options)))
+
+if (wanted('TypeORM')) {
+  const server = await startPostgres()
+  const bench = await typeormBench(server.url)
+  for (const group of bench.groups)
+    results.push(...(await runGroup(group, { ...options, sampleMs: Math.max(60, options.sampleMs) })))
+  await bench.close()
+  await server.stop()
+}
+process.stderr.write('\n')
+process.stdout.write(
+  `Node ${process.versions.node}, OpenSSL ${process.versions.openssl}, ${options.rounds} rounds\n\n${toMarkdown(results)}`,
+)
+if (values.json !== undefined)
+  writeFileSync(
+    values.json,
+    `${JSON.stringify({ node: process.versions.node, rounds: options.rounds, results }, null, 2)}\n`,
+  )
