@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Row } from '@fieldseal/core/adapter'
 import { coreBench } from '../clinic.ts'
 import type { BenchGroup } from '../harness.ts'
+import { peers } from '../peers.ts'
 import { rawKey, rawOpen, rawSeal } from '../raw-crypto.ts'
 
 const VALUE = 'x'.repeat(32)
@@ -49,7 +50,11 @@ export async function rowGroups(fields: number, goal: number): Promise<readonly 
     return bytes
   }
   const unit = fields === 1 ? 'value' : `row of ${fields}`
-  const group = (verb: string, floor: () => unknown, ours: () => unknown): BenchGroup => ({
+  const others = peers().map((peer) => ({ ...peer, sealed: peer.seal(VALUE) }))
+  const perValue = (run: () => unknown) => () => {
+    for (let i = 0; i < ROWS * fields; i++) run()
+  }
+  const group = (verb: 'seal' | 'open', floor: () => unknown, ours: () => unknown): BenchGroup => ({
     name: `${verb} a ${unit}`,
     unit,
     unitsPerRun: ROWS,
@@ -58,11 +63,16 @@ export async function rowGroups(fields: number, goal: number): Promise<readonly 
     cases: [
       { name: 'raw node:crypto', run: floor },
       { name: 'fieldseal', run: ours },
+      ...others.map((peer) => ({
+        name: peer.name,
+        run: perValue(verb === 'seal' ? () => peer.seal(VALUE) : () => peer.open(peer.sealed)),
+      })),
     ],
     async gate() {
       const opened = await host.cipher.open(stored, context)
       if (opened.some(({ values }) => values.some((value) => value !== VALUE)))
         throw new Error('a value came back changed')
+      if (others.some((peer) => peer.open(peer.sealed) !== VALUE)) throw new Error('a peer gave another value')
     },
   })
   return [

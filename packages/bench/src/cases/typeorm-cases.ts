@@ -3,6 +3,7 @@ import { EncryptedColumn, typeormKeyStore, withFieldseal } from '@fieldseal/type
 import { Column, DataSource, Entity, PrimaryColumn } from 'typeorm'
 import { benchFieldseal } from '../clinic.ts'
 import type { BenchGroup } from '../harness.ts'
+import { typeormEncryptedTransformer } from '../peers.ts'
 import { rawKey, rawOpen, rawSeal } from '../raw-crypto.ts'
 
 const SECRETS = ['a', 'b', 'c', 'd', 'e'] as const
@@ -45,8 +46,19 @@ class SealedRow extends Plain {
   @EncryptedColumn() e!: string
 }
 
-type AnyRow = PlainRow | TransportRow | SealedRow
-type RowClass = typeof PlainRow | typeof TransportRow | typeof SealedRow
+const peer = typeormEncryptedTransformer()
+
+@Entity('bench_peer')
+class PeerRow extends Plain {
+  @Column('text', { transformer: peer }) a!: string
+  @Column('text', { transformer: peer }) b!: string
+  @Column('text', { transformer: peer }) c!: string
+  @Column('text', { transformer: peer }) d!: string
+  @Column('text', { transformer: peer }) e!: string
+}
+
+type AnyRow = PlainRow | TransportRow | SealedRow | PeerRow
+type RowClass = typeof PlainRow | typeof TransportRow | typeof SealedRow | typeof PeerRow
 
 export interface TypeormBench {
   readonly groups: readonly BenchGroup[]
@@ -61,7 +73,7 @@ export async function typeormBench(url: string): Promise<TypeormBench> {
   const dataSource = new DataSource({
     type: 'postgres',
     url,
-    entities: [PlainRow, TransportRow, SealedRow],
+    entities: [PlainRow, TransportRow, SealedRow, PeerRow],
     synchronize: true,
     poolSize: 4,
   })
@@ -71,6 +83,7 @@ export async function typeormBench(url: string): Promise<TypeormBench> {
     plain: dataSource.getRepository<AnyRow>(PlainRow as RowClass),
     transport: dataSource.getRepository<AnyRow>(TransportRow as RowClass),
     sealed: dataSource.getRepository<AnyRow>(SealedRow as RowClass),
+    peer: dataSource.getRepository<AnyRow>(PeerRow as RowClass),
   }
   const value = 'x'.repeat(32)
   const carried = 'y'.repeat(195) // what 32 bytes become: fs. + base64url of 144 bytes
@@ -118,11 +131,13 @@ export async function typeormBench(url: string): Promise<TypeormBench> {
     plain: await repositories.plain.find(),
     transport: await repositories.transport.find(),
     sealed: await repositories.sealed.find(),
+    peer: await repositories.peer.find(),
   }
   const ids = {
     plain: loaded.plain[0]?.id ?? '',
     transport: loaded.transport[0]?.id ?? '',
     sealed: loaded.sealed[0]?.id ?? '',
+    peer: loaded.peer[0]?.id ?? '',
   }
 
   function group(
@@ -151,6 +166,7 @@ export async function typeormBench(url: string): Promise<TypeormBench> {
           },
         },
         { name: 'fieldseal', run: () => run('sealed') },
+        { name: 'typeorm-encrypted 0.8.0 (gcm)', run: () => run('peer') },
       ],
     }
   }
