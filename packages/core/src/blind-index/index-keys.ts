@@ -1,11 +1,13 @@
 import type { KeyObject } from 'node:crypto'
 import type { Use } from '../cache/revalidating-cache.ts'
+import { createSingleFlight } from '../cache/single-flight.ts'
 import type { RandomSource } from '../cipher/random.ts'
 import { RECORD_ID_BYTES, recordIdFrom } from '../context/record-id.ts'
 import { SHARED_TENANT } from '../context/tenant-id.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
 import { inserterFor } from '../keyring/create-kek.ts'
 import type { Keyrings } from '../keyring/keyrings.ts'
+import type { LiveKek } from '../keyring/live-kek.ts'
 import { answered, type Snapshot } from '../keyring/snapshots.ts'
 import type { KeyspaceRef, KeyStore } from '../keys/key-store.ts'
 import { indexRecordMac, macHolds } from '../keys/record-mac.ts'
@@ -22,6 +24,8 @@ export interface LiveIndexKey {
   readonly epoch: number
   readonly role: IndexRole
   readonly key: KeyObject
+  /** What `key` is derived from: when it is purged, `key` is not to be used any more. */
+  readonly kek: LiveKek
 }
 
 /** Index keys per (tenant or `$shared`, model, index, epoch). */
@@ -38,6 +42,8 @@ export interface IndexKeySettings {
 }
 
 export function createIndexKeys({ app, keyrings, keyStore, random }: IndexKeySettings): IndexKeys {
+  const creations = createSingleFlight<void>()
+
   /** The first epoch. Another process may be faster: then its record counts. */
   async function createRecord(ref: KeyspaceRef, index: IndexDescription, via: unknown): Promise<void> {
     const kek = await keyrings.toWrap(ref, 'index', via)
@@ -69,8 +75,18 @@ export function createIndexKeys({ app, keyrings, keyStore, random }: IndexKeySet
     if (known.length > 0) return known
     const again = select(await keyrings.reload(ref, via), index)
     if (again.length > 0) return again
-    await createRecord(ref, index, via)
-    return select(await keyrings.reload(ref, via), index)
+    const create = () => createRecord(ref, index, via)
+    // Whoever holds the only connection waits for nobody who waits for it.
+    const name = JSON.stringify([ref.tenant, index.model, index.index])
+    await (via === undefined ? creations.run(name, create) : create())
+    const made = select(await keyrings.reload(ref, via), index)
+    // A row stored without its token would never be found.
+    if (made.length === 0)
+      throw new FieldsealError('ERR_KEY_STORE_UNAVAILABLE', {
+        tenant: ref.tenant,
+        reason: 'the new index record did not appear in the key store',
+      })
+    return made
   }
 
   return {
@@ -87,15 +103,18 @@ export function createIndexKeys({ app, keyrings, keyStore, random }: IndexKeySet
       return records.map((record) => {
         const kek = keks.get(record.kekId)
         if (kek === undefined || kek.record.purpose !== 'index') throw invalid(ref, record)
-        const key = kek.derived(`${record.id} ${record.revision}`, () => {
-          const master = kek.key.exposeKeyObject()
-          const expected = { ...record, app, tenant: ref.tenant, model: index.model, index: index.index }
-          if (!macHolds(indexRecordMac(master, expected), record.mac)) throw invalid(ref, record)
-          return indexKey(master, { ...index, epoch: record.epoch })
-        })
-        return { epoch: record.epoch, role: record.role, key }
+        return { epoch: record.epoch, role: record.role, key: keyOf(ref, index, record, kek), kek }
       })
     },
+  }
+
+  /** Invariant: an index key is used only under a record that was checked with its KEK, each time the record is read again. */
+  function keyOf(ref: KeyspaceRef, index: IndexDescription, record: IndexRecord, kek: LiveKek): KeyObject {
+    return kek.derived(record, (master) => {
+      const expected = { ...record, app, tenant: ref.tenant, model: index.model, index: index.index }
+      if (!macHolds(indexRecordMac(master, expected), record.mac)) throw invalid(ref, record)
+      return indexKey(master, { ...index, epoch: record.epoch })
+    })
   }
 }
 

@@ -66,13 +66,18 @@ export function createKmsCalls({ clock, events }: { readonly clock: Clock; reado
       scope.failures = 0
       scope.openUntil = undefined
     } else if (++scope.failures >= FAILURES_TO_OPEN) {
+      const wasOpen = scope.openUntil !== undefined && scope.openUntil > clock.monotonic()
       scope.openUntil = clock.monotonic() + OPEN_MS * (1 + clock.jitter())
-      events.emit('breaker.opened', { credentialScope: name, retryAfterMs: OPEN_MS })
+      if (!wasOpen) events.emit('breaker.opened', { credentialScope: name, retryAfterMs: OPEN_MS })
     }
   }
 
   return {
-    async call(cmk, { operation, context, deadlineMs }, run) {
+    async call<R>(
+      cmk: Cmk,
+      { operation, context, deadlineMs }: KmsCallFacts,
+      run: (request: KmsRequest) => Promise<R>,
+    ): Promise<R> {
       assertContext(context)
       const scope = scopeOf(cmk.credentialScope)
       const startedAt = clock.monotonic()
@@ -85,9 +90,12 @@ export function createKmsCalls({ clock, events }: { readonly clock: Clock; reado
         try {
           for (;;) {
             attempts++
+            let work: Promise<R> | undefined
             try {
-              return await deadline.race(run({ context, signal: deadline.signal }))
+              work = run({ context, signal: deadline.signal })
+              return await deadline.race(work)
             } catch (error) {
+              work?.then(zeroLateKey, () => undefined)
               const classified = classify(error, cmk.provider)
               const delayMs = retryDelay(classified, attempts)
               if (delayMs === undefined || delayMs >= deadline.leftMs()) throw classified
@@ -143,6 +151,16 @@ function startDeadline(ms: number, provider: string): Deadline {
     leftMs: () => endsAt - performance.now(),
     stop: () => clearTimeout(timer),
   }
+}
+
+/** A provider that ignores its signal may still answer with a key that nobody waits for. */
+function zeroLateKey(answer: unknown): void {
+  for (const key of [answer, typeof answer === 'object' && answer !== null && 'key' in answer ? answer.key : undefined])
+    if (isDisposable(key)) key[Symbol.dispose]()
+}
+
+function isDisposable(value: unknown): value is Disposable {
+  return typeof value === 'object' && value !== null && Symbol.dispose in value
 }
 
 function acquire(scope: Scope, signal: AbortSignal): Promise<void> {

@@ -37,28 +37,38 @@ export function cachePolicy(
   options: KeyCacheOptions | undefined,
   base: KeyCachePolicy = DEFAULT_CACHE,
 ): KeyCachePolicy {
-  const given = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined))
-  for (const [name, value] of Object.entries(given)) {
-    if (!(name in DEFAULT_CACHE)) throw invalid(name, 'unknown option')
-    if (!Number.isSafeInteger(value) || value < 1) throw invalid(name, 'must be a positive whole number')
-  }
-  const policy = Object.freeze({ ...base, ...given })
+  const policy = Object.freeze({ ...base, ...checkedLimits(options) })
   if (policy.refreshAfterMs > policy.validForMs) throw invalid('refreshAfterMs', 'must not exceed validForMs')
   if (policy.validForMs > policy.maxStaleMs) throw invalid('maxStaleMs', 'must not be less than validForMs')
   return policy
 }
 
+function checkedLimits(options: KeyCacheOptions = {}): Partial<KeyCachePolicy> {
+  const given = Object.entries(options).filter(([, value]) => value !== undefined)
+  for (const [name, value] of given) {
+    if (!Object.hasOwn(DEFAULT_CACHE, name)) throw invalid(name, 'unknown option')
+    if (!Number.isSafeInteger(value) || value < 1) throw invalid(name, 'must be a positive whole number')
+  }
+  return Object.fromEntries(given)
+}
+
+/** The stricter of two policies, limit by limit; a shorter limit shortens those that must not exceed it. */
+export function strictest(a: KeyCachePolicy, b: KeyCachePolicy): KeyCachePolicy {
+  const maxStaleMs = Math.min(a.maxStaleMs, b.maxStaleMs)
+  const validForMs = Math.min(a.validForMs, b.validForMs, maxStaleMs)
+  return {
+    refreshAfterMs: Math.min(a.refreshAfterMs, b.refreshAfterMs, validForMs),
+    validForMs,
+    maxStaleMs,
+    callDeadlineMs: Math.min(a.callDeadlineMs, b.callDeadlineMs),
+    maxEntries: Math.min(a.maxEntries, b.maxEntries),
+  }
+}
+
 /** A tenant's own options on top of the application's: each limit may only be stricter, so a looser one has no effect. */
 export function stricterPolicy(base: KeyCachePolicy, options: KeyCacheOptions | undefined): KeyCachePolicy {
-  const own = cachePolicy(options, base)
-  const least = (name: keyof KeyCachePolicy) => Math.min(base[name], own[name])
-  return Object.freeze({
-    refreshAfterMs: Math.min(least('refreshAfterMs'), least('validForMs')),
-    validForMs: least('validForMs'),
-    maxStaleMs: least('maxStaleMs'),
-    callDeadlineMs: least('callDeadlineMs'),
-    maxEntries: base.maxEntries,
-  })
+  const own = { ...base, ...checkedLimits(options), maxEntries: base.maxEntries }
+  return Object.freeze(strictest(base, own))
 }
 
 /** Upper bounds of a revocation in this process, in milliseconds, beside the provider's own propagation. */

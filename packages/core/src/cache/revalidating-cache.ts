@@ -5,26 +5,35 @@ import type { KeyCachePolicy } from './options.ts'
 /** Writes may use an entry up to `validForMs`, reads up to `maxStaleMs`. */
 export type Use = 'read' | 'write'
 
-type Limits = Pick<KeyCachePolicy, 'refreshAfterMs' | 'validForMs' | 'maxStaleMs'>
+export type Limits = Pick<KeyCachePolicy, 'refreshAfterMs' | 'validForMs' | 'maxStaleMs'>
 
 export interface CacheSettings<V> {
   readonly clock: Clock
   readonly maxEntries: number
+  /** The limits of an entry as they are now: a tenant may have become stricter since it was confirmed. */
   readonly limitsOf: (value: V) => Limits
-  /** The value leaves the cache: evicted, replaced, denied or dead. */
+  /** The value must not be used any more: dropped, denied or dead. */
   readonly dispose?: (value: V) => void
-  /** An authoritative denial met a cached or remembered entry. */
-  readonly onRevoked?: (key: string, value: V | undefined, error: unknown) => void
+  /** The value is no longer the cache's, but whoever got it may go on: evicted, replaced, or confirmed too late to be cached. */
+  readonly release?: (value: V) => void
+  /** An authoritative denial met a cached entry. */
+  readonly onRevoked?: (key: string, value: V, error: unknown) => void
   readonly onRestored?: (key: string, value: V) => void
   readonly onStale?: (key: string, value: V, ageMs: number) => void
   readonly onBackgroundFailure?: (key: string, value: V, error: unknown) => void
+}
+
+/** Since when an answer is being waited for. */
+export interface Asked extends Moment {
+  /** How many drops there had been. */
+  readonly drops: number
 }
 
 /**
  * Entries that must be confirmed from time to time by somebody who may deny them (a KMS, a key store, a registry).
  *
  * By age: *fresh* (served), *refresh-ahead* (served, and confirmed in the background because it is in use),
- * *must-revalidate* (waits for confirmation), *stale* (only reads, only when nobody answers), *dead*. What an error does
+ * *must-revalidate* (waits for confirmation), *stale* (only reads, only while nobody denies), *dead*. What an error does
  * is its disposition. A denial is remembered for some seconds, so that it is not asked for again on every use.
  */
 export interface RevalidatingCache<V> {
@@ -34,10 +43,12 @@ export interface RevalidatingCache<V> {
   fresh(key: string): V | undefined
   /** The entry whatever its age, up to dead. */
   peek(key: string): V | undefined
-  /** Confirms now, joining a confirmation that is under way. */
-  revalidate(key: string, confirm: (previous: V | undefined) => Promise<V>): Promise<V>
-  /** Puts in a value confirmed elsewhere, at `since`. */
-  put(key: string, value: V, since: Moment): void
+  /** Confirms by a question that is asked after this call: one that is under way may not know yet what its caller knows. */
+  renew(key: string, confirm: (previous: V | undefined) => Promise<V>): Promise<V>
+  /** To be taken before a question whose answer goes to `put`. */
+  asking(): Asked
+  /** Puts in a value confirmed elsewhere; released instead when its key was dropped since it was asked for. */
+  put(key: string, value: V, asked: Asked): void
   /** Drops all entries whose key begins with `prefix`; their flights under way are neither joined nor cached any more. */
   drop(prefix: string): void
   /** Forgets remembered denials. */
@@ -47,23 +58,29 @@ export interface RevalidatingCache<V> {
 interface Entry<V> {
   readonly value: V
   readonly since: Moment
-  readonly refreshAfterMs: number
+  /** Refreshed early by up to a tenth, so that many processes do not ask at the same moment. */
+  readonly early: number
   failed?: { readonly error: unknown; readonly at: Moment }
 }
 
 interface Flight<V> {
   readonly result: Promise<V>
+  /** Whether the question was asked already. */
+  begun: boolean
 }
 
 const DENIAL_MS = { least: 5_000, spread: 10_000 } as const
 const RETRY_AFTER_FAILURE_MS = 1_000
 const MAX_DENIALS = 10_000
+const MAX_DROPS = 1_000
 
 export function createRevalidatingCache<V>(settings: CacheSettings<V>): RevalidatingCache<V> {
   const { clock, limitsOf } = settings
   const entries = new Map<string, Entry<V>>()
   const denials = new Map<string, { readonly error: unknown; readonly at: Moment; readonly forMs: number }>()
   const flights = new Map<string, Flight<V>>()
+  const drops: string[] = []
+  let dropsForgotten = 0
 
   function remove(key: string): void {
     const entry = entries.get(key)
@@ -72,14 +89,29 @@ export function createRevalidatingCache<V>(settings: CacheSettings<V>): Revalida
     settings.dispose?.(entry.value)
   }
 
-  function put(key: string, value: V, since: Moment): void {
+  function release(value: V | undefined): void {
+    if (value !== undefined) settings.release?.(value)
+  }
+
+  const asking = (): Asked => ({ ...momentOf(clock), drops: dropsForgotten + drops.length })
+
+  function droppedSince(key: string, asked: Asked): boolean {
+    if (asked.drops < dropsForgotten) return true
+    return drops.slice(asked.drops - dropsForgotten).some((prefix) => key.startsWith(prefix))
+  }
+
+  function put(key: string, value: V, asked: Asked): void {
+    // Invariant: what was asked before a drop is never cached after it.
+    if (droppedSince(key, asked)) return release(value)
     const previous = entries.get(key)
     entries.delete(key)
-    if (previous !== undefined && previous.value !== value) settings.dispose?.(previous.value)
-    const { refreshAfterMs } = limitsOf(value)
-    // Early by up to a tenth, so that many processes do not ask at the same moment.
-    entries.set(key, { value, since, refreshAfterMs: refreshAfterMs * (1 - 0.1 * clock.jitter()) })
-    if (entries.size > settings.maxEntries) remove(entries.keys().next().value ?? '')
+    if (previous?.value !== value) release(previous?.value)
+    entries.set(key, { value, since: asked, early: 1 - 0.1 * clock.jitter() })
+    if (entries.size <= settings.maxEntries) return
+    const oldest = entries.entries().next().value
+    if (oldest === undefined) return
+    entries.delete(oldest[0])
+    release(oldest[1].value)
   }
 
   /** The live entry, moved to the end of the eviction order; a dead one is removed. */
@@ -95,6 +127,11 @@ export function createRevalidatingCache<V>(settings: CacheSettings<V>): Revalida
     return entry
   }
 
+  function isFresh(entry: Entry<V>): boolean {
+    const { refreshAfterMs, validForMs } = limitsOf(entry.value)
+    return ageOf(entry.since, clock) < Math.min(refreshAfterMs * entry.early, validForMs)
+  }
+
   function denialOf(key: string): unknown {
     const denial = denials.get(key)
     if (denial === undefined) return undefined
@@ -102,31 +139,34 @@ export function createRevalidatingCache<V>(settings: CacheSettings<V>): Revalida
   }
 
   function revoke(key: string, error: unknown): void {
-    const value = entries.get(key)?.value
-    const known = denials.has(key)
+    const entry = entries.get(key)
     remove(key)
     if (denials.size >= MAX_DENIALS) denials.delete(denials.keys().next().value ?? '')
     denials.set(key, { error, at: momentOf(clock), forMs: DENIAL_MS.least + DENIAL_MS.spread * clock.jitter() })
-    if (value !== undefined || !known) settings.onRevoked?.(key, value, error)
+    if (entry !== undefined) settings.onRevoked?.(key, entry.value, error)
   }
 
+  /** Confirms, joining a confirmation that is under way. */
   function revalidate(key: string, confirm: (previous: V | undefined) => Promise<V>): Promise<V> {
     const running = flights.get(key)
     if (running !== undefined) return running.result
-    const flight: Flight<V> = { result: Promise.resolve().then(() => fly(key, flight, confirm)) }
+    const flight: Flight<V> = { begun: false, result: Promise.resolve().then(() => fly(key, flight, confirm)) }
     flights.set(key, flight)
     return flight.result
   }
 
   async function fly(key: string, flight: Flight<V>, confirm: (previous: V | undefined) => Promise<V>): Promise<V> {
-    const since = momentOf(clock) // the answer is as old as the question
+    flight.begun = true
+    const asked = asking() // the answer is as old as the question
     const previous = entries.get(key)
-    // Invariant: what was asked before a drop is never cached after it.
     const current = () => flights.get(key) === flight
     try {
       const value = await confirm(previous?.value)
-      if (!current()) return value
-      put(key, value, since)
+      if (!current()) {
+        release(value)
+        return value
+      }
+      put(key, value, asked)
       if (denials.delete(key)) settings.onRestored?.(key, value)
       return value
     } catch (error) {
@@ -136,6 +176,12 @@ export function createRevalidatingCache<V>(settings: CacheSettings<V>): Revalida
     } finally {
       if (current()) flights.delete(key)
     }
+  }
+
+  async function renew(key: string, confirm: (previous: V | undefined) => Promise<V>): Promise<V> {
+    const running = flights.get(key)
+    if (running?.begun === true) await running.result.catch(() => undefined)
+    return revalidate(key, confirm)
   }
 
   function refreshAhead(key: string, entry: Entry<V>, confirm: (previous: V | undefined) => Promise<V>): void {
@@ -154,9 +200,8 @@ export function createRevalidatingCache<V>(settings: CacheSettings<V>): Revalida
       if (denial !== undefined) throw denial
       return revalidate(key, confirm)
     }
-    const age = ageOf(entry.since, clock)
-    if (age < limitsOf(entry.value).validForMs) {
-      if (age >= entry.refreshAfterMs) refreshAhead(key, entry, confirm)
+    if (ageOf(entry.since, clock) < limitsOf(entry.value).validForMs) {
+      if (!isFresh(entry)) refreshAhead(key, entry, confirm)
       return entry.value
     }
     try {
@@ -172,14 +217,20 @@ export function createRevalidatingCache<V>(settings: CacheSettings<V>): Revalida
 
   return {
     get,
-    revalidate,
+    renew,
+    asking,
     put,
     fresh(key) {
       const entry = touch(key)
-      return entry !== undefined && ageOf(entry.since, clock) < entry.refreshAfterMs ? entry.value : undefined
+      return entry !== undefined && isFresh(entry) ? entry.value : undefined
     },
     peek: (key) => touch(key)?.value,
     drop(prefix) {
+      drops.push(prefix)
+      if (drops.length > MAX_DROPS) {
+        drops.shift()
+        dropsForgotten++
+      }
       for (const key of entries.keys()) if (key.startsWith(prefix)) remove(key)
       for (const key of flights.keys()) if (key.startsWith(prefix)) flights.delete(key)
     },

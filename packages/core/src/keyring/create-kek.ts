@@ -77,7 +77,7 @@ export function createKekMaker(settings: KekMakerSettings): KekMaker {
         throw error
       }
       events.emit('kek.created', { tenant: ref.tenant, keyspace: ref.keyspace, kekId: id, version })
-      return createLiveKek(record, { key, legsCheckedAt: legsOf(made, clock) }, keys.policy, settings)
+      return createLiveKek(key, { record, legsCheckedAt: legsOf(made, clock), policy: keys.policy }, settings)
     },
   }
 

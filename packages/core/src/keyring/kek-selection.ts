@@ -22,8 +22,7 @@ export function keksOf(snapshot: Snapshot, purpose: KekPurpose): KekRecord[] {
  */
 export function assertReadable(record: KekRecord, deniedKeks: ReadonlySet<KekId>): void {
   const facts = { tenant: record.tenant, kekId: record.id }
-  const erased = [record.state, record.denial].some((state) => state === 'destroyed' || state === 'pending-destruction')
-  if (erased) throw new FieldsealError('ERR_KEY_ERASED', facts)
+  if (isErased(record)) throw new FieldsealError('ERR_KEY_ERASED', facts)
   if (record.state === 'retired' || record.denial !== undefined) throw new FieldsealError('ERR_KEY_RETIRED', facts)
   if (deniedKeks.has(record.id))
     throw new FieldsealError('ERR_KEY_RETIRED', { ...facts, reason: 'named in deniedKeks' })
@@ -48,10 +47,13 @@ export function toWrapWith(
   if (newest !== undefined) return newest
   const [first] = keks
   if (readable.length === 0 && first !== undefined) {
-    const erased = keks.find((r) => r.state === 'destroyed' || r.state === 'pending-destruction') ?? first
-    assertReadable(erased, deniedKeks)
+    assertReadable(keks.find(isErased) ?? first, deniedKeks)
   }
   return { nextVersion: (first?.version ?? 0) + 1 }
+}
+
+function isErased({ state, denial }: KekRecord): boolean {
+  return [state, denial].some((word) => word === 'destroyed' || word === 'pending-destruction')
 }
 
 function isReadable(record: KekRecord, deniedKeks: ReadonlySet<KekId>): boolean {

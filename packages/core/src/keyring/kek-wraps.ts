@@ -3,6 +3,7 @@ import type { KmsCalls } from '../cache/kms-calls.ts'
 import type { RandomSource } from '../cipher/random.ts'
 import type { EncryptionContext } from '../context/encryption-context.ts'
 import type { KekId } from '../context/record-id.ts'
+import { MAX_BLOB_BYTES, MAX_LABEL_BYTES } from '../envelope/layout.ts'
 import { dispositionOf, FieldsealError } from '../errors/fieldseal-error.ts'
 import type { Cmk, CmkWrap, KmsRequest } from '../keys/cmk.ts'
 import type { KeyspaceRef } from '../keys/key-store.ts'
@@ -98,6 +99,7 @@ export function createKekWraps({
     context: EncryptionContext,
     keys: ResolvedTenantKeys,
   ): Promise<StoredWrap> {
+    assertStorable(cmk, wrap)
     return {
       provider: cmk.provider,
       uri: await canonicalUri(cmk, context, keys),
@@ -108,16 +110,22 @@ export function createKekWraps({
     }
   }
 
+  /** The legs among `cmks`; `tolerate` hears of those whose name nobody tells, and may throw. */
   async function findLegs(
     cmks: readonly Cmk[],
     record: KekRecord,
     context: EncryptionContext,
     keys: ResolvedTenantKeys,
+    tolerate: (error: unknown) => void,
   ): Promise<Leg[]> {
     const legs: Leg[] = []
     for (const cmk of cmks) {
-      const wrap = await wraps.wrapOf(record, cmk, context, keys)
-      if (wrap !== undefined) legs.push({ cmk, wrap, name: `${wrap.provider} ${wrap.uri}` })
+      try {
+        const wrap = await wraps.wrapOf(record, cmk, context, keys)
+        if (wrap !== undefined) legs.push({ cmk, wrap, name: `${wrap.provider} ${wrap.uri}` })
+      } catch (error) {
+        tolerate(error)
+      }
     }
     return legs
   }
@@ -139,36 +147,39 @@ export function createKekWraps({
 
   const wraps: KekWraps = {
     async create(context, keys) {
-      const [first, ...others] = keys.cmks
+      const [first] = keys.cmks
       const made: StoredWrap[] = []
       let key: SecretKey | undefined
       let failure: unknown
-      if (first?.generate !== undefined) {
-        try {
-          const generated = await call(first, 'generate', context, keys, async (request) => first.generate?.(request))
-          if (generated !== undefined) {
-            key = generated.key
-            made.push(await stored(first, generated.wrap, context, keys))
+      const tolerate = (error: unknown) => {
+        if (dispositionOf(error) !== 'serve-stale') throw error
+        failure ??= error
+      }
+      try {
+        if (first?.generate !== undefined) {
+          try {
+            const generated = await call(first, 'generate', context, keys, async (request) => first.generate?.(request))
+            key = generated?.key
+            if (generated !== undefined) made.push(await stored(first, generated.wrap, context, keys))
+          } catch (error) {
+            tolerate(error)
           }
-        } catch (error) {
-          if (dispositionOf(error) !== 'serve-stale') throw error
-          failure = error
         }
-      }
-      const secret = key ?? new SecretKey(random.bytes(KEY_LENGTH))
-      for (const cmk of first?.generate === undefined ? keys.cmks : others) {
-        try {
-          made.push(await wraps.wrapUnder(cmk, secret, context, keys))
-        } catch (error) {
-          failure ??= error
-          if (dispositionOf(error) !== 'serve-stale') break
+        key ??= new SecretKey(random.bytes(KEY_LENGTH))
+        for (const cmk of first?.generate === undefined ? keys.cmks : keys.cmks.slice(1)) {
+          try {
+            made.push(await wraps.wrapUnder(cmk, key, context, keys))
+          } catch (error) {
+            tolerate(error)
+          }
         }
+        if (made.length < keys.minWraps)
+          throw failure ?? new FieldsealError('ERR_KMS_CONFIG', { reason: 'fewer wraps than minWraps' })
+        return { key, wraps: made }
+      } catch (error) {
+        key?.[Symbol.dispose]()
+        throw error
       }
-      if (made.length < keys.minWraps || (failure !== undefined && dispositionOf(failure) !== 'serve-stale')) {
-        secret[Symbol.dispose]()
-        throw failure ?? new FieldsealError('ERR_KMS_CONFIG', { reason: 'fewer wraps than minWraps' })
-      }
-      return { key: secret, wraps: made }
     },
 
     async wrapUnder(cmk, key, context, keys) {
@@ -179,10 +190,18 @@ export function createKekWraps({
       call(cmk, 'unwrap', context, keys, (request) => cmk.unwrap(wrap, request)),
 
     async unwrap(record, context, keys, checkedAt) {
-      const current = await findLegs(keys.cmks, record, context, keys)
+      const failures: unknown[] = []
+      const tolerate = (error: unknown) => {
+        const disposition = dispositionOf(error)
+        const passes = disposition === 'serve-stale' || (disposition === 'revoke' && keys.revocation === 'all-legs')
+        if (!passes) throw error
+        failures.push(error)
+      }
+      let legs = await findLegs(keys.cmks, record, context, keys, tolerate)
       // A former CMK opens only what no current one has wrapped: after a move the customer disables it.
-      const legs = current.length > 0 ? current : await findLegs(keys.formerCmks, record, context, keys)
-      if (legs.length === 0) {
+      if (legs.length === 0 && failures.length === 0)
+        legs = await findLegs(keys.formerCmks, record, context, keys, tolerate)
+      if (legs.length === 0 && failures.length === 0) {
         throw new FieldsealError('ERR_KMS_CONFIG', {
           tenant: context['tenant'] ?? '',
           kekId: record.id,
@@ -193,26 +212,20 @@ export function createKekWraps({
       const now = clock.monotonic()
       const checked = new Map<string, number>()
       let key: SecretKey | undefined
-      let failure: unknown
       try {
         for (const leg of legs) {
+          // Invariant: every leg was asked within validForMs, before the first use too.
           const lastAt = checkedAt?.get(leg.name)
-          const due =
-            key === undefined ||
-            (lastAt !== undefined && now - lastAt + keys.policy.refreshAfterMs >= keys.policy.validForMs)
-          if (!due) {
-            checked.set(leg.name, lastAt ?? now)
+          const due = lastAt === undefined || now - lastAt + keys.policy.refreshAfterMs >= keys.policy.validForMs
+          if (key !== undefined && !due) {
+            checked.set(leg.name, lastAt)
             continue
           }
           try {
             if (key === undefined) key = await wraps.unwrapWith(leg.cmk, leg.wrap, context, keys)
             else await check(leg, context, keys)
           } catch (error) {
-            failure ??= error
-            const passes =
-              dispositionOf(error) === 'serve-stale' ||
-              (dispositionOf(error) === 'revoke' && keys.revocation === 'all-legs')
-            if (!passes) throw error
+            tolerate(error)
           }
           checked.set(leg.name, now) // asked; one that does not answer is asked again in as long
         }
@@ -220,7 +233,8 @@ export function createKekWraps({
         key?.[Symbol.dispose]()
         throw error
       }
-      if (key === undefined) throw failure
+      // As long as one leg did not answer, it is not known that all deny.
+      if (key === undefined) throw failures.find((error) => dispositionOf(error) === 'serve-stale') ?? failures[0]
       return { key, legsCheckedAt: checked }
     },
 
@@ -231,4 +245,14 @@ export function createKekWraps({
     },
   }
   return wraps
+}
+
+/** A record with a wrap beyond its limits could not be read again. @throws FieldsealError ERR_KMS_CONFIG */
+function assertStorable({ provider }: Cmk, { blob, keyVersion = '-' }: CmkWrap): void {
+  const label = Buffer.byteLength(keyVersion)
+  if (blob.length > 0 && blob.length <= MAX_BLOB_BYTES && label > 0 && label <= MAX_LABEL_BYTES) return
+  throw new FieldsealError('ERR_KMS_CONFIG', {
+    provider,
+    reason: `a wrap must have a blob of 1–${MAX_BLOB_BYTES} bytes and a key version of at most ${MAX_LABEL_BYTES}`,
+  })
 }

@@ -1,9 +1,9 @@
-import { momentOf, type Clock } from '../cache/clock.ts'
+import type { Clock } from '../cache/clock.ts'
+import { strictest } from '../cache/options.ts'
 import { createRevalidatingCache, type Use } from '../cache/revalidating-cache.ts'
 import { createSingleFlight } from '../cache/single-flight.ts'
 import type { RandomSource } from '../cipher/random.ts'
 import type { KekId } from '../context/record-id.ts'
-import { ERROR_CODES } from '../errors/codes.ts'
 import { FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
 import type { KeyspaceRef, KeyStore } from '../keys/key-store.ts'
 import { DEFAULT_KEYSPACE, type KekPurpose, type KekRecord } from '../keys/records.ts'
@@ -14,7 +14,7 @@ import { kekContext, type KekWraps } from './kek-wraps.ts'
 import { createLiveKek, type LiveKek } from './live-kek.ts'
 import { PARENT_PROVIDER, unwrapUnderParent } from './parent-wrap.ts'
 import type { Snapshot, Snapshots } from './snapshots.ts'
-import type { TenantKeyring } from './tenant-keys.ts'
+import type { ResolvedTenantKeys, TenantKeyring } from './tenant-keys.ts'
 
 /** The KEKs of all keyspaces: one to wrap with, all to unwrap with. Every key given out is checked against its record. */
 export interface Keyrings {
@@ -22,7 +22,7 @@ export interface Keyrings {
   toWrap(ref: KeyspaceRef, purpose: KekPurpose, via?: unknown): Promise<LiveKek>
   /** KEKs by id, for reading. @throws FieldsealError ERR_KEY_NOT_FOUND for an id that is not of this keyspace */
   toUnwrap(ref: KeyspaceRef, ids: Iterable<KekId>, use: Use, via?: unknown): Promise<ReadonlyMap<KekId, LiveKek>>
-  /** The id that `toWrap` would use now, if known without asking: what is under another one is outdated. */
+  /** The id that `toWrap` would use now, undefined where it would make one: what is under another one is outdated. */
   newestId(ref: KeyspaceRef, via?: unknown): Promise<KekId | undefined>
   snapshot(ref: KeyspaceRef, use: Use, via?: unknown): Promise<Snapshot>
   reload(ref: KeyspaceRef, via?: unknown): Promise<Snapshot>
@@ -46,6 +46,7 @@ export interface KeyringSettings {
   readonly maxEntries: number
 }
 
+const SUBJECT_PREFIX = 'subject:'
 const UNKNOWN_ID_MS = 10_000
 const MAX_CHECKED = 100_000
 
@@ -55,21 +56,22 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
   const maker = createKekMaker(settings)
   /** The record of the highest revision that this process has checked, per KEK. */
   const checked = new Map<KekId, KekRecord>()
+  /** Under which key the facts of a stored record were found genuine. */
+  const genuine = new WeakMap<KekRecord, LiveKek>()
   const unknownIds = new Map<string, number>()
+  /** Keys that left the cache while somebody may still use them. */
+  const leaving = new Set<LiveKek>()
+  let closed = false
   const cache = createRevalidatingCache<LiveKek>({
     clock,
     maxEntries: settings.maxEntries,
-    limitsOf: ({ policy, legLagMs }) => ({ ...policy, validForMs: Math.max(0, policy.validForMs - legLagMs) }),
-    dispose: (kek) => kek[Symbol.dispose](),
-    onRevoked(key, kek, error) {
-      const [tenant = '', , kekId = ''] = key.split('\0')
-      if (isFieldsealError(error)) {
-        events.emit('key.revoked', { tenant, kekId, code: error.code })
-        // A denial by a KMS is about a CMK: what else it opened for this tenant is asked for again.
-        if (ERROR_CODES[error.code].kind === 'denied') cache.drop(`${tenant}\0`)
-      }
-      if (kek !== undefined) dropChildren(kek)
+    limitsOf({ record, policy, legLagMs }) {
+      const limits = strictest(policy, tenantKeys.policyOf(record.tenant))
+      return { ...limits, validForMs: Math.max(0, limits.validForMs - legLagMs) }
     },
+    dispose: (kek) => kek[Symbol.dispose](),
+    release,
+    onRevoked: (_key, kek, error) => reportRevoked(kek, error),
     onRestored: (_key, kek) => events.emit('key.restored', { tenant: kek.record.tenant, kekId: kek.record.id }),
     onStale: (_key, kek, ageMs) =>
       events.emit('key.stale-served', { tenant: kek.record.tenant, kekId: kek.record.id, ageMs }),
@@ -81,9 +83,32 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
       }),
   })
 
-  /** Purging a KEK purges everything derived from it. */
-  function dropChildren(parent: LiveKek): void {
-    if (parent.record.keyspace === DEFAULT_KEYSPACE) cache.drop(`${parent.record.tenant}\0subject:`)
+  function release(kek: LiveKek): void {
+    if (kek.key.disposed) return
+    leaving.add(kek)
+    kek.retire(() => leaving.delete(kek))
+  }
+
+  function drop(prefix: string): void {
+    cache.drop(prefix)
+    for (const kek of leaving) if (cacheKey(kek.record, kek.record.id).startsWith(prefix)) kek[Symbol.dispose]()
+  }
+
+  /** Purging a KEK purges everything derived from it; `kek` itself has left the cache already. */
+  function reportRevoked({ record }: LiveKek, error: unknown): void {
+    if (!isFieldsealError(error)) return
+    events.emit('key.revoked', { tenant: record.tenant, kekId: record.id, code: error.code })
+    // A denial by a KMS is about a CMK: what else it opened for this tenant is asked for again.
+    if (isKmsDenial(error)) drop(`${record.tenant}\0`)
+    else if (record.keyspace === DEFAULT_KEYSPACE) drop(`${record.tenant}\0subject:`)
+  }
+
+  /** The key store or the configuration says that a key may not be used: it leaves now. */
+  function forget(ref: KeyspaceRef, id: KekId, error: unknown): void {
+    const kek = cache.peek(cacheKey(ref, id))
+    if (kek === undefined) return
+    drop(cacheKey(ref, id))
+    reportRevoked(kek, error)
   }
 
   /** The stored record, unless this process has checked a higher revision of its facts: then that one stands. */
@@ -96,69 +121,86 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
   }
 
   function remember(record: KekRecord): void {
+    if ((checked.get(record.id)?.revision ?? 0) > record.revision) return
     if (checked.size >= MAX_CHECKED) checked.delete(checked.keys().next().value ?? record.id)
     checked.set(record.id, record)
   }
 
-  async function confirm(
-    ref: KeyspaceRef,
-    record: KekRecord,
-    previous: LiveKek | undefined,
-    use: Use,
-    via: unknown,
-  ): Promise<LiveKek> {
+  /** The tenant's configuration before anything else: a tenant that the registry no longer knows has no keys. */
+  async function known(ref: KeyspaceRef, use: Use, via: unknown) {
+    if (closed) throw new FieldsealError('ERR_CLOSED')
     const keys = await tenantKeys.get(ref.tenant, use)
-    const opened =
-      record.parent === undefined
-        ? await wraps.unwrap(record, kekContext(ref, record.purpose, record.id), keys, previous?.legsCheckedAt)
-        : { key: await openChild(ref, record, use, via), legsCheckedAt: new Map<string, number>() }
+    return { keys, snapshot: await snapshots.get(ref, use, via) }
+  }
+
+  interface Wanted {
+    readonly ref: KeyspaceRef
+    readonly record: KekRecord
+    readonly keys: ResolvedTenantKeys
+    readonly parent: LiveKek | undefined
+  }
+
+  /** Asks the CMKs, and nobody else: whoever holds the only connection to the key store may wait for it. */
+  async function confirm(wanted: Wanted, previous: LiveKek | undefined): Promise<LiveKek> {
+    const { ref, record, keys } = wanted
+    const { key, legsCheckedAt } = await unwrap(wanted, previous)
+    const confirmation = { record, legsCheckedAt, policy: keys.policy }
+    const cached = previous === undefined || previous.key.disposed || previous.retired ? undefined : previous
     try {
-      assertGenuine(ref, record, opened.key)
-      if (previous !== undefined && !previous.key.disposed && !previous.key.equals(opened.key)) {
+      if (cached !== undefined && !cached.key.equals(key)) {
         events.emit('key.changed', { tenant: ref.tenant, kekId: record.id })
         throw new FieldsealError('ERR_KEY_CHANGED', { tenant: ref.tenant, kekId: record.id })
       }
+      assertGenuine(ref, record, key)
     } catch (error) {
-      opened.key[Symbol.dispose]()
+      key[Symbol.dispose]()
       throw error
     }
     remember(record)
-    return createLiveKek(record, opened, keys.policy, settings)
+    if (cached === undefined) return createLiveKek(key, confirmation, settings)
+    key[Symbol.dispose]()
+    cached.confirmed(confirmation)
+    return cached
   }
 
-  async function openChild(ref: KeyspaceRef, record: KekRecord, use: Use, via: unknown) {
-    const parent = await parentOf(ref, record, use, via)
-    const wrap = record.wraps.find(
-      (candidate) => candidate.provider === PARENT_PROVIDER && candidate.uri === parent.record.id,
-    )
+  async function unwrap({ ref, record, keys, parent }: Wanted, previous: LiveKek | undefined) {
+    if (parent === undefined)
+      return wraps.unwrap(record, kekContext(ref, record.purpose, record.id), keys, previous?.legsCheckedAt)
+    const wrap = record.wraps.find(({ provider, uri }) => provider === PARENT_PROVIDER && uri === parent.record.id)
     if (wrap === undefined) throw new FieldsealError('ERR_KEY_RECORD_INVALID', { tenant: ref.tenant, kekId: record.id })
-    return unwrapUnderParent(
-      parent,
-      { ...ref, id: record.id, purpose: record.purpose, version: record.version },
-      wrap.blob,
-    )
+    const child = { ...ref, id: record.id, purpose: record.purpose, version: record.version }
+    return { key: unwrapUnderParent(parent, child, wrap.blob), legsCheckedAt: new Map<string, number>() }
   }
 
-  async function parentOf(ref: KeyspaceRef, record: KekRecord, use: Use, via: unknown): Promise<LiveKek> {
-    const id = record.parent ?? record.id
+  async function parentOf(ref: KeyspaceRef, id: KekId, use: Use, via: unknown): Promise<LiveKek> {
     const found = await keyrings.toUnwrap({ ...ref, keyspace: DEFAULT_KEYSPACE }, [id], use, via)
     return found.get(id) ?? notFound(ref, id)
   }
 
-  async function live(ref: KeyspaceRef, stored: KekRecord, use: Use, via: unknown): Promise<LiveKek> {
+  async function live(
+    ref: KeyspaceRef,
+    stored: KekRecord,
+    keys: ResolvedTenantKeys,
+    use: Use,
+    via: unknown,
+  ): Promise<LiveKek> {
     const record = standing(stored)
     try {
       assertReadable(record, deniedKeks)
     } catch (error) {
-      cache.drop(cacheKey(ref, record.id))
+      forget(ref, record.id, error)
       throw error
     }
+    assertPlace(ref, record)
     // Invariant: a data subject's key is never used longer than the tenant's key above it.
-    if (record.parent !== undefined) await parentOf(ref, record, use, via)
+    const parent = record.parent === undefined ? undefined : await parentOf(ref, record.parent, use, via)
     const key = cacheKey(ref, record.id)
-    const kek = cache.fresh(key) ?? (await cache.get(key, use, (previous) => confirm(ref, record, previous, use, via)))
-    if (kek.record.revision < record.revision && (checked.get(record.id)?.revision ?? 0) < record.revision) {
-      assertGenuine(ref, record, kek.key) // re-read with higher revision: checked with the cached key
+    const wanted = { ref, record, keys, parent }
+    const kek = cache.fresh(key) ?? (await cache.get(key, use, (previous) => confirm(wanted, previous)))
+    // Invariant: a key is used only under a record that was checked with it, each time the record is read again.
+    if (genuine.get(record) !== kek) {
+      assertGenuine(ref, record, kek.key)
+      genuine.set(record, kek)
       remember(record)
     }
     return kek
@@ -174,22 +216,24 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
     if (again !== undefined && isKek(again)) return again
     if (unknownIds.size >= settings.maxEntries) unknownIds.clear()
     unknownIds.set(name, clock.monotonic())
+    forget(ref, id, new FieldsealError('ERR_KEY_NOT_FOUND'))
     return notFound(ref, id)
   }
 
   const keyrings: Keyrings = {
     async toWrap(ref, purpose, via) {
-      let snapshot = await snapshots.get(ref, 'write', via)
+      const { keys, snapshot: first } = await known(ref, 'write', via)
+      let snapshot = first
       for (let attempt = 0; attempt < 5; attempt++) {
         const chosen = toWrapWith(keksOf(snapshot, purpose).map(standing), deniedKeks, clock.now())
-        if (!('nextVersion' in chosen)) return live(ref, chosen, 'write', via)
-        const parent = ref.keyspace.startsWith('subject:')
+        if (!('nextVersion' in chosen)) return live(ref, chosen, keys, 'write', via)
+        const parent = ref.keyspace.startsWith(SUBJECT_PREFIX)
           ? await keyrings.toWrap({ ...ref, keyspace: DEFAULT_KEYSPACE }, 'wrap', via)
           : undefined
-        const since = momentOf(clock)
         const make = async () => {
+          const asked = cache.asking()
           const made = await maker.create({ ref, purpose, version: chosen.nextVersion, parent }, via)
-          if (made !== undefined) cache.put(cacheKey(ref, made.record.id), made, since)
+          if (made !== undefined) cache.put(cacheKey(ref, made.record.id), made, asked)
         }
         // Whoever holds the only connection waits for nobody who waits for it.
         await (via === undefined ? creations.run(`${ref.tenant}\0${ref.keyspace}\0${purpose}`, make) : make())
@@ -201,34 +245,52 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
       })
     },
     async toUnwrap(ref, ids, use, via) {
-      const snapshot = await snapshots.get(ref, use, via)
+      const { keys, snapshot } = await known(ref, use, via)
       const found = await Promise.all(
         [...new Set(ids)].map(
-          async (id) => [id, await live(ref, await find(ref, id, snapshot, via), use, via)] as const,
+          async (id) => [id, await live(ref, await find(ref, id, snapshot, via), keys, use, via)] as const,
         ),
       )
       return new Map(found)
     },
     async newestId(ref, via) {
-      const keks = keksOf(await snapshots.get(ref, 'read', via), 'wrap').map(standing)
-      return keks.find((record) => record.state === 'active' && record.denial === undefined && !record.compromised)?.id
+      const { snapshot } = await known(ref, 'read', via)
+      const chosen = toWrapWith(keksOf(snapshot, 'wrap').map(standing), deniedKeks, clock.now())
+      return 'nextVersion' in chosen ? undefined : chosen.id
     },
-    snapshot: (ref, use, via) => snapshots.get(ref, use, via),
+    snapshot: async (ref, use, via) => (await known(ref, use, via)).snapshot,
     reload: (ref, via) => snapshots.reload(ref, via),
     purge(tenant) {
-      cache.drop(`${tenant}\0`)
+      drop(`${tenant}\0`)
       cache.forgive(`${tenant}\0`)
+      for (const name of unknownIds.keys()) if (name.startsWith(`${tenant}\0`)) unknownIds.delete(name)
       snapshots.drop(tenant)
       tenantKeys.purge(tenant)
     },
-    dropKeys: (tenant) => cache.drop(`${tenant}\0`),
-    close: () => cache.drop(''),
+    dropKeys: (tenant) => drop(`${tenant}\0`),
+    close() {
+      closed = true
+      drop('')
+    },
   }
 
   return keyrings
 }
 
-function cacheKey({ tenant, keyspace }: KeyspaceRef, id: KekId): string {
+/**
+ * Only a data subject's KEK has a parent, and it has one: else records that name each other could be followed for ever.
+ * @throws FieldsealError ERR_KEY_RECORD_INVALID
+ */
+function assertPlace(ref: KeyspaceRef, record: KekRecord): void {
+  if ((record.parent !== undefined) !== ref.keyspace.startsWith(SUBJECT_PREFIX))
+    throw new FieldsealError('ERR_KEY_RECORD_INVALID', { tenant: ref.tenant, kekId: record.id })
+}
+
+function isKmsDenial({ code, kind }: FieldsealError): boolean {
+  return kind === 'denied' && code.startsWith('ERR_KMS_')
+}
+
+function cacheKey({ tenant, keyspace }: Pick<KeyspaceRef, 'tenant' | 'keyspace'>, id: KekId): string {
   return `${tenant}\0${keyspace}\0${id}`
 }
 

@@ -13,41 +13,101 @@ export const MAX_WRAPS_PER_SALT = 2 ** 20
 const MAX_SALT_KEYS = 256
 const DAY_MS = 86_400_000
 
-/** A KEK unwrapped in memory, its record checked against its MAC. */
-export interface LiveKek extends Disposable {
+/** What a confirmation of a KEK by its legs tells. */
+export interface Confirmation {
   readonly record: KekRecord
-  readonly idBytes: Uint8Array
-  readonly key: SecretKey
   /** When each leg (provider and uri) was last asked whether it may be used, in monotonic milliseconds. */
   readonly legsCheckedAt: ReadonlyMap<string, number>
+  readonly policy: KeyCachePolicy
+}
+
+/** A KEK unwrapped in memory, its record checked against its MAC. One object for as long as the key is in use. */
+export interface LiveKek extends Confirmation, Disposable {
+  readonly idBytes: Uint8Array
+  readonly key: SecretKey
   /** By how much this key is due earlier, because a leg had not been asked since: milliseconds. */
   readonly legLagMs: number
-  readonly policy: KeyCachePolicy
+  /** Takes over what a new confirmation of the same key told. */
+  confirmed(confirmation: Confirmation): void
+  /** A key derived once for what a record says, and kept no longer than this KEK or that record. */
+  derived(record: object, derive: (kek: KeyObject) => KeyObject): KeyObject
+  /** Keeps the key alive beyond `retire`, never beyond its disposal. @returns the release */
+  hold(): () => void
+  /** No longer in the cache: zeroed when nobody holds it any more, a turn of the event loop later at the earliest. */
+  retire(onZeroed: () => void): void
+  /** May still be put into the cache. */
+  readonly retired: boolean
   /** The subkey for one wrap salt: HKDF-Expand(KEK, LP("fieldseal/1/wrap", salt)). */
   wrapKey(salt: Uint8Array): KeyObject
   /** Salt and subkey for one more wrap: a new salt per process, day, restore and 2^20 wraps. */
   nextWrap(): { readonly salt: Uint8Array; readonly key: KeyObject }
-  /** A key derived once and kept as long as this KEK. */
-  derived(name: string, derive: () => KeyObject): KeyObject
 }
 
 export function createLiveKek(
-  record: KekRecord,
-  { key, legsCheckedAt }: Pick<LiveKek, 'key' | 'legsCheckedAt'>,
-  policy: KeyCachePolicy,
+  key: SecretKey,
+  confirmation: Confirmation,
   { clock, random }: { readonly clock: Clock; readonly random: RandomSource },
 ): LiveKek {
+  let { record, legsCheckedAt, policy } = confirmation
+  let legLagMs = lagOf(legsCheckedAt)
+  let holders = 0
+  let onRetired: (() => void) | undefined
   const saltKeys = new Map<string, KeyObject>()
-  const derivedKeys = new Map<string, KeyObject>()
+  let derivedKeys = new WeakMap<object, KeyObject>()
   let current: { salt: Uint8Array; key: KeyObject; wraps: number; day: number; generation: number } | undefined
 
+  function lagOf(checkedAt: Confirmation['legsCheckedAt']): number {
+    return Math.max(0, ...[...checkedAt.values()].map((at) => clock.monotonic() - at))
+  }
+
+  function zeroIfUnused(): void {
+    if (onRetired === undefined || holders > 0) return
+    kek[Symbol.dispose]()
+    onRetired()
+  }
+
   const kek: LiveKek = {
-    record,
+    get record() {
+      return record
+    },
     idBytes: recordIdBytes(record.id),
     key,
-    legsCheckedAt,
-    legLagMs: Math.max(0, ...[...legsCheckedAt.values()].map((at) => clock.monotonic() - at)),
-    policy,
+    get legsCheckedAt() {
+      return legsCheckedAt
+    },
+    get legLagMs() {
+      return legLagMs
+    },
+    get policy() {
+      return policy
+    },
+    get retired() {
+      return onRetired !== undefined
+    },
+    derived(of, derive) {
+      const master = key.exposeKeyObject()
+      let derivedKey = derivedKeys.get(of)
+      if (derivedKey === undefined) derivedKeys.set(of, (derivedKey = derive(master)))
+      return derivedKey
+    },
+    confirmed(later) {
+      ;({ record, legsCheckedAt, policy } = later)
+      legLagMs = lagOf(legsCheckedAt)
+    },
+    hold() {
+      let held = true
+      holders++
+      return () => {
+        if (!held) return
+        held = false
+        holders--
+        zeroIfUnused()
+      }
+    },
+    retire(onZeroed) {
+      onRetired = onZeroed
+      setImmediate(zeroIfUnused) // whoever is just being handed the key can still hold it
+    },
     wrapKey(salt) {
       const name = Buffer.from(salt.buffer, salt.byteOffset, salt.length).toString('latin1')
       let wrapKey = saltKeys.get(name)
@@ -72,15 +132,10 @@ export function createLiveKek(
       current.wraps++
       return current
     },
-    derived(name, derive) {
-      let derivedKey = derivedKeys.get(name)
-      if (derivedKey === undefined) derivedKeys.set(name, (derivedKey = derive()))
-      return derivedKey
-    },
     [Symbol.dispose]() {
       key[Symbol.dispose]()
       saltKeys.clear()
-      derivedKeys.clear()
+      derivedKeys = new WeakMap()
       current = undefined
     },
   }

@@ -4,7 +4,7 @@ import type { KeyspaceRef } from '../keys/key-store.ts'
 import { kekRecordMac } from '../keys/record-mac.ts'
 import { DEFAULT_KEYSPACE, type KekRecord } from '../keys/records.ts'
 import { createKekMaker } from './create-kek.ts'
-import { keksOf } from './kek-selection.ts'
+import { assertGenuine, keksOf } from './kek-selection.ts'
 import type { Keyrings, KeyringSettings } from './keyrings.ts'
 import { answered } from './snapshots.ts'
 
@@ -25,6 +25,7 @@ export interface RotatedKek {
  * @throws FieldsealError kind `denied` or `unavailable` when a CMK does not wrap the new key
  */
 export async function rotateKek(ref: KeyspaceRef, keyrings: Keyrings, settings: KeyringSettings): Promise<RotatedKek> {
+  const { deniedKeks } = settings
   const before = keksOf(await keyrings.reload(ref), 'wrap')
   await keyrings.toWrap(ref, 'wrap') // refuses a keyspace that was erased or retired; makes a first KEK where none is
   const version = (before[0]?.version ?? 0) + 1
@@ -35,7 +36,8 @@ export async function rotateKek(ref: KeyspaceRef, keyrings: Keyrings, settings: 
     const made = await createKekMaker(settings).create({ ref, purpose: 'wrap', version, parent }, undefined)
     made?.[Symbol.dispose]()
   }
-  const [newest, ...older] = keksOf(await keyrings.reload(ref), 'wrap').filter((record) => record.state === 'active')
+  const active = keksOf(await keyrings.reload(ref), 'wrap').filter((record) => record.state === 'active')
+  const [newest, ...older] = active.filter((record) => record.denial === undefined && !deniedKeks.has(record.id))
   if (newest === undefined)
     throw new FieldsealError('ERR_KEY_STORE_UNAVAILABLE', {
       tenant: ref.tenant,
@@ -43,8 +45,7 @@ export async function rotateKek(ref: KeyspaceRef, keyrings: Keyrings, settings: 
     })
   const demoted: KekId[] = []
   for (const record of older) {
-    await demote(ref, record, keyrings, settings)
-    demoted.push(record.id)
+    if (await demote(ref, record, keyrings, settings)) demoted.push(record.id)
   }
   await keyrings.reload(ref)
   settings.events.emit('kek.rotated', {
@@ -61,9 +62,10 @@ async function demote(
   record: KekRecord,
   keyrings: Keyrings,
   { keyStore }: KeyringSettings,
-): Promise<void> {
+): Promise<boolean> {
   const kek = (await keyrings.toUnwrap(ref, [record.id], 'write')).get(record.id)
-  if (kek === undefined) return
+  if (kek === undefined) return false
+  assertGenuine(ref, record, kek.key) // Invariant: no MAC is renewed that did not hold.
   const { mac: _mac, wraps, denial, rowVersion, ...facts } = record
   const next = { ...facts, state: 'decrypt-only' as const, revision: record.revision + 1 }
   const mac = kekRecordMac(kek.key.exposeKeyObject(), next)
@@ -75,5 +77,5 @@ async function demote(
     ...(denial === undefined ? {} : { denial }),
   }
   // `changed`: somebody else rotates or moves this record; a repeated call demotes what is still active.
-  await answered(() => keyStore.update(update), ref)
+  return (await answered(() => keyStore.update(update), ref)) === 'updated'
 }

@@ -1,5 +1,5 @@
-import { momentOf, type Clock } from '../cache/clock.ts'
-import type { KeyCachePolicy } from '../cache/options.ts'
+import type { Clock } from '../cache/clock.ts'
+import { strictest, type KeyCachePolicy } from '../cache/options.ts'
 import { createRevalidatingCache, type Use } from '../cache/revalidating-cache.ts'
 import type { RecordId } from '../context/record-id.ts'
 import { FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
@@ -8,6 +8,7 @@ import { keyspaceOf, type KeyStoreRecord } from '../keys/records.ts'
 
 /** All records of one keyspace, as last read. */
 export interface Snapshot {
+  readonly tenant: string
   readonly records: ReadonlyMap<RecordId, KeyStoreRecord>
   readonly policy: KeyCachePolicy
 }
@@ -15,7 +16,7 @@ export interface Snapshot {
 /** Records of keyspaces, read at most as often as the cache's limits ask for. */
 export interface Snapshots {
   get(ref: KeyspaceRef, use: Use, via?: unknown): Promise<Snapshot>
-  /** Reads again now. */
+  /** Reads again, beginning after this call. */
   reload(ref: KeyspaceRef, via?: unknown): Promise<Snapshot>
   drop(tenant: string): void
 }
@@ -28,19 +29,24 @@ export interface SnapshotSettings {
 }
 
 export function createSnapshots({ keyStore, clock, maxEntries, policyOf }: SnapshotSettings): Snapshots {
-  const cache = createRevalidatingCache<Snapshot>({ clock, maxEntries, limitsOf: (snapshot) => snapshot.policy })
+  const cache = createRevalidatingCache<Snapshot>({
+    clock,
+    maxEntries,
+    limitsOf: ({ tenant, policy }) => strictest(policy, policyOf(tenant)),
+  })
 
   async function read(store: Pick<KeyStore, 'load'>, ref: KeyspaceRef): Promise<Snapshot> {
     const records = await answered(() => store.load([ref]), ref)
     const own = records.filter((r) => r.app === ref.app && r.tenant === ref.tenant && keyspaceOf(r) === ref.keyspace)
-    return { records: new Map(own.map((record) => [record.id, record])), policy: policyOf(ref.tenant) }
+    const { tenant } = ref
+    return { tenant, records: new Map(own.map((record) => [record.id, record])), policy: policyOf(tenant) }
   }
 
   /** On an engine with one connection, whoever holds it reads through it and joins nobody who waits for it. */
   async function readThrough(ref: KeyspaceRef, via: unknown): Promise<Snapshot> {
-    const since = momentOf(clock)
+    const asked = cache.asking()
     const snapshot = await read(keyStore.joining?.(via) ?? keyStore, ref)
-    cache.put(cacheKey(ref), snapshot, since)
+    cache.put(cacheKey(ref), snapshot, asked)
     return snapshot
   }
 
@@ -54,7 +60,7 @@ export function createSnapshots({ keyStore, clock, maxEntries, policyOf }: Snaps
     },
     reload(ref, via) {
       if (via === undefined || keyStore.joining === undefined)
-        return cache.revalidate(cacheKey(ref), () => read(keyStore, ref))
+        return cache.renew(cacheKey(ref), () => read(keyStore, ref))
       return readThrough(ref, via)
     },
     drop: (tenant) => cache.drop(`${tenant}\0`),

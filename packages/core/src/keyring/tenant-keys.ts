@@ -3,7 +3,7 @@ import type { KeyCacheOptions, KeyCachePolicy } from '../cache/options.ts'
 import { stricterPolicy } from '../cache/options.ts'
 import { createRevalidatingCache, type Use } from '../cache/revalidating-cache.ts'
 import { SHARED_TENANT } from '../context/tenant-id.ts'
-import { FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
+import { dispositionOf, FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
 import type { Cmk } from '../keys/cmk.ts'
 
 /** The CMKs of one tenant: together they are the allow-list of everything that may wrap or unwrap its keys. */
@@ -33,7 +33,7 @@ export interface ResolvedTenantKeys {
 
 export interface TenantKeyring {
   get(tenant: string, use: Use): Promise<ResolvedTenantKeys>
-  /** What is known without asking: the tenant's own policy, or the application's. */
+  /** What is known without asking: the tenant's own policy, or the application's until the registry has answered. */
   policyOf(tenant: string): KeyCachePolicy
   purge(tenant: string): void
 }
@@ -53,19 +53,27 @@ export function createTenantKeyring(settings: TenantKeySettings): TenantKeyring 
   const cache = createRevalidatingCache<ResolvedTenantKeys>({
     clock,
     maxEntries: policy.maxEntries,
-    limitsOf: () => policy,
+    limitsOf: (resolved) => resolved.policy,
     onRevoked: (key, _value, error) => settings.onRevoked(key.slice(0, -1), error),
   })
 
   async function ask(tenant: string): Promise<ResolvedTenantKeys> {
-    let answer: TenantKeys | null
+    let answer: TenantKeys | null | undefined
     try {
       answer = await (keys as KeyRegistry)(tenant) // only reached when `keys` is a function
     } catch (error) {
-      if (isFieldsealError(error)) throw error
+      // A throw is no answer, whatever it says: only null denies.
+      if (isFieldsealError(error) && dispositionOf(error) !== 'revoke') throw error
       throw new FieldsealError('ERR_REGISTRY_UNAVAILABLE', { tenant })
     }
     if (answer === null) throw new FieldsealError('ERR_TENANT_UNKNOWN', { tenant })
+    if (typeof answer !== 'object')
+      throw new FieldsealError('ERR_CONFIG_INVALID', {
+        tenant,
+        field: 'keys',
+        reason: `the registry answered ${typeof answer}`,
+        hint: 'return { cmks }, or null for a tenant that does not exist',
+      })
     return resolve(answer, policy)
   }
 
@@ -100,12 +108,15 @@ export const SHARED_HINT = 'an index across tenants needs sharedKeys: { cmks } b
 function resolve(keys: TenantKeys, base: KeyCachePolicy): ResolvedTenantKeys {
   const { cmks, formerCmks = [], minWraps = cmks?.length, revocation = 'any-leg' } = keys
   if (!Array.isArray(cmks) || cmks.length === 0) throw invalid('cmks', 'at least one CMK')
+  if (!Array.isArray(formerCmks)) throw invalid('formerCmks', 'a list of CMKs')
   for (const cmk of [...cmks, ...formerCmks]) {
     if (typeof cmk?.wrap !== 'function' || typeof cmk.unwrap !== 'function')
       throw invalid('cmks', 'a CMK is made by kms.cmk(uri)')
     if (!/^[a-z][a-z0-9-]{0,62}$/.test(cmk.provider) || cmk.provider === 'kek')
       throw invalid('cmks', 'the provider name of a CMK is malformed')
   }
+  const names = [...cmks, ...formerCmks].map(({ provider, uri }) => `${provider} ${uri}`)
+  if (new Set(names).size < names.length) throw invalid('cmks', 'a CMK stands twice')
   if (!Number.isSafeInteger(minWraps) || minWraps < 1 || minWraps > cmks.length)
     throw invalid('minWraps', `a whole number from 1 to ${cmks.length}`)
   if (revocation !== 'any-leg' && revocation !== 'all-legs') throw invalid('revocation', "'any-leg' or 'all-legs'")

@@ -1,6 +1,6 @@
 import { createSecretKey, timingSafeEqual, type KeyObject } from 'node:crypto'
 import { inspect } from 'node:util'
-import { FieldsealError } from '../errors/fieldseal-error.ts'
+import { FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
 
 /** Bytes of a KEK or DEK; AES-256. */
 export const KEY_LENGTH = 32
@@ -73,6 +73,13 @@ export class SecretKey implements Disposable {
   }
 
   #assertAlive(): void {
-    if (this.#disposed) throw new FieldsealError('ERR_CLOSED', { reason: 'the key was zeroed' })
+    if (this.#disposed) throw new FieldsealError('ERR_CLOSED', { reason: ZEROED })
   }
+}
+
+const ZEROED = 'the key was zeroed'
+
+/** True for the error of a key that was used after its disposal. */
+export function isZeroedKey(error: unknown): boolean {
+  return isFieldsealError(error) && error.code === 'ERR_CLOSED' && error.details.reason === ZEROED
 }

@@ -10,53 +10,65 @@ import type { RowFacts } from './ports.ts'
 /** The outcome of looking for one KEK: a batch may hold rows that can be opened beside rows that cannot. */
 export type FoundKek = { readonly kek: LiveKek } | { readonly error: unknown }
 
-/** The KEKs of one batch, each looked for once. */
+/** The KEKs of one batch, each looked for once and held until the batch is done. */
 export interface KeyLookup {
   want(facts: RowFacts, id: KekId): void
-  /** Looks for all that was wanted and is not at hand, at the same time. */
+  /** Looks for all that was wanted, at the same time, and again for what was purged since. */
   settle(): Promise<void>
   found(facts: RowFacts, id: KekId): FoundKek
+  release(): void
 }
 
+interface Sought {
+  readonly ref: KeyspaceRef
+  readonly id: KekId
+  found?: FoundKek
+  release?: () => void
+}
+
+const MAX_ROUNDS = 3
+
 export function createKeyLookup(app: string, keyrings: Keyrings, use: Use, via: unknown): KeyLookup {
-  const wanted = new Map<string, { readonly ref: KeyspaceRef; readonly id: KekId }>()
-  const settled = new Map<string, FoundKek>()
+  const sought = new Map<string, Sought>()
+
+  const isOpen = ({ found }: Sought) => found === undefined || ('kek' in found && found.kek.key.disposed)
+
+  async function look(one: Sought): Promise<void> {
+    one.release?.()
+    try {
+      const kek = (await keyrings.toUnwrap(one.ref, [one.id], use, via)).get(one.id)
+      if (kek === undefined) throw notFound(one.ref.tenant, one.id)
+      one.found = { kek }
+      one.release = kek.hold()
+    } catch (error) {
+      one.found = { error }
+    }
+  }
 
   return {
     want({ tenant, keyspace }, id) {
       const name = nameOf(tenant, keyspace, id)
-      const known = settled.get(name)
-      // A key may have been purged while the event loop turned: it is asked for again.
-      if (known === undefined || ('kek' in known && known.kek.key.disposed))
-        wanted.set(name, { ref: { app, tenant, keyspace }, id })
+      if (!sought.has(name)) sought.set(name, { ref: { app, tenant, keyspace }, id })
     },
     async settle() {
-      const asked = [...wanted]
-      wanted.clear()
-      await Promise.all(
-        asked.map(async ([name, { ref, id }]) => {
-          try {
-            const kek = (await keyrings.toUnwrap(ref, [id], use, via)).get(id)
-            settled.set(
-              name,
-              kek === undefined
-                ? { error: new FieldsealError('ERR_KEY_NOT_FOUND', { tenant: ref.tenant, kekId: id }) }
-                : { kek },
-            )
-          } catch (error) {
-            settled.set(name, { error })
-          }
-        }),
-      )
+      // While one key is waited for, another may be purged.
+      for (let round = 0; round < MAX_ROUNDS; round++) {
+        const open = [...sought.values()].filter(isOpen)
+        if (open.length === 0) return
+        await Promise.all(open.map(look))
+      }
     },
     found({ tenant, keyspace }, id) {
-      return (
-        settled.get(nameOf(tenant, keyspace, id)) ?? {
-          error: new FieldsealError('ERR_KEY_NOT_FOUND', { tenant, kekId: id }),
-        }
-      )
+      return sought.get(nameOf(tenant, keyspace, id))?.found ?? { error: notFound(tenant, id) }
+    },
+    release() {
+      for (const { release } of sought.values()) release?.()
     },
   }
+}
+
+function notFound(tenant: string, kekId: KekId): FieldsealError {
+  return new FieldsealError('ERR_KEY_NOT_FOUND', { tenant, kekId })
 }
 
 /** Rows are sealed and opened for the context's tenant alone; a system context takes each row's own. */

@@ -31,28 +31,40 @@ export async function openBatch(
   via: unknown,
   { app, keyrings }: OpenDeps,
 ): Promise<readonly OpenedRow[]> {
-  const pending: PendingRow[] = []
   const lookup = createKeyLookup(app, keyrings, 'read', via)
+  try {
+    return await openWith(lookup, rows, context, via, { app, keyrings })
+  } finally {
+    lookup.release()
+  }
+}
+
+async function openWith(
+  lookup: KeyLookup,
+  rows: readonly Row<unknown>[],
+  context: OperationContext,
+  via: unknown,
+  { app, keyrings }: OpenDeps,
+): Promise<readonly OpenedRow[]> {
+  const pending: PendingRow[] = []
   const placeOf = createPlaces()
   await inTimeSlices(rows.length, (from, to) => {
     for (const row of rows.slice(from, to)) pending.push(parsePending(row, placeOf(row), context))
   })
-  const settle = () => {
-    for (const { row, wraps } of pending) for (const { kekId } of wraps) lookup.want(row.facts, kekId)
-    return lookup.settle()
-  }
-  await settle()
+  for (const { row, wraps } of pending) for (const { kekId } of wraps) lookup.want(row.facts, kekId)
+  await lookup.settle()
   const newest = new Map<RowPlace, KekId | undefined>()
   for (const { place, cells } of pending) {
     if (cells.length === 0 || newest.has(place)) continue
     const ref = { app, tenant: place.tenant, keyspace: place.keyspace }
     newest.set(place, await keyrings.newestId(ref, via).catch(() => undefined)) // whether keys are found was settled above
   }
+  await lookup.settle() // what was purged meanwhile
   const frames = createWrapFrames()
   await inTimeSlices(
     pending.length,
     (from, to) => openSlice(pending.slice(from, to), lookup, frames, newest, context),
-    settle,
+    () => lookup.settle(),
   )
   return pending
 }

@@ -1,5 +1,6 @@
 import { indexToken } from '../blind-index/token.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
+import { isZeroedKey } from '../keys/secret-key.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
 import { built } from './blind-index-of-model.ts'
 import { openBatch } from './open-batch.ts'
@@ -37,8 +38,22 @@ export function createRecordCipher(deps: SealDeps): RecordCipher {
   }
 
   return {
-    seal: (rows, context, via) => sealBatch(rows, context, via, deps),
-    open: (rows, context, via) => openBatch(rows, context, via, deps),
-    tokens: (terms, context, via) => Promise.all(terms.map((term) => lookUpTokens(term, context, via))),
+    seal: (rows, context, via) => withLiveKeys(() => sealBatch(rows, context, via, deps)),
+    open: (rows, context, via) => withLiveKeys(() => openBatch(rows, context, via, deps)),
+    tokens: (terms, context, via) =>
+      withLiveKeys(() => Promise.all(terms.map((term) => lookUpTokens(term, context, via)))),
+  }
+}
+
+const MAX_RUNS = 3
+
+/** A key may be purged between the moment it is found and the moment it is used: then all keys are asked for again. */
+async function withLiveKeys<R>(run: () => Promise<R>): Promise<R> {
+  for (let runs = 1; ; runs++) {
+    try {
+      return await run()
+    } catch (error) {
+      if (runs === MAX_RUNS || !isZeroedKey(error)) throw error
+    }
   }
 }

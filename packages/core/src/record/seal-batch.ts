@@ -1,13 +1,11 @@
-import type { IndexKeys, LiveIndexKey } from '../blind-index/index-keys.ts'
 import { indexToken } from '../blind-index/token.ts'
 import { nodeEngine } from '../cipher/aead.ts'
 import type { RandomSource } from '../cipher/random.ts'
 import type { Envelope } from '../envelope/layout.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
 import { sealRows, type RowToSeal, type ValueToSeal } from '../field/seal-rows.ts'
-import type { Keyrings } from '../keyring/keyrings.ts'
-import type { LiveKek } from '../keyring/live-kek.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
+import { resolveKeys, wantedBy, type BatchKeyDeps, type BatchKeys } from './batch-keys.ts'
 import { built } from './blind-index-of-model.ts'
 import { assertOwnRow } from './key-lookup.ts'
 import type { BlindIndex, IndexToken, Row, SealedRow } from './ports.ts'
@@ -15,21 +13,12 @@ import { inTimeSlices } from './time-slices.ts'
 import { isUnreadable } from './unreadable.ts'
 import { createWrapFrames, type WrapFrames } from './wrap-frames.ts'
 
-export interface SealDeps {
-  readonly app: string
-  readonly keyrings: Keyrings
-  readonly indexKeys: IndexKeys
+export interface SealDeps extends BatchKeyDeps {
   readonly random: RandomSource
 }
 
 /** At most this many values under one DEK. */
 const MAX_VALUES_PER_DEK = 2 ** 20
-
-/** Keys that the rows of a batch need, each resolved once. */
-interface BatchKeys {
-  kekOf(row: Row<unknown>): LiveKek
-  indexKeysOf(index: BlindIndex, tenant: string): readonly LiveIndexKey[]
-}
 
 export async function sealBatch(
   rows: readonly Row<unknown>[],
@@ -38,17 +27,24 @@ export async function sealBatch(
   deps: SealDeps,
 ): Promise<readonly SealedRow[]> {
   for (const row of rows) assertWritable(row, context)
-  let keys = await resolveKeys(rows, via, deps)
-  const frames = createWrapFrames()
-  const sealed: SealedRow[] = []
-  await inTimeSlices(
-    rows.length,
-    (from, to) => sealed.push(...sealSlice(rows.slice(from, to), keys, frames, deps.random)),
-    async () => {
-      keys = await resolveKeys(rows, via, deps) // revoked or replaced while the event loop turned
-    },
-  )
-  return sealed
+  const wanted = wantedBy(rows)
+  let keys = await resolveKeys(wanted, via, deps)
+  try {
+    const frames = createWrapFrames()
+    const sealed: SealedRow[] = []
+    await inTimeSlices(
+      rows.length,
+      (from, to) => sealed.push(...sealSlice(rows.slice(from, to), keys, frames, deps.random)),
+      async () => {
+        if (keys.alive()) return
+        keys.release()
+        keys = await resolveKeys(wanted, via, deps) // purged while the event loop turned
+      },
+    )
+    return sealed
+  } finally {
+    keys.release()
+  }
 }
 
 function sealSlice(
@@ -103,35 +99,6 @@ function tokensOf(
     )
   }
   return tokens
-}
-
-async function resolveKeys(
-  rows: readonly Row<unknown>[],
-  via: unknown,
-  { app, keyrings, indexKeys }: SealDeps,
-): Promise<BatchKeys> {
-  const keks = new Map<string, LiveKek>()
-  const live = new Map<BlindIndex, Map<string, readonly LiveIndexKey[]>>()
-  for (const { map, facts, cells } of rows) {
-    const name = `${facts.tenant}\0${facts.keyspace}`
-    if (!keks.has(name))
-      keks.set(name, await keyrings.toWrap({ app, tenant: facts.tenant, keyspace: facts.keyspace }, 'wrap', via))
-    for (const index of map.indexes) {
-      if (!index.fields.every((field) => cells.some((cell) => cell.field === field))) continue
-      let byTenant = live.get(index)
-      if (byTenant === undefined) live.set(index, (byTenant = new Map()))
-      if (!byTenant.has(facts.tenant))
-        byTenant.set(facts.tenant, await indexKeys.live(facts.tenant, built.index(index).description, 'write', via))
-    }
-  }
-  return {
-    kekOf({ facts }) {
-      const kek = keks.get(`${facts.tenant}\0${facts.keyspace}`)
-      if (kek === undefined) throw new FieldsealError('ERR_KEY_NOT_FOUND', { tenant: facts.tenant })
-      return kek
-    },
-    indexKeysOf: (index, tenant) => live.get(index)?.get(tenant) ?? [],
-  }
 }
 
 function assertWritable({ map, facts, cells }: Row<unknown>, context: OperationContext): void {
