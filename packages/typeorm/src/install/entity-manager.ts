@@ -43,8 +43,6 @@ export function overrideManager(
   }
   members.transaction = async (...args) => {
     await preload(manager, installation)
-    const work = args.at(-1)
-    if (typeof work !== 'function') return original.transaction(...args)
     return transactions.run(() => original.transaction(...args))
   }
   for (const name of ['findOneOrFail', 'findOneByOrFail'] as const) {

@@ -1,8 +1,8 @@
 import { createFieldseal, type Fieldseal, type FieldsealOptions } from '@fieldseal/core'
 import { DataSource, type DataSourceOptions, type ObjectLiteral, type Repository } from 'typeorm'
 import { typeormKeyStore, withFieldseal, type WithFieldsealOptions } from '../../src/index.ts'
+import { fakeKms, type FakeKms } from '@fieldseal/testkit'
 import type { Engine } from './engine.ts'
-import { testCmk, type TestCmk } from './test-cmk.ts'
 import { Wire } from './wire.ts'
 
 type Tenancy = 'single' | 'multi'
@@ -11,7 +11,7 @@ type Tenancy = 'single' | 'multi'
 export interface Clinic<T extends Tenancy> {
   readonly dataSource: DataSource
   readonly fieldseal: Fieldseal<T>
-  readonly cmk: TestCmk
+  readonly kms: FakeKms
   readonly wire: Wire
   repository<E extends ObjectLiteral>(entity: new () => E): Repository<E>
   close(): Promise<void>
@@ -22,12 +22,14 @@ export interface ClinicOptions<T extends Tenancy> {
   readonly tenancy: T
   readonly dataSource?: Partial<DataSourceOptions>
   readonly fieldseal?: Partial<FieldsealOptions<T>>
+  /** Shared by several applications: several processes see one KMS. */
+  readonly kms?: FakeKms
   readonly registration?: Partial<WithFieldsealOptions>
 }
 
 export async function startClinic<T extends Tenancy>(engine: Engine, options: ClinicOptions<T>): Promise<Clinic<T>> {
   const wire = new Wire()
-  const cmk = testCmk('test-key')
+  const kms = options.kms ?? fakeKms()
   const dataSource = new DataSource({
     ...engine.options(wire),
     synchronize: true,
@@ -36,7 +38,7 @@ export async function startClinic<T extends Tenancy>(engine: Engine, options: Cl
     logging: 'all',
     ...options.dataSource,
   } as DataSourceOptions) // of the engine's type, whatever a test overrides
-  const keys = { cmks: [cmk] }
+  const keys = { cmks: [kms.cmk('test-key')] }
   const fieldseal = createFieldseal<T>({
     app: 'test',
     tenancy: options.tenancy,
@@ -48,7 +50,7 @@ export async function startClinic<T extends Tenancy>(engine: Engine, options: Cl
   return {
     dataSource,
     fieldseal,
-    cmk,
+    kms,
     wire,
     repository: (entity) => dataSource.getRepository(entity),
     async close() {

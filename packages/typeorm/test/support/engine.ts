@@ -31,6 +31,15 @@ export function onPglite(title: string, tests: (engine: Engine) => void): void {
   describe(title, () => tests(pglite()))
 }
 
+/** Runs the tests where the pool has one connection: a server reached so, and PGlite. */
+export function onOneConnection(title: string, tests: (engine: Engine) => void): void {
+  describe.runIf(hasPostgres())(`${title} (PostgreSQL, poolSize 1)`, () => {
+    const engine = postgres()
+    tests({ ...engine, oneConnection: true, options: (wire) => ({ ...engine.options(wire), poolSize: 1 }) })
+  })
+  describe(`${title} (PGlite)`, () => tests(pglite()))
+}
+
 function postgres(): Engine {
   const database = useDatabase()
   return {
