@@ -1,14 +1,12 @@
 // Builds the package in the current folder: tsc to dist/esm and, for published packages, again to dist/cjs.
 // `--with-dependencies` builds the workspace packages it needs first. Nothing is rebuilt while its inputs are unchanged.
-import { createHash } from 'node:crypto'
 import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
 
 const here = import.meta.dirname
-const tsc = path.join(path.dirname(fileURLToPath(import.meta.resolve('typescript/package.json'))), 'bin', 'tsc')
-
 // What differs in the CommonJS pass; the rest is tsconfig.build.json.
 const COMMONJS = '--module commonjs --moduleResolution bundler --verbatimModuleSyntax false --outDir dist/cjs'.split(
   ' ',
@@ -74,13 +72,18 @@ function inputs(folder) {
 
 function run(folder, options) {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [tsc, '-p', 'tsconfig.build.json', ...options], {
+    const child = spawn(process.execPath, [tscOf(folder), '-p', 'tsconfig.build.json', ...options], {
       cwd: folder,
       stdio: ['ignore', process.stderr, process.stderr],
     })
     child.once('error', reject)
     child.once('exit', (code) => (code === 0 ? resolve() : reject(new Error(`tsc failed in ${folder}`))))
   })
+}
+
+function tscOf(folder) {
+  const manifest = createRequire(path.join(folder, 'package.json')).resolve('typescript/package.json')
+  return path.join(path.dirname(manifest), 'bin', 'tsc')
 }
 
 /** tsc leaves `./x.ts` in declarations, where only `./x.js` means the same to every resolver. */

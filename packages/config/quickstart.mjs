@@ -9,11 +9,8 @@ const folder = path.join(root, 'packages', 'quickstart')
 process.exitCode = (await install()) && (await build()) ? demo() : 1
 
 function install() {
-  // Without the tools for development, unless they are there already: pnpm would remove them.
-  const forDevelopment = existsSync(path.join(root, 'node_modules', '.bin', 'turbo'))
-  const filter = forDevelopment ? [] : ['--prod', '--filter-prod', '@fieldseal/quickstart...']
   if (!existsSync(path.join(folder, 'node_modules'))) console.error('installing dependencies …')
-  return run('pnpm', [...filter, 'install', '--frozen-lockfile'], { quiet: true })
+  return run('pnpm', ['--filter-prod', '@fieldseal/quickstart...', 'install', '--frozen-lockfile'], { quiet: true })
 }
 
 function build() {

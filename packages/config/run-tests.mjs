@@ -17,7 +17,7 @@ try {
   if (total.failed === 0) {
     if (only.length === 0) {
       await check('lint', process.execPath, ['packages/config/lint.mjs'])
-      await check('types', 'pnpm', ['exec', 'turbo', 'run', 'typecheck', '--output-logs=errors-only'])
+      await check('types', 'turbo', ['run', 'typecheck', '--output-logs=errors-only'])
     }
     await testAll(testedFolders())
   }

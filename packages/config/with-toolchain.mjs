@@ -1,4 +1,5 @@
-// Runs a command in the repository with the pinned pnpm on PATH, and with Node 24 where the Node at hand is too old.
+// Runs a command in the repository with the pinned pnpm and the repository's tools on PATH, and with Node 24
+// where the Node at hand is too old.
 // Needs only some Node and npm: both tools come from the npm registry by npx and are cached there.
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
@@ -7,6 +8,10 @@ import path from 'node:path'
 const root = path.join(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), '..', '..')
 const { packageManager, engines } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'))
 const command = process.argv.slice(2)
+
+const env = { ...process.env, TURBO_TELEMETRY_DISABLED: '1' }
+const pathName = Object.keys(env).find((name) => name.toUpperCase() === 'PATH') ?? 'PATH' // `Path` on Windows
+env[pathName] = [path.join(root, 'node_modules', '.bin'), env[pathName]].join(path.delimiter)
 
 const packages = []
 if (!isAtLeast(process.versions.node, engines.node.replace('>=', ''))) packages.push('node@24')
@@ -46,7 +51,7 @@ function run([name, ...args]) {
   return spawnSync(file, args, {
     cwd: root,
     stdio: 'inherit',
-    env: { ...process.env, TURBO_TELEMETRY_DISABLED: '1' },
+    env,
     shell: process.platform === 'win32' && file !== process.execPath, // npm and pnpm are .cmd files there
   })
 }
