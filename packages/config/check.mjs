@@ -1,6 +1,7 @@
 // `npm run check`: everything that CI runs, by the commands that a user would type. Works on any Node that has npm.
 // The last line is the sum: each test counts, and so does each further step.
 import { capture, run } from './commands.mjs'
+import { problemOf } from './quickstart-report.mjs'
 import { summaryLine } from './test-summary.mjs'
 
 const total = { passed: 0, failed: 0 }
@@ -31,19 +32,4 @@ async function step(name, action) {
   const succeeded = await action()
   total[succeeded ? 'passed' : 'failed']++
   console.log(`${succeeded ? 'ok    ' : 'FAILED'} ${name} (${((Date.now() - started) / 1000).toFixed(1)} s)`)
-}
-
-/** What is wrong with the quickstart's report: it is one JSON object, and no field of it is empty. */
-function problemOf(stdout) {
-  let report
-  try {
-    report = JSON.parse(stdout)
-  } catch {
-    return `its stdout is not JSON: ${stdout.slice(0, 200)}`
-  }
-  if (typeof report !== 'object' || report === null || Array.isArray(report)) return 'its report is not an object'
-  const fields = Object.entries(report)
-  if (fields.length === 0) return 'its report has no fields'
-  const empty = fields.filter(([, value]) => value === null || value === '' || Number.isNaN(value))
-  return empty.length > 0 ? `empty fields: ${empty.map(([name]) => name).join(', ')}` : undefined
 }
