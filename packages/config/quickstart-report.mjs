@@ -10,8 +10,9 @@ export function problemOf(stdout) {
   } catch {
     return `stdout is not JSON: ${stdout.slice(0, 200)}`
   }
-  const wrong = Object.entries(MUST).filter(([field, holds]) => !holds(report?.[field], report))
-  return wrong.length === 0 ? undefined : wrong.map(([field]) => `${field} is ${report?.[field]}`).join(', ')
+  if (typeof report !== 'object' || report === null) return `the report is not an object: ${stdout.slice(0, 200)}`
+  const wrong = Object.entries(MUST).filter(([field, holds]) => !holds(report[field], report))
+  return wrong.length === 0 ? undefined : wrong.map(([field]) => `${field} is ${report[field]}`).join(', ')
 }
 
 const isTrue = (value) => value === true
