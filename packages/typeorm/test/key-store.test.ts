@@ -1,6 +1,5 @@
-import { keyStoreConformance } from '@fieldseal/testkit'
 import { createFieldseal } from '@fieldseal/core'
-import { fakeKms } from '@fieldseal/testkit'
+import { fakeKms, keyStoreConformance } from '@fieldseal/testkit'
 import { Column, DataSource, Entity, PrimaryColumn } from 'typeorm'
 import { describe, expect, it } from 'vitest'
 import { CreateFieldsealTables1764000000000, EncryptedColumn, typeormKeyStore, withFieldseal } from '../src/index.ts'
@@ -42,7 +41,7 @@ onPostgres('key store with a pool of its own', (engine) => {
       racers.map((store) => store.load([{ app: 'a', tenant: 't', keyspace: 'default' }])),
     )
     expect(loaded).toEqual(racers.map(() => []))
-    await Promise.all(racers.map((store) => store.close?.()))
+    await Promise.all(racers.map(async (store) => store.close?.()))
   })
 
   it('a missing table, and a database that does not answer, are unavailability', async () => {

@@ -1,4 +1,6 @@
+import { once } from 'node:events'
 import { inspect } from 'node:util'
+import pg from 'pg'
 import { decryptRaw } from '../src/index.ts'
 import { And, Brackets, Equal, In, IsNull, Not, NotBrackets, Or } from 'typeorm'
 import { afterAll, beforeAll, expect, it } from 'vitest'
@@ -178,6 +180,19 @@ onEachEngine('reads', (engine) => {
       .take(1)
       .getRawAndEntities<Record<string, unknown>>()
     expect(paged.raw[0]?.['v_note']).toMatch(/^fs\./)
+  })
+
+  it('streams are raw: conditions on tokens, rows of ciphertext', async () => {
+    // pg-query-stream stands on the same class of node-postgres, and hands rows on as a stream.
+    Object.assign(clinic.dataSource.driver, { loadStreamDependency: () => pg.Query })
+    const stream = await people().createQueryBuilder('p').where({ email: 'ada@x.org' }).stream()
+    const rows: Record<string, unknown>[] = []
+    stream.on('row', (row: Record<string, unknown>) => rows.push(row))
+    await once(stream, 'end')
+    expect(rows).toHaveLength(1)
+    expect(rows[0]?.['p_email']).toMatch(/^fs\./)
+    expect(await decryptRaw(people(), rows, { alias: 'p' })).toMatchObject([{ p_email: 'ada@x.org' }])
+    expect(clinic.wire.find('ada@x.org')).toEqual([])
   })
 
   it('works with aliases that TypeORM has to shorten', async () => {

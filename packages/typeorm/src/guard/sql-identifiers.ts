@@ -9,7 +9,8 @@ export interface SqlIdentifier {
 
 const NAME = String.raw`"(?:[^"]|"")*"|[\p{L}_][\p{L}\p{N}_$]*`
 const STRING = String.raw`[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\$([\p{L}_]?[\p{L}\p{N}_]*)\$[\s\S]*?\$\1\$`
-const COMMENT = String.raw`--[^\n]*|\/\*[\s\S]*?\*\/`
+// Written so that it cannot be made longer than the comment is: a gap is matched with backtracking.
+const COMMENT = String.raw`--[^\n]*|\/\*(?:(?!\*\/)[\s\S])*\*\/`
 const GAP = String.raw`(?:\s|${COMMENT})*`
 // A cast's type (::text), a numbered parameter and a number may look like names and are none.
 const SKIPPED = String.raw`::\s*(?:${NAME})|\$\d+|\d+(?:\.\d*)?(?:e[+-]?\d+)?`

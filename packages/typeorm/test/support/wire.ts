@@ -12,11 +12,19 @@ export class Wire {
     this.#sent.push(Buffer.from(chunk))
   }
 
+  traffic(): Buffer {
+    return Buffer.concat(this.#sent)
+  }
+
+  logged(): string {
+    return this.#logged.join('\n')
+  }
+
   /** Where a text is found, as UTF-8, UTF-16, hex or base64. */
   find(canary: string): string[] {
     const bytes = Buffer.from(canary, 'utf8')
-    const traffic = Buffer.concat(this.#sent)
-    const log = this.#logged.join('\n')
+    const traffic = this.traffic()
+    const log = this.logged()
     const forms = {
       text: canary,
       hex: bytes.toString('hex'),
