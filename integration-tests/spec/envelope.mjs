@@ -64,7 +64,7 @@ function valuePart(bytes, at) {
 }
 
 /**
- * Steps 1 to 10. `place` is what the reader expects: { tenant, keyspace, model, field, rowId, type, mapKeys?, maxBytes?,
+ * Steps 1 to 10. `place` is what the reader expects: { tenant, keyspace, model, field, rowId, type (or a list with former types), mapKeys?, maxBytes?,
  * encryptNulls?, unbound?, layouts? }. `keyOf(id, envelope)` gives the KEK (layout kek) or the DEK (layout direct).
  */
 export function openValue(input, place, keyOf) {
@@ -72,7 +72,7 @@ export function openValue(input, place, keyOf) {
   const { layouts = ['kek'], unbound = false, maxBytes = DEFAULT_LIMIT } = place
   if (!layouts.includes(envelope.layout)) refuse('layout', envelope.layout)
   if (!envelope.rowBound && !unbound) refuse('layout', 'unbound')
-  if (TAGS[envelope.tag] !== place.type) refuse('decrypt', 'another type')
+  if (![place.type].flat().includes(TAGS[envelope.tag])) refuse('decrypt', 'another type')
   if (envelope.n > (envelope.padded ? maxBytes + 4 + 65_536 : maxBytes)) refuse('malformed', 'above the limit')
   const key = keyOf(envelope.id.toString('hex'), envelope) ?? refuse('key', 'no readable key')
   const dek = envelope.layout === 'kek' ? unwrapDek(envelope, place, key) : key
@@ -94,7 +94,7 @@ export function openValue(input, place, keyOf) {
     if (!place.encryptNulls) refuse('decrypt', 'a null in a field that does not encrypt nulls')
     return null
   }
-  if (encoding.length > maxBytes) refuse('malformed', 'above the limit')
+  if (encoding.length > maxBytes) refuse('decrypt', 'above the limit')
   return decodeValue(envelope.tag, encoding)
 }
 
@@ -125,7 +125,7 @@ const KEY_KINDS = {
     if (!/^[0-9a-f]{32}$/i.test(hex)) refuse('malformed', 'not a uuid')
     return [2, Buffer.from(hex, 'hex')]
   },
-  objectId: (value) => [3, fromObjectId(value)],
+  objectid: (value) => [3, fromObjectId(value)],
   string: (value) => [4, utf8(value)],
 }
 

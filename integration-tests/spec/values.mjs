@@ -75,12 +75,13 @@ function sized(bytes, length) {
 }
 
 /** RFC 8785: keys by UTF-16 code units, which is how JavaScript compares; numbers and strings as JSON.stringify has them. */
-function canonicalJson(value) {
+function canonicalJson(value, depth = 0) {
+  if (depth > 512) refuse('decrypt', 'too deep')
   if (typeof value === 'string' && !value.isWellFormed()) refuse('decrypt', 'lone surrogate')
   if (value === null || typeof value !== 'object') return JSON.stringify(value)
-  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`
+  if (Array.isArray(value)) return `[${value.map((item) => canonicalJson(item, depth + 1)).join(',')}]`
   const pairs = Object.keys(value).toSorted(byCodeUnits)
-  return `{${pairs.map((key) => `${canonicalJson(key)}:${canonicalJson(value[key])}`).join(',')}}`
+  return `{${pairs.map((key) => `${canonicalJson(key)}:${canonicalJson(value[key], depth + 1)}`).join(',')}}`
 }
 
 function byCodeUnits(a, b) {
