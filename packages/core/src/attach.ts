@@ -3,7 +3,7 @@ import type { Fieldseal } from './fieldseal.ts'
 import { internalsOf, type Internals } from './internals.ts'
 import { moveWraps as moveWrapsOf, type MovedWraps } from './keyring/move-wraps.ts'
 import { rotateKek as rotateKekOf, type RotatedKek } from './keyring/rotate-kek.ts'
-import { DEFAULT_KEYSPACE } from './keys/records.ts'
+import { checkedKeyspace, DEFAULT_KEYSPACE } from './context/keyspace.ts'
 import type { Adapter, AdapterHost } from './record/adapter-host.ts'
 import { leakGuard } from './record/leak-guard.ts'
 
@@ -57,14 +57,15 @@ export interface KeyTarget {
   readonly acrossTenants?: boolean
 }
 
-/** Gives a keyspace a new KEK; old data stays readable and is rewrapped lazily. See `keyring/rotate-kek.ts`. */
+/** Gives a keyspace a new KEK; old data stays readable and is rewrapped lazily. See `keyring/rotate-kek.ts`. @throws FieldsealError ERR_ARGUMENT_INVALID for what is no keyspace */
 export async function rotateKek(
   fieldseal: Fieldseal<never> | Fieldseal,
   target: { readonly tenant?: string; readonly keyspace?: string } = {},
 ): Promise<RotatedKek> {
   const internals = internalsOf(fieldseal)
   internals.assertOpen()
-  const ref = { app: internals.app, tenant: tenantOf(internals, target), keyspace: target.keyspace ?? DEFAULT_KEYSPACE }
+  const keyspace = checkedKeyspace(target.keyspace ?? DEFAULT_KEYSPACE)
+  const ref = { app: internals.app, tenant: tenantOf(internals, target), keyspace }
   return rotateKekOf(ref, internals.keyrings, internals.settings)
 }
 

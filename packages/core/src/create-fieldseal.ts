@@ -31,7 +31,7 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
     throw invalid('keyStore', 'name the place of the key records, e.g. typeormKeyStore(dataSource.options)')
   if (tenancy === 'single' && typeof options.keys === 'function')
     throw invalid('keys', "tenancy 'single' has one tenant: give { cmks }, not a registry")
-  if (typeof options.keys !== 'function' && typeof options.keys !== 'object')
+  if (typeof options.keys !== 'function' && (typeof options.keys !== 'object' || options.keys === null))
     throw invalid('keys', '{ cmks } or a registry')
   const deniedKeks = new Set((options.deniedKeks ?? []).map((id) => (isRecordId(id) ? id : refuseDenied())))
   const policy = cachePolicy(options.cache)
@@ -91,6 +91,13 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
       if (closed) throw new FieldsealError('ERR_CLOSED')
     },
   }
+  let closing: Promise<void> | undefined
+  async function close(): Promise<void> {
+    await rewraps.close()
+    closed = true
+    keyrings.close()
+    await keyStore.close?.()
+  }
   const tenantOf = (tenant: string | undefined) => (tenancy === 'single' ? SINGLE_TENANT : checkedTenant(tenant))
 
   return hideInternals(internals, {
@@ -118,13 +125,7 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
       for (const guard of internals.flushGuards) guard()
       return rewraps.flush()
     },
-    async close() {
-      if (closed) return
-      await rewraps.close()
-      closed = true
-      keyrings.close()
-      await keyStore.close?.()
-    },
+    close: () => (closing ??= close()),
   })
 }
 

@@ -57,6 +57,6 @@ export interface Fieldseal<T extends Tenancy = Tenancy> {
   on<N extends EventName>(name: N, listener: Listener<N>): () => void
   /** Resolves when all lazy rewraps found so far were written or given up. */
   flush(): Promise<{ readonly updated: number; readonly changed: number }>
-  /** Finishes lazy rewraps, drops all keys, closes the key store. Everything throws ERR_CLOSED afterwards. */
+  /** Finishes lazy rewraps, drops all keys, closes the key store. Everything that needs a key throws ERR_CLOSED afterwards. */
   close(): Promise<void>
 }

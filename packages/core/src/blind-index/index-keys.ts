@@ -11,7 +11,8 @@ import type { LiveKek } from '../keyring/live-kek.ts'
 import { answered, type Snapshot } from '../keyring/snapshots.ts'
 import type { KeyspaceRef, KeyStore } from '../keys/key-store.ts'
 import { indexRecordMac, macHolds } from '../keys/record-mac.ts'
-import { DEFAULT_KEYSPACE, type IndexRecord, type IndexRole } from '../keys/records.ts'
+import { DEFAULT_KEYSPACE } from '../context/keyspace.ts'
+import type { IndexRecord, IndexRole } from '../keys/records.ts'
 import { indexKey, type IndexKeyFacts } from './token.ts'
 
 /** A blind index as its annotation describes it. */

@@ -14,7 +14,7 @@ export type Disposition = 'revoke' | 'serve-stale' | 'fail' | 'fatal'
 interface CodeFacts {
   readonly kind: ErrorKind
   readonly disposition: Disposition
-  /** How often core repeats a call that ended so, beyond the first attempt and within the deadline. */
+  /** How often core repeats a call to a KMS that ended so, beyond the first attempt and within the deadline. */
   readonly retries: number
   readonly summary: string
 }
@@ -28,7 +28,7 @@ export const ERROR_CODES = {
   ERR_TENANT_MISSING: row('misuse', 'fatal', 0, 'no tenant: call inside fieldseal.runAs({ tenant }, …)'),
   ERR_TENANT_MISMATCH: row('misuse', 'fail', 0, 'the row belongs to another tenant than the one this code runs as'),
   ERR_TENANT_UNKNOWN: row('denied', 'revoke', 0, 'the key registry knows no such tenant'),
-  ERR_REGISTRY_UNAVAILABLE: row('unavailable', 'serve-stale', 1, 'the key registry did not answer'),
+  ERR_REGISTRY_UNAVAILABLE: row('unavailable', 'serve-stale', 0, 'the key registry did not answer'),
 
   ERR_VALUE_INVALID: row('misuse', 'fail', 0, 'the value does not fit the type or the limits of its field'),
   ERR_PLAINTEXT_BLOCKED: row('refused', 'fail', 0, 'an encrypted field was about to leave this process unencrypted'),
@@ -59,7 +59,7 @@ export const ERROR_CODES = {
   ERR_KEY_MISSING: row('misuse', 'fail', 0, 'no key exists yet and none can be made here'),
   ERR_KEY_RECORD_INVALID: row('corrupt', 'fail', 0, 'a key record is malformed, altered or belongs elsewhere'),
   ERR_KEY_CHANGED: row('corrupt', 'revoke', 0, 'the KMS returned another key than before for the same record'),
-  ERR_KEY_STORE_UNAVAILABLE: row('unavailable', 'serve-stale', 1, 'the key store did not answer'),
+  ERR_KEY_STORE_UNAVAILABLE: row('unavailable', 'serve-stale', 0, 'the key store did not answer'),
   ERR_INDEX_UNKNOWN: row('refused', 'fail', 0, 'a live blind index is not described by the annotation'),
 
   ERR_KMS_ACCESS_DENIED: row('denied', 'revoke', 0, 'the KMS refused this caller or this context'),

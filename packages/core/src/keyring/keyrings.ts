@@ -6,7 +6,8 @@ import type { RandomSource } from '../cipher/random.ts'
 import type { KekId } from '../context/record-id.ts'
 import { FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
 import type { KeyspaceRef, KeyStore } from '../keys/key-store.ts'
-import { DEFAULT_KEYSPACE, type KekPurpose, type KekRecord } from '../keys/records.ts'
+import { DEFAULT_KEYSPACE, SUBJECT_PREFIX } from '../context/keyspace.ts'
+import type { KekPurpose, KekRecord } from '../keys/records.ts'
 import type { EventBus } from '../observe/events.ts'
 import { createKekMaker } from './create-kek.ts'
 import { assertGenuine, assertReadable, isKek, keksOf, toWrapWith } from './kek-selection.ts'
@@ -46,7 +47,6 @@ export interface KeyringSettings {
   readonly maxEntries: number
 }
 
-const SUBJECT_PREFIX = 'subject:'
 const UNKNOWN_ID_MS = 10_000
 const MAX_CHECKED = 100_000
 
@@ -100,7 +100,7 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
     events.emit('key.revoked', { tenant: record.tenant, kekId: record.id, code: error.code })
     // A denial by a KMS is about a CMK: what else it opened for this tenant is asked for again.
     if (isKmsDenial(error)) drop(`${record.tenant}\0`)
-    else if (record.keyspace === DEFAULT_KEYSPACE) drop(`${record.tenant}\0subject:`)
+    else if (record.keyspace === DEFAULT_KEYSPACE) drop(`${record.tenant}\0${SUBJECT_PREFIX}`)
   }
 
   /** The key store or the configuration says that a key may not be used: it leaves now. */

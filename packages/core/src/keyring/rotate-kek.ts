@@ -2,7 +2,8 @@ import type { KekId } from '../context/record-id.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
 import type { KeyspaceRef } from '../keys/key-store.ts'
 import { kekRecordMac } from '../keys/record-mac.ts'
-import { DEFAULT_KEYSPACE, type KekRecord } from '../keys/records.ts'
+import { DEFAULT_KEYSPACE, SUBJECT_PREFIX } from '../context/keyspace.ts'
+import type { KekRecord } from '../keys/records.ts'
 import { createKekMaker } from './create-kek.ts'
 import { assertGenuine, keksOf } from './kek-selection.ts'
 import type { Keyrings, KeyringSettings } from './keyrings.ts'
@@ -30,7 +31,7 @@ export async function rotateKek(ref: KeyspaceRef, keyrings: Keyrings, settings: 
   await keyrings.toWrap(ref, 'wrap') // refuses a keyspace that was erased or retired; makes a first KEK where none is
   const version = (before[0]?.version ?? 0) + 1
   if (before.length > 0) {
-    const parent = ref.keyspace.startsWith('subject:')
+    const parent = ref.keyspace.startsWith(SUBJECT_PREFIX)
       ? await keyrings.toWrap({ ...ref, keyspace: DEFAULT_KEYSPACE }, 'wrap')
       : undefined
     const made = await createKekMaker(settings).create({ ref, purpose: 'wrap', version, parent }, undefined)

@@ -1,3 +1,4 @@
+import { DEFAULT_KEYSPACE } from '../context/keyspace.ts'
 import type { KekId, RecordId } from '../context/record-id.ts'
 
 export type { KekId, RecordId }
@@ -94,8 +95,6 @@ export type KeyStoreRecord = KekRecord | DirectKeyRecord | IndexRecord
 export function keyspaceOf(record: KeyStoreRecord): string {
   return record.kind === 'index' ? DEFAULT_KEYSPACE : record.keyspace
 }
-
-export const DEFAULT_KEYSPACE = 'default'
 
 /**
  * The place of a record that no second record may take, as a text for a unique index: two processes that make the

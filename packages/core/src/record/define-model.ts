@@ -2,6 +2,7 @@ import { utf8 } from '../bytes/utf8.ts'
 import type { ValueCodec } from '../field/codec.ts'
 import { createFieldPolicy } from '../field/field-policy.ts'
 import { MAX_PAD_BYTES } from '../envelope/layout.ts'
+import { isKeyspaceName } from '../context/keyspace.ts'
 import { FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
 import { createBlindIndex, type BuiltField } from './blind-index-of-model.ts'
 import type { BlindIndexOptions, FieldOptions, ModelOptions } from './options.ts'
@@ -70,6 +71,7 @@ export function defineModel(declaration: ModelDeclaration, settings: ModelSettin
     fields.map((field) => field.path),
     (path) => refuse(path, 'path', 'two fields have this path'),
   )
+  assertFactsArePlain(declaration, fields, refuse)
   const indexes: BlindIndex[] = []
   for (const field of fields) {
     const index = indexOf(model, field, declaration, settings, refuse)
@@ -79,10 +81,31 @@ export function defineModel(declaration: ModelDeclaration, settings: ModelSettin
   return createRecordMap(model, declaration, fields, indexes)
 }
 
+/** What says whose key a value needs cannot itself be encrypted. */
+function assertFactsArePlain(
+  { options, rowKey }: ModelDeclaration,
+  fields: readonly BuiltField[],
+  refuse: Refuse,
+): void {
+  const { tenantBy, keyspace } = options
+  const facts = [
+    ['tenantBy', tenantBy],
+    ['keyspace', typeof keyspace === 'object' ? keyspace.per : undefined],
+    ...rowKey.map(({ path }) => ['bindRow', path] as const),
+  ] as const
+  for (const [option, path] of facts) {
+    const field = fields.find((candidate) => candidate.path === path)
+    if (field !== undefined)
+      refuse(field.id, option, 'the tenant, keyspace and key columns of a model cannot be encrypted')
+  }
+}
+
 type Refuse = (field: string | undefined, option: string, reason: string) => never
 
 function assertModelOptions({ options, rowKey }: ModelDeclaration, { tenancy }: ModelSettings, refuse: Refuse): void {
   const { tenantBy, keyspace, bindRow, mode, accepts, compoundIndexes } = options
+  if (tenantBy !== undefined && (typeof tenantBy !== 'string' || tenantBy === ''))
+    refuse(undefined, 'tenantBy', 'a name')
   if (tenancy === 'single' && tenantBy !== undefined && tenantBy !== 'none')
     refuse(undefined, 'tenantBy', "tenancy is 'single'")
   if (tenancy === 'multi' && tenantBy === undefined) {
@@ -98,19 +121,25 @@ function assertModelOptions({ options, rowKey }: ModelDeclaration, { tenancy }: 
   if (bindRow === 'require' && (rowKey.length === 0 || rowKey.some(({ kind }) => kind === 'other'))) {
     refuse(undefined, 'bindRow', 'the primary key has no canonical form to bind to')
   }
+  if (accepts !== undefined && !Array.isArray(accepts)) refuse(undefined, 'accepts', 'a list')
   for (const layout of accepts ?? []) {
     if (layout === 'direct') refuse(undefined, 'accepts', NOT_YET)
     if (layout !== 'kek' && layout !== 'unbound') refuse(undefined, 'accepts', "'kek', 'direct' or 'unbound'")
   }
   if (compoundIndexes !== undefined && Object.keys(compoundIndexes).length > 0)
     refuse(undefined, 'compoundIndexes', NOT_YET)
-  const name = typeof keyspace === 'object' ? keyspace.of : keyspace
-  if (
-    name !== undefined &&
-    (typeof name !== 'string' || !/^[a-z0-9][a-z0-9_.-]{0,63}$/.test(name) || name === 'default')
-  ) {
-    refuse(undefined, 'keyspace', 'a name is [a-z0-9][a-z0-9_.-]{0,63}, and not default')
+  if (keyspace !== undefined) assertKeyspace(keyspace, (reason) => refuse(undefined, 'keyspace', reason))
+}
+
+function assertKeyspace(keyspace: unknown, refuse: (reason: string) => never): void {
+  const bySubject = typeof keyspace === 'object' && keyspace !== null ? keyspace : undefined
+  if (bySubject !== undefined) {
+    const { per } = bySubject as { readonly per?: unknown }
+    if (typeof per !== 'string' || per === '') refuse('per: the property that names the data subject')
+    assertKnown(bySubject, ['per', 'of'], (option, reason) => refuse(`${option}: ${reason}`))
   }
+  const name: unknown = bySubject === undefined ? keyspace : Reflect.get(bySubject, 'of')
+  if (!isKeyspaceName(name)) refuse('a name is [a-z0-9][a-z0-9_.-]{0,63}, and not default')
 }
 
 function buildField(
@@ -125,6 +154,9 @@ function buildField(
   const codecOf = (name: string, option: string) =>
     settings.codecs.get(name) ?? refuse(id, option, `unknown type; known: ${[...settings.codecs.keys()].join(', ')}`)
   const codec = codecOf(type, 'type')
+  assertBoolean(options.encryptNull, () => refuse(id, 'encryptNull', 'true or false'))
+  if (options.formerTypes !== undefined && !Array.isArray(options.formerTypes))
+    refuse(id, 'formerTypes', 'a list of types')
   if (options.state !== undefined && options.state !== 'encrypted') refuse(id, 'state', NOT_YET)
   if (options.plaintextIn !== undefined) refuse(id, 'plaintextIn', NOT_YET)
   assertCount(options.padToBytes, MAX_PAD_BYTES, (reason) => refuse(id, 'padToBytes', reason))
@@ -132,7 +164,11 @@ function buildField(
   const { values } = options
   if (values !== undefined) {
     if (type !== 'string') refuse(id, 'values', 'only for strings')
-    if (!Array.isArray(values) || values.length === 0 || values.some((value) => typeof value !== 'string'))
+    if (
+      !Array.isArray(values) ||
+      values.length === 0 ||
+      values.some((value) => typeof value !== 'string' || !value.isWellFormed())
+    )
       refuse(id, 'values', 'a list of strings')
     assertUnique(values, () => refuse(id, 'values', 'a value stands twice'))
   }
@@ -168,6 +204,8 @@ function indexOf(
   const options = declaration.fields.find(({ path }) => path === field.path)?.options
   const given = options?.blindIndex
   if (given === undefined || given === false) return undefined
+  if (given !== true && (typeof given !== 'object' || given === null || Array.isArray(given)))
+    refuse(field.id, 'blindIndex', 'true or { normalize, unique, … }')
   const index: BlindIndexOptions = given === true ? {} : given
   const no = (option: string, reason: string) => refuse(field.id, `blindIndex.${option}`, reason)
   assertKnown(index, INDEX_OPTIONS, no)
@@ -175,6 +213,7 @@ function indexOf(
   if (!Number.isSafeInteger(bits) || bits % 8 !== 0 || bits < 16 || bits > 256)
     no('bits', 'a multiple of 8 from 16 to 256')
   if (index.unique !== undefined && typeof index.unique !== 'boolean') no('unique', NOT_YET)
+  assertBoolean(index.acrossTenants, () => no('acrossTenants', 'true or false'))
   if (index.unique === true && bits < 128) no('unique', 'needs at least 128 bits: fewer would refuse different values')
   if (field.encryptNull) no('blindIndex', 'not with encryptNull: a missing token would tell the null')
   if (field.type === 'json') no('blindIndex', 'json has no equality to search for; index a field of its own')
@@ -208,8 +247,12 @@ function assertKnown(
 }
 
 function assertId(id: unknown, refuse: (reason: string) => void): void {
-  if (typeof id !== 'string' || id === '' || !id.isWellFormed() || utf8(id).length > MAX_ID_BYTES)
-    refuse(`1–${MAX_ID_BYTES} bytes of text`)
+  if (typeof id !== 'string' || id === '' || !id.isWellFormed() || /\p{Cc}/u.test(id) || utf8(id).length > MAX_ID_BYTES)
+    refuse(`1–${MAX_ID_BYTES} bytes of text without control characters`)
+}
+
+function assertBoolean(value: unknown, refuse: () => never): void {
+  if (value !== undefined && typeof value !== 'boolean') refuse()
 }
 
 function assertCount(value: number | undefined, most: number, refuse: (reason: string) => void): void {

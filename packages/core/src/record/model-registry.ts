@@ -1,9 +1,9 @@
 import type { IndexKeys } from '../blind-index/index-keys.ts'
+import { checkedKeyspace, DEFAULT_KEYSPACE } from '../context/keyspace.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
 import { BUILT_IN_CODECS } from '../field/built-in-codecs.ts'
 import type { ValueCodec } from '../field/codec.ts'
 import type { Keyrings } from '../keyring/keyrings.ts'
-import { DEFAULT_KEYSPACE } from '../keys/records.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
 import type { LoadOptions } from './adapter-host.ts'
 import { built } from './blind-index-of-model.ts'
@@ -75,17 +75,4 @@ export function createModelRegistry({
       if (typeof tenant === 'string') await load(maps, tenant, options)
     },
   }
-}
-
-/** @throws FieldsealError ERR_ARGUMENT_INVALID unless `default`, `class:<name>` or `subject:<of>:<id>` */
-function checkedKeyspace(keyspace: string): string {
-  if (
-    keyspace === DEFAULT_KEYSPACE ||
-    /^(class:[a-z0-9][a-z0-9_.-]*|subject:[a-z0-9][a-z0-9_.-]*:.+)$/su.test(keyspace)
-  )
-    return keyspace
-  throw new FieldsealError('ERR_ARGUMENT_INVALID', {
-    field: 'keyspaces',
-    reason: 'default, class:<name> or subject:<of>:<id>',
-  })
 }

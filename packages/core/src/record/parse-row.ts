@@ -49,9 +49,12 @@ export function parseRow(row: Row<unknown>, onError: (column: number, error: unk
   return { cells, wraps }
 }
 
+/** Distinct wraps looked back at: a row of thousands of cells, each written alone, must not compare all with all. */
+const WINDOW = 64
+
 /** The place of a cell's wrap: one unwrap per distinct write that a row holds. */
 function wrapAt(wraps: RowWrap[], { bytes, rowBound }: ParsedEnvelope): number {
-  for (let i = wraps.length - 1; i >= 0; i--) {
+  for (let i = wraps.length - 1; i >= Math.max(0, wraps.length - WINDOW); i--) {
     // Every byte is compared: a copy of the wrap under another header gains nothing.
     const wrap = wraps[i]
     if (wrap !== undefined && sharesWrap(wrap.envelope, bytes)) return i

@@ -77,7 +77,7 @@ export interface RecordMap {
    * Tenant, keyspace and row id of one row. `row` maps stored paths to the values known of it; key columns it lacks
    * leave the row unbound.
    * @throws FieldsealError ERR_TENANT_MISMATCH when the row's tenant is not the context's, ERR_WRITE_UNSUPPORTED when
-   * the tenant or keyspace column is unknown, or `bindRow: 'require'` meets a row whose id is unknown
+   * the tenant or keyspace column is unknown
    */
   facts(row: Readonly<Record<FieldPath, unknown>>, context: OperationContext): RowFacts
   /** Equalities that updates by criteria and upserts must carry. Empty for `tenantBy: 'none'`. @throws FieldsealError ERR_WRITE_UNSUPPORTED in a system context */
@@ -119,7 +119,7 @@ export interface OpenedRow {
 
 /** Rows of cells ⇄ envelopes and tokens. Results come in the order of the input; one key look-up per batch. */
 export interface RecordCipher {
-  /** Seals the values of each row under one new DEK. */
+  /** Seals the values of each row under one new DEK. @throws FieldsealError ERR_WRITE_UNSUPPORTED when `bindRow: 'require'` meets a row whose id is unknown */
   seal(rows: readonly Row<unknown>[], context: OperationContext, via?: unknown): Promise<readonly SealedRow[]>
   /** Opens stored cells: envelopes as bytes or in text form, or null. */
   open(rows: readonly Row<unknown>[], context: OperationContext, via?: unknown): Promise<readonly OpenedRow[]>

@@ -1,11 +1,9 @@
 import { checkedTenant } from '../context/tenant-id.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
-import { DEFAULT_KEYSPACE } from '../keys/records.ts'
+import { CLASS_PREFIX, DEFAULT_KEYSPACE, MAX_SUBJECT_BYTES, SUBJECT_PREFIX } from '../context/keyspace.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
 import type { BlindIndex, Field, FieldPath, ModelDeclaration, RecordMap } from './ports.ts'
 import { rowIdOf } from './row-id.ts'
-
-const MAX_SUBJECT_BYTES = 256
 
 /** The rules of one model for tenants, keyspaces and row ids. */
 export function createRecordMap(
@@ -17,7 +15,7 @@ export function createRecordMap(
   const byPath = new Map(fields.map((field) => [field.path, field]))
   const tenantPath = options.tenantBy === undefined || options.tenantBy === 'none' ? undefined : options.tenantBy
   const keyspacePath = typeof options.keyspace === 'object' ? options.keyspace.per : undefined
-  const fixedKeyspace = typeof options.keyspace === 'string' ? `class:${options.keyspace}` : DEFAULT_KEYSPACE
+  const fixedKeyspace = typeof options.keyspace === 'string' ? `${CLASS_PREFIX}${options.keyspace}` : DEFAULT_KEYSPACE
   const keyColumns = [...rowKey].sort((a, b) => Buffer.compare(Buffer.from(a.path), Buffer.from(b.path)))
 
   function refuse(reason: string, hint: string): never {
@@ -47,7 +45,7 @@ export function createRecordMap(
     if (subject === undefined || Buffer.byteLength(subject) > MAX_SUBJECT_BYTES) {
       return refuse('keyspace-unknown', `set ${keyspacePath}: it names the data subject whose key protects the row`)
     }
-    return `subject:${options.keyspace.of}:${subject}`
+    return `${SUBJECT_PREFIX}${options.keyspace.of}:${subject}`
   }
 
   return {

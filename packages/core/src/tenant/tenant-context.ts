@@ -38,7 +38,7 @@ export function createTenantContext(tenancy: 'single' | 'multi'): TenantContext 
   return {
     runAs(options, fn) {
       const outer = storage.getStore()
-      const tenant = tenancy === 'single' ? SINGLE_TENANT : checkedTenant(options.tenant ?? inherited(outer))
+      const tenant = tenancy === 'single' ? SINGLE_TENANT : checkedTenant(options.tenant) // never the outer one: a missing tenant is a fault
       if (tenancy === 'single' && options.tenant !== undefined) {
         throw new FieldsealError('ERR_ARGUMENT_INVALID', {
           field: 'tenant',
@@ -79,10 +79,6 @@ export function createTenantContext(tenancy: 'single' | 'multi'): TenantContext 
 }
 
 const SINGLE_CONTEXT: OperationContext = Object.freeze({ tenant: SINGLE_TENANT, onUnreadable: 'throw' })
-
-function inherited(outer: OperationContext | undefined): string | undefined {
-  return typeof outer?.tenant === 'string' ? outer.tenant : undefined
-}
 
 function pick(outer: OperationContext | undefined, inner: { readonly actor?: string; readonly purpose?: string }) {
   const actor = inner.actor ?? outer?.actor

@@ -65,3 +65,10 @@ if (hmacSha256 !== undefined) {
 function keyAndAad(test: WycheproofTest) {
   return { key: createSecretKey(bytesOf(test, 'key')), aad: bytesOf(test, 'aad') }
 }
+
+it('computes the HMAC-SHA-256 of RFC 4231, test case 2', () => {
+  const key = createSecretKey(Buffer.from('Jefe'))
+  expect(hmac(key, Buffer.from('what do ya want for nothing?')).toString('hex')).toBe(
+    '5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843',
+  )
+})
