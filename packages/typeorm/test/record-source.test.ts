@@ -1,26 +1,23 @@
 import { rotateKek, type KekId, type StoredRow } from '@fieldseal/core/adapter'
 import { DataSource } from 'typeorm'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { typeormSource } from '../src/index.ts'
+import { CreateFieldsealTables1764000000000, typeormSource } from '../src/index.ts'
 import { startClinic, type Clinic } from './support/clinic.ts'
 import { onEachEngine } from './support/engine.ts'
 import { Document, ENTITIES, Person } from './support/entities.ts'
-import { CreateFieldsealTables1764000000000 } from '../src/index.ts'
 
 onEachEngine('record source', (engine) => {
   let clinic: Clinic<'single'>
   beforeAll(async () => {
     clinic = await startClinic(engine, { entities: ENTITIES, tenancy: 'single' })
-    await clinic
-      .repository(Document)
-      .save(
-        Array.from({ length: 25 }, (_, i) => ({
-          year: 2000 + (i % 5),
-          number: `n-${i}`,
-          title: `title ${i}`,
-          body: i % 2 === 0 ? 'text' : null,
-        })),
-      )
+    await clinic.repository(Document).save(
+      Array.from({ length: 25 }, (_, i) => ({
+        year: 2000 + (i % 5),
+        number: `n-${i}`,
+        title: `title ${i}`,
+        body: i % 2 === 0 ? 'text' : null,
+      })),
+    )
     await clinic.repository(Person).save({ email: 'a@x.org', scan: new Uint8Array([7]), contact: {} })
     await clinic.repository(Person).softDelete({ email: 'a@x.org' })
   })

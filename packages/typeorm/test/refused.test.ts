@@ -221,6 +221,11 @@ onPglite('what cannot be protected throws before any SQL', (engine) => {
       'set',
       () => people().update({ name: 'x' }, { name: () => '"email"' }),
     ],
+    [
+      'an SQL expression that reads an encrypted table',
+      'set',
+      () => clinic.repository(Notice).insert({ email: () => '(SELECT email FROM people LIMIT 1)' }),
+    ],
     ['increment', 'sql-expression', () => people().increment({ name: 'x' }, 'salary', 1)],
     ['decrement', 'sql-expression', () => people().decrement({ name: 'x' }, 'salary', 1)],
     [

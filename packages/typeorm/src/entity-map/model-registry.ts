@@ -13,6 +13,8 @@ export interface ModelRegistry {
   readonly tableNames: ReadonlySet<string>
   /** Lower-case names and property paths of all encrypted and token columns. */
   readonly columnNames: ReadonlySet<string>
+  /** SQL of the application that was found not to touch encrypted columns, for the guard. */
+  readonly passedFragments: Set<string>
 }
 
 export function createModelRegistry(models: readonly EntityModel[]): ModelRegistry {
@@ -27,6 +29,7 @@ export function createModelRegistry(models: readonly EntityModel[]): ModelRegist
     ownerOfSlot: (column) => slots.get(column),
     tableNames: new Set(models.map((model) => model.metadata.tableName.toLowerCase())),
     columnNames: new Set(columns.flatMap(namesOf)),
+    passedFragments: new Set(),
   }
 }
 

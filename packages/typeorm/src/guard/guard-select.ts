@@ -29,9 +29,12 @@ function assertKey(builder: OwnBuilder, key: string, clause: 'order-by' | 'group
 
 function assertSelections(builder: OwnBuilder): void {
   const { expressionMap } = builder
-  const plain = plainSelections(builder)
-  for (const { selection } of expressionMap.selects)
-    if (!plain.has(selection)) assertFragment(builder, selection, 'select')
+  const whole = (selection: string) => expressionMap.aliases.some(({ name }) => name === selection)
+  const others = expressionMap.selects.filter(({ selection }) => !whole(selection))
+  if (others.length > 0) {
+    const plain = columnSelections(builder)
+    for (const { selection } of others) if (!plain.has(selection)) assertFragment(builder, selection, 'select')
+  }
   if (!expressionMap.selectDistinct) return
   const encrypted = encryptedSelections(builder)
   const selected = expressionMap.selects.find(({ selection }) => encrypted.has(selection))
@@ -44,13 +47,12 @@ export function selectsEncrypted(builder: OwnBuilder): boolean {
   return builder.expressionMap.selects.some(({ selection }) => encrypted.has(selection))
 }
 
-/** Selections that TypeORM renders itself: aliases and their columns. */
-function plainSelections({ expressionMap }: OwnBuilder): Set<string> {
+/** Columns of the entities in the query, as selections: TypeORM renders those itself. */
+function columnSelections({ expressionMap }: OwnBuilder): Set<string> {
   return new Set(
-    expressionMap.aliases.flatMap((alias) => [
-      alias.name,
-      ...(alias.hasMetadata ? alias.metadata.columns.map((column) => `${alias.name}.${column.propertyPath}`) : []),
-    ]),
+    expressionMap.aliases.flatMap((alias) =>
+      alias.hasMetadata ? alias.metadata.columns.map((column) => `${alias.name}.${column.propertyPath}`) : [],
+    ),
   )
 }
 

@@ -28,7 +28,7 @@ export function overrideRunner(runner: QueryRunner, installation: Installation):
   const stream: Stream = members.stream.bind(runner)
   const connect = members.connect.bind(runner)
   // The key store reads through this while a statement waits for keys: it must not wait for that statement's turn.
-  Object.defineProperty(runner, DIRECT_QUERY, { value: query })
+  Reflect.set(runner, DIRECT_QUERY, query)
   const inTurn = createTurns()
 
   const send = <R>(parameters: unknown[] | undefined, start: (parameters?: unknown[]) => Promise<R>): Promise<R> => {

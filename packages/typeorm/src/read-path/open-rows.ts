@@ -36,13 +36,6 @@ export interface TermCheck {
   readonly tokenKeys: readonly string[]
 }
 
-/** Where a decrypted value replaced a stored one. */
-interface Placed {
-  readonly row: RawRow
-  readonly key: string
-  readonly stored: unknown
-}
-
 export interface OpenedRows {
   /** The rows, without those that a truncated index found in vain. */
   readonly rows: RawRow[]
@@ -50,12 +43,17 @@ export interface OpenedRows {
   restore(): void
 }
 
+/** One entity to open. A join repeats it in several rows of the result. */
 interface Pending {
   readonly source: RowSource
-  readonly row: RawRow
+  readonly rows: RawRow[]
+  /** Names under which the cells stand in the rows, in the order of the cells. */
   readonly keys: readonly string[]
   readonly core: Row<unknown>
 }
+
+// Entities must not share an object that one of them may change.
+const MUTABLE_TYPES: readonly string[] = ['json', 'date', 'bytes']
 
 /**
  * Decrypts the encrypted columns of a result set, in place and in one batch, and compares what was found by token.
@@ -70,39 +68,64 @@ export async function openRows(
   context: OperationContext,
   runner: QueryRunner | undefined,
 ): Promise<OpenedRows> {
-  const pending: Pending[] = []
-  for (const row of rows) for (const source of sources) collect(row, source, context, pending)
+  const pending = sources.flatMap((source) => collectAll(rows, source, context, sources.length > 1))
   const atHand = runner && installation.rowsAtHand.get(runner)
   if (atHand !== undefined) for (const { core } of pending) atHand.remember(core.map, core.facts)
-  const cells = pending.filter(({ core }) => core.cells.length > 0)
-  const opened = await installation.host.cipher.open(
-    cells.map(({ core }) => core),
-    context,
-    viaOf(installation, runner),
-  )
-  const placed: Placed[] = []
-  for (const [index, { source, row, keys, core }] of cells.entries()) {
-    const result = opened[index] as OpenedRow // results come in the order of the input
-    for (const [at, key] of keys.entries()) {
-      placed.push({ row, key, stored: row[key] })
-      row[key] = new OpenedCell(result.values[at])
-    }
-    if (result.outdated.length > 0) offer(installation, source, row, core, result)
+  const filled = pending.filter(({ core }) => core.cells.length > 0)
+  const cells = filled.map(({ core }) => core)
+  const opened = await installation.host.cipher.open(cells, context, viaOf(installation, runner))
+  for (let i = 0; i < filled.length; i++) {
+    const [one, result] = [filled[i] as Pending, opened[i] as OpenedRow] // results come in the order of the input
+    place(one, result)
+    if (result.outdated.length > 0) offer(installation, one, result)
   }
   const dropped = checkTerms(pending)
   return {
     rows: dropped.size === 0 ? rows : rows.filter((row) => !dropped.has(row)),
     restore() {
-      for (const { row, key, stored } of placed) row[key] = stored
+      for (const { rows: places, keys, core } of filled) {
+        for (const row of places)
+          for (let at = 0; at < keys.length; at++) row[keys[at] as string] = core.cells[at]?.value
+      }
     },
   }
 }
 
-function collect(row: RawRow, source: RowSource, context: OperationContext, pending: Pending[]): void {
-  if (source.keys.every((key) => row[key] === null || row[key] === undefined)) return
+/** @param repeated the result set joins, so that a row may stand in it many times */
+function collectAll(
+  rows: readonly RawRow[],
+  source: RowSource,
+  context: OperationContext,
+  repeated: boolean,
+): Pending[] {
+  const pending: Pending[] = []
+  const shares = repeated && source.columns.every(({ sealed }) => !MUTABLE_TYPES.includes(sealed.field.type))
+  const known = new Map<string, Pending>()
+  for (const row of rows) {
+    if (isAbsent(row, source)) continue
+    const name = shares ? source.keys.map((key) => String(row[key])).join('\0') : ''
+    const earlier = shares ? known.get(name) : undefined
+    if (earlier !== undefined && source.columns.every(({ key }) => row[key] === earlier.rows[0]?.[key])) {
+      earlier.rows.push(row)
+      continue
+    }
+    const one = collect(row, source, context)
+    if (shares) known.set(name, one)
+    pending.push(one)
+  }
+  return pending
+}
+
+/** A join that found nothing. */
+function isAbsent(row: RawRow, { keys }: RowSource): boolean {
+  for (const key of keys) if (row[key] !== null && row[key] !== undefined) return false
+  return true
+}
+
+function collect(row: RawRow, source: RowSource, context: OperationContext): Pending {
+  const { map } = source.model
   const known: RawRow = {}
   for (const { path, key } of source.facts) known[path] = row[key]
-  const { map } = source.model
   const facts = map.facts(known, context)
   const keys: string[] = []
   const cells: Cell<unknown>[] = []
@@ -113,12 +136,20 @@ function collect(row: RawRow, source: RowSource, context: OperationContext, pend
     keys.push(key)
     cells.push({ field: sealed.field, value })
   }
-  pending.push({ source, row, keys, core: { map, facts, cells } })
+  return { source, rows: [row], keys, core: { map, facts, cells } }
+}
+
+function place({ rows, keys }: Pending, { values }: OpenedRow): void {
+  for (let at = 0; at < keys.length; at++) {
+    const cell = new OpenedCell(values[at])
+    for (const row of rows) row[keys[at] as string] = cell
+  }
 }
 
 function checkTerms(pending: readonly Pending[]): Set<RawRow> {
   const dropped = new Set<RawRow>()
-  for (const { source, row } of pending) {
+  for (const { source, rows } of pending) {
+    const [row = {}] = rows
     for (const { term, valueKey, tokenKeys } of source.terms) {
       const cell = row[valueKey]
       const value = OpenedCell.isOpened(cell) ? OpenedCell.valueOf(cell) : cell
@@ -127,19 +158,13 @@ function checkTerms(pending: readonly Pending[]): Set<RawRow> {
       if (term.verdict(tokens, value) !== 'foreign') continue
       if (!term.index.truncated)
         throw new FieldsealError('ERR_TOKEN_MISMATCH', { model: term.index.model, field: term.index.id })
-      dropped.add(row)
+      for (const each of rows) dropped.add(each)
     }
   }
   return dropped
 }
 
-function offer(
-  { offerRewrap, writer }: Installation,
-  source: RowSource,
-  row: RawRow,
-  core: Row<unknown>,
-  { outdated }: OpenedRow,
-): void {
+function offer({ offerRewrap, writer }: Installation, { source, rows, core }: Pending, { outdated }: OpenedRow): void {
   // Without canonical key the row could not be found again.
   if (core.facts.rowId === undefined) return
   const cells = outdated.flatMap((at) => {
@@ -147,6 +172,7 @@ function offer(
     const value = cell && (typeof cell.value === 'string' ? envelopeFromText(cell.value) : cell.value)
     return cell && isEnvelope(value) ? [{ ...cell, value: value as Envelope }] : []
   })
+  const [row = {}] = rows
   const key = Object.fromEntries(source.facts.map(({ path, key: name }) => [path, row[name]]))
   offerRewrap({ ...core, cells }, key, writer)
 }

@@ -115,8 +115,10 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     column: ColumnMetadata,
   ): string {
     const model = this.#model
-    if (model === undefined) return super.createColumnValueExpression(valueSets, index, column)
     const valueSet = valueSets[index] ?? {}
+    const given: unknown = column.getEntityValue(valueSet)
+    if (typeof given === 'function' && !this.#isEncrypted(column)) assertFragment(this.#own, String(given()), 'set')
+    if (model === undefined) return super.createColumnValueExpression(valueSets, index, column)
     const row = (this.#rows[index] ??= this.#startRow(model, valueSet, index))
     const uuid = row.uuids.get(column)
     if (uuid !== undefined) return this.createParameter(uuid)
@@ -227,6 +229,10 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     return (
       plan !== undefined && plan.overwrite.length > 0 && (this.#model?.tenant !== undefined || plan.keys.length > 0)
     )
+  }
+
+  #isEncrypted(column: ColumnMetadata): boolean {
+    return this.state.installation.models().sealed(column) !== undefined
   }
 
   get #model(): EntityModel | undefined {

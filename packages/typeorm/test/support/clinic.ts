@@ -6,6 +6,7 @@ import type { Engine } from './engine.ts'
 import { Wire } from './wire.ts'
 
 type Tenancy = 'single' | 'multi'
+let applications = 0
 
 /** A running application: one DataSource, one Fieldseal, one CMK for all tenants. */
 export interface Clinic<T extends Tenancy> {
@@ -40,7 +41,7 @@ export async function startClinic<T extends Tenancy>(engine: Engine, options: Cl
   } as DataSourceOptions) // of the engine's type, whatever a test overrides
   const keys = { cmks: [kms.cmk('test-key')] }
   const fieldseal = createFieldseal<T>({
-    app: 'test',
+    app: `test-${++applications}`, // databases are shared by the tests of a file, keys must not be
     tenancy: options.tenancy,
     keyStore: typeormKeyStore(dataSource.options),
     keys,
