@@ -37,8 +37,11 @@ export interface Asked extends Moment {
  * is its disposition. A denial is remembered for some seconds, so that it is not asked for again on every use.
  */
 export interface RevalidatingCache<V> {
-  /** @throws whatever `confirm` throws, when the entry may not be used without it */
-  get(key: string, use: Use, confirm: (previous: V | undefined) => Promise<V>): Promise<V>
+  /**
+   * `from`: when the caller began to gather what `confirm` relies on; nothing is cached that a drop has overtaken since.
+   * @throws whatever `confirm` throws, when the entry may not be used without it
+   */
+  get(key: string, use: Use, confirm: (previous: V | undefined) => Promise<V>, from?: Asked): Promise<V>
   /** The entry if it may be used as it is; counts as a use, starts no refresh. */
   fresh(key: string): V | undefined
   /** The entry whatever its age, up to dead. */
@@ -147,17 +150,22 @@ export function createRevalidatingCache<V>(settings: CacheSettings<V>): Revalida
   }
 
   /** Confirms, joining a confirmation that is under way. */
-  function revalidate(key: string, confirm: (previous: V | undefined) => Promise<V>): Promise<V> {
+  function revalidate(key: string, confirm: (previous: V | undefined) => Promise<V>, from = asking()): Promise<V> {
     const running = flights.get(key)
     if (running !== undefined) return running.result
-    const flight: Flight<V> = { begun: false, result: Promise.resolve().then(() => fly(key, flight, confirm)) }
+    const flight: Flight<V> = { begun: false, result: Promise.resolve().then(() => fly(key, flight, confirm, from)) }
     flights.set(key, flight)
     return flight.result
   }
 
-  async function fly(key: string, flight: Flight<V>, confirm: (previous: V | undefined) => Promise<V>): Promise<V> {
+  async function fly(
+    key: string,
+    flight: Flight<V>,
+    confirm: (previous: V | undefined) => Promise<V>,
+    { drops: before }: Asked,
+  ): Promise<V> {
     flight.begun = true
-    const asked = asking() // the answer is as old as the question
+    const asked = { ...asking(), drops: before } // the answer is as old as the question
     const previous = entries.get(key)
     const current = () => flights.get(key) === flight
     try {
@@ -167,7 +175,7 @@ export function createRevalidatingCache<V>(settings: CacheSettings<V>): Revalida
         return value
       }
       put(key, value, asked)
-      if (denials.delete(key)) settings.onRestored?.(key, value)
+      if (entries.get(key)?.value === value && denials.delete(key)) settings.onRestored?.(key, value)
       return value
     } catch (error) {
       if (current() && dispositionOf(error) === 'revoke') revoke(key, error)
@@ -184,29 +192,39 @@ export function createRevalidatingCache<V>(settings: CacheSettings<V>): Revalida
     return revalidate(key, confirm)
   }
 
-  function refreshAhead(key: string, entry: Entry<V>, confirm: (previous: V | undefined) => Promise<V>): void {
+  function refreshAhead(
+    key: string,
+    entry: Entry<V>,
+    confirm: (previous: V | undefined) => Promise<V>,
+    from: Asked,
+  ): void {
     if (flights.has(key) || justFailed(entry)) return
-    revalidate(key, confirm).catch((error: unknown) => settings.onBackgroundFailure?.(key, entry.value, error))
+    revalidate(key, confirm, from).catch((error: unknown) => settings.onBackgroundFailure?.(key, entry.value, error))
   }
 
   function justFailed(entry: Entry<V>): boolean {
     return entry.failed !== undefined && ageOf(entry.failed.at, clock) < RETRY_AFTER_FAILURE_MS
   }
 
-  async function get(key: string, use: Use, confirm: (previous: V | undefined) => Promise<V>): Promise<V> {
+  async function get(
+    key: string,
+    use: Use,
+    confirm: (previous: V | undefined) => Promise<V>,
+    from = asking(),
+  ): Promise<V> {
     const entry = touch(key)
     if (entry === undefined) {
       const denial = denialOf(key)
       if (denial !== undefined) throw denial
-      return revalidate(key, confirm)
+      return revalidate(key, confirm, from)
     }
     if (ageOf(entry.since, clock) < limitsOf(entry.value).validForMs) {
-      if (!isFresh(entry)) refreshAhead(key, entry, confirm)
+      if (!isFresh(entry)) refreshAhead(key, entry, confirm, from)
       return entry.value
     }
     try {
       if (justFailed(entry)) throw entry.failed?.error
-      return await revalidate(key, confirm)
+      return await revalidate(key, confirm, from)
     } catch (error) {
       const stale = touch(key)
       if (use === 'write' || stale === undefined || dispositionOf(error) === 'revoke') throw error

@@ -1,6 +1,6 @@
 import type { Clock } from '../cache/clock.ts'
 import { strictest } from '../cache/options.ts'
-import { createRevalidatingCache, type Use } from '../cache/revalidating-cache.ts'
+import { createRevalidatingCache, type Asked, type Use } from '../cache/revalidating-cache.ts'
 import { createSingleFlight } from '../cache/single-flight.ts'
 import type { RandomSource } from '../cipher/random.ts'
 import type { KekId } from '../context/record-id.ts'
@@ -129,8 +129,15 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
   /** The tenant's configuration before anything else: a tenant that the registry no longer knows has no keys. */
   async function known(ref: KeyspaceRef, use: Use, via: unknown) {
     if (closed) throw new FieldsealError('ERR_CLOSED')
+    const from = cache.asking()
     const keys = await tenantKeys.get(ref.tenant, use)
-    return { keys, snapshot: await snapshots.get(ref, use, via) }
+    return { config: { keys, from }, snapshot: await snapshots.get(ref, use, via) }
+  }
+
+  /** A tenant's configuration, and since when it was asked for. */
+  interface Config {
+    readonly keys: ResolvedTenantKeys
+    readonly from: Asked
   }
 
   interface Wanted {
@@ -180,7 +187,7 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
   async function live(
     ref: KeyspaceRef,
     stored: KekRecord,
-    keys: ResolvedTenantKeys,
+    { keys, from }: Config,
     use: Use,
     via: unknown,
   ): Promise<LiveKek> {
@@ -196,7 +203,7 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
     const parent = record.parent === undefined ? undefined : await parentOf(ref, record.parent, use, via)
     const key = cacheKey(ref, record.id)
     const wanted = { ref, record, keys, parent }
-    const kek = cache.fresh(key) ?? (await cache.get(key, use, (previous) => confirm(wanted, previous)))
+    const kek = cache.fresh(key) ?? (await cache.get(key, use, (previous) => confirm(wanted, previous), from))
     // Invariant: a key is used only under a record that was checked with it, each time the record is read again.
     if (genuine.get(record) !== kek) {
       assertGenuine(ref, record, kek.key)
@@ -222,11 +229,11 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
 
   const keyrings: Keyrings = {
     async toWrap(ref, purpose, via) {
-      const { keys, snapshot: first } = await known(ref, 'write', via)
+      const { config, snapshot: first } = await known(ref, 'write', via)
       let snapshot = first
       for (let attempt = 0; attempt < 5; attempt++) {
         const chosen = toWrapWith(keksOf(snapshot, purpose).map(standing), deniedKeks, clock.now())
-        if (!('nextVersion' in chosen)) return live(ref, chosen, keys, 'write', via)
+        if (!('nextVersion' in chosen)) return live(ref, chosen, config, 'write', via)
         const parent = ref.keyspace.startsWith(SUBJECT_PREFIX)
           ? await keyrings.toWrap({ ...ref, keyspace: DEFAULT_KEYSPACE }, 'wrap', via)
           : undefined
@@ -245,10 +252,10 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
       })
     },
     async toUnwrap(ref, ids, use, via) {
-      const { keys, snapshot } = await known(ref, use, via)
+      const { config, snapshot } = await known(ref, use, via)
       const found = await Promise.all(
         [...new Set(ids)].map(
-          async (id) => [id, await live(ref, await find(ref, id, snapshot, via), keys, use, via)] as const,
+          async (id) => [id, await live(ref, await find(ref, id, snapshot, via), config, use, via)] as const,
         ),
       )
       return new Map(found)

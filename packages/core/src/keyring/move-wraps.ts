@@ -33,22 +33,11 @@ export async function moveWraps(
   keyrings: Keyrings,
   settings: KeyringSettings,
 ): Promise<MovedWraps> {
-  const { keyStore, tenantKeys } = settings
+  const { tenantKeys } = settings
   keyrings.purge(tenant) // the configuration as it is now, not as cached
   const keys = await tenantKeys.get(tenant, 'write')
   const total = { rewritten: 0, unchanged: 0, wrapsAdded: 0, wrapsDropped: 0 }
-  for await (const record of keyStore.list({ app, tenant })) {
-    if (
-      record.kind === 'direct' &&
-      !keys.cmks.some((cmk) => cmk.provider === record.provider && cmk.uri === record.uri)
-    ) {
-      throw new FieldsealError('ERR_KMS_CONFIG', {
-        tenant,
-        reason: 'a direct key record needs a CMK that is not configured',
-        hint: 'rewrap the rows of its models first',
-      })
-    }
-    if (!isKek(record) || record.parent !== undefined || record.wraps.length === 0 || record.tenant !== tenant) continue
+  for (const record of await keksToMove(app, tenant, keys, settings)) {
     const moved = await moveOne({ app, tenant, keyspace: keyspaceOf(record) }, record, keys, settings)
     total[moved.added + moved.dropped > 0 ? 'rewritten' : 'unchanged']++
     total.wrapsAdded += moved.added
@@ -56,6 +45,28 @@ export async function moveWraps(
   }
   keyrings.purge(tenant)
   return total
+}
+
+/** The KEKs that CMKs have wrapped. All records are looked at before the first is written. */
+async function keksToMove(
+  app: string,
+  tenant: string,
+  keys: ResolvedTenantKeys,
+  { keyStore }: KeyringSettings,
+): Promise<readonly KekRecord[]> {
+  const keks: KekRecord[] = []
+  for await (const record of keyStore.list({ app, tenant })) {
+    if (record.tenant !== tenant) continue
+    if (isKek(record) && record.parent === undefined && record.wraps.length > 0) keks.push(record)
+    if (record.kind !== 'direct') continue
+    if (keys.cmks.some((cmk) => cmk.provider === record.provider && cmk.uri === record.uri)) continue
+    throw new FieldsealError('ERR_KMS_CONFIG', {
+      tenant,
+      reason: 'a direct key record needs a CMK that is not configured',
+      hint: 'rewrap the rows of its models first',
+    })
+  }
+  return keks
 }
 
 async function moveOne(

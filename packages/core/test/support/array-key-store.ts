@@ -28,7 +28,16 @@ export interface ArrayKeyStore extends KeyStore {
 }
 
 export function arrayKeyStore(rows = new Map<string, string>()): ArrayKeyStore {
-  const all = () => [...rows.values()].map(recordFromJson)
+  /** What was parsed before, to filter by; what is given out is parsed anew, as from a database. */
+  const parsed = new Map<string, KeyStoreRecord>()
+  function peek(text: string): KeyStoreRecord {
+    const known = parsed.get(text) ?? recordFromJson(text)
+    parsed.set(text, known)
+    return known
+  }
+  const where = (wanted: (record: KeyStoreRecord) => boolean) =>
+    [...rows.values()].filter((text) => wanted(peek(text))).map(recordFromJson)
+  const all = () => where(() => true)
   async function answer(operation: StoreOperation): Promise<void> {
     store.calls.push(operation)
     await store.before?.(operation)
@@ -49,17 +58,17 @@ export function arrayKeyStore(rows = new Map<string, string>()): ArrayKeyStore {
     },
     async find(ids) {
       await answer('find')
-      return all().filter((record) => ids.includes(record.id))
+      return where(({ id }) => ids.includes(id))
     },
     async load(refs) {
       await answer('load')
-      return all().filter((r) =>
+      return where((r) =>
         refs.some((ref) => ref.app === r.app && ref.tenant === r.tenant && ref.keyspace === keyspaceOf(r)),
       )
     },
     async insert(record) {
       await answer('insert')
-      if (rows.has(record.id) || all().some((other) => slotOf(other) === slotOf(record))) return 'exists'
+      if (rows.has(record.id) || where((other) => slotOf(other) === slotOf(record)).length > 0) return 'exists'
       rows.set(record.id, recordToJson(record))
       return 'inserted'
     },
