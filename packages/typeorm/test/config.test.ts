@@ -415,6 +415,26 @@ onPglite('start-up', (engine) => {
     await dataSource.destroy()
   })
 
+  it('does not let TypeORM drop a plain column to make it encrypted', async () => {
+    const plain = await new DataSource(engine.options(new Wire())).initialize()
+    await plain.query(`CREATE TABLE legacy (id int PRIMARY KEY, email varchar(100))`)
+    await plain.query(`INSERT INTO legacy VALUES (1, 'precious')`)
+    @Entity('legacy')
+    class Legacy {
+      @PrimaryColumn('int') id!: number
+      @EncryptedColumn({ nullable: true }) email!: string | null
+    }
+    const dataSource = withFieldseal(
+      new DataSource({ ...engine.options(new Wire()), entities: [Legacy], synchronize: true }),
+      { fieldseal: fieldseal() },
+    )
+    await plain.destroy()
+    await expect(dataSource.initialize()).rejects.toMatchObject(invalid(/legacy\.email.*character varying.*drop/))
+    const again = await new DataSource(engine.options(new Wire())).initialize()
+    expect(await again.query('SELECT * FROM legacy')).toEqual([{ id: 1, email: 'precious' }])
+    await again.destroy()
+  })
+
   it('keeps names within 63 bytes, and names token columns after their column', async () => {
     const long = 'a_column_name_that_is_as_long_as_a_name_can_be_in_this_database'
     @Entity('long')

@@ -1,9 +1,13 @@
 import { inspect } from 'node:util'
 import { leakOracle } from '@fieldseal/testkit'
 import {
+  DeleteQueryBuilder,
   EventSubscriber,
   In,
+  InsertQueryBuilder,
   Not,
+  SelectQueryBuilder,
+  UpdateQueryBuilder,
   type AfterQueryEvent,
   type BeforeQueryEvent,
   type EntitySubscriberInterface,
@@ -130,7 +134,43 @@ onEachEngine('leaks', (engine) => {
         throw new Error('undo')
       }),
     )
-    expect(errors).toHaveLength(7 * 3)
+    // Builders made past the DataSource rewrite nothing, and bring nothing over.
+    const foreign = () => new SelectQueryBuilder<Person>(clinic.dataSource).select('p').from(Person, 'p')
+    await attempt(() =>
+      foreign()
+        .where({ email: c('foreign') })
+        .getMany(),
+    )
+    await attempt(() =>
+      foreign()
+        .where({ email: c('foreign') })
+        .getCount(),
+    )
+    await attempt(() =>
+      foreign()
+        .setFindOptions({ where: { nick: c('foreign find') } })
+        .getMany(),
+    )
+    await attempt(() => foreign().getMany())
+    await attempt(() =>
+      new InsertQueryBuilder<Person>(clinic.dataSource)
+        .into(Person)
+        .values({ email: c('foreign insert'), contact: {} })
+        .execute(),
+    )
+    await attempt(() =>
+      new UpdateQueryBuilder<Person>(clinic.dataSource)
+        .update(Person)
+        .set({ ssn: c('foreign update') })
+        .execute(),
+    )
+    await attempt(() =>
+      new DeleteQueryBuilder<Person>(clinic.dataSource)
+        .from(Person)
+        .where({ email: c('foreign delete') })
+        .execute(),
+    )
+    expect(errors).toHaveLength(14 * 3)
 
     const builder = people.createQueryBuilder('p').where({ email: c('1@example.org'), nick: In([c('nick-1')]) })
     const insert = people.createQueryBuilder().insert().values({ email: 'x@x.org', contact: {} })

@@ -8,7 +8,7 @@ import {
 } from '@fieldseal/core/adapter'
 import type { SealedColumn } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
-import { Sealed, type Slot } from './sealed.ts'
+import { blocked, Sealed, type Slot } from './sealed.ts'
 import { slotOf, type SoughtTerm } from './sought-term.ts'
 import type { WrittenRow } from './written-row.ts'
 
@@ -65,6 +65,7 @@ export async function resolveParameters(
   return parameters.map((parameter) => {
     if (!Sealed.isSealed(parameter)) return parameter
     const part = Sealed.partOf(parameter)
+    if (part.kind === 'compared') throw blocked()
     if (part.kind === 'sought') return part.term.parameter(part.slot)
     const row = sealed.get(part.row)
     if (row === undefined) throw new TypeError('a row of the statement was not sealed')
@@ -81,7 +82,7 @@ async function sealRows(
   const rows = new Set<WrittenRow>()
   for (const parameter of parameters) {
     const part = Sealed.isSealed(parameter) ? Sealed.partOf(parameter) : undefined
-    if (part !== undefined && part.kind !== 'sought') rows.add(part.row)
+    if (part?.kind === 'value' || part?.kind === 'token') rows.add(part.row)
   }
   const sealed = new Map<WrittenRow, SealedRow>()
   for (const [context, group] of Map.groupBy(rows, (row): OperationContext => row.context)) {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { inspect } from 'node:util'
 import { FieldsealError } from '@fieldseal/core/adapter'
 import type { SoughtTerm } from './sought-term.ts'
@@ -11,8 +12,8 @@ export type Part =
   | { readonly kind: 'value'; readonly row: WrittenRow; readonly cell: number }
   | { readonly kind: 'token'; readonly row: WrittenRow; readonly cell: number; readonly slot: Slot }
   | { readonly kind: 'sought'; readonly term: SoughtTerm; readonly slot: Slot }
-
-let serial = 0
+  /** For TypeORM's dirty check alone; may never be part of a statement. */
+  | { readonly kind: 'compared'; readonly key: string | null }
 
 /**
  * The only thing that an encrypted column puts into a statement: opaque, replaced by ciphertext or a token in
@@ -20,12 +21,10 @@ let serial = 0
  */
 export class Sealed {
   readonly #part: Part
-  readonly #label: string
+  #label: string | undefined
 
   constructor(part: Part) {
     this.#part = part
-    // Numbered, so that two carriers never print alike: a cache keyed by them must not mistake one for another.
-    this.#label = `[sealed #${++serial}]`
   }
 
   static isSealed(value: unknown): value is Sealed {
@@ -56,16 +55,18 @@ export class Sealed {
     throw blocked()
   }
 
+  /** Two carriers never print alike: a cache keyed by what is printed must not mistake one for another. */
   toJSON(): string {
-    return this.#label
+    return (this.#label ??= `[sealed ${randomUUID()}]`)
   }
 
   [inspect.custom](): string {
-    return this.#label
+    return '[sealed]'
   }
 }
 
-function blocked(): FieldsealError {
+/** What happens to a carrier outside of the ways that this package knows. */
+export function blocked(): FieldsealError {
   return new FieldsealError('ERR_PLAINTEXT_BLOCKED', {
     reason: 'an encrypted value was about to reach the driver as it is',
     hint: 'run the statement through the query builder or a QueryRunner of the DataSource',

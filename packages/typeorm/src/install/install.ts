@@ -12,6 +12,7 @@ import { assertCollations, nonDeterministicCollations } from './collations.ts'
 import { createContextScope } from './context-scope.ts'
 import { overrideDriver } from './driver.ts'
 import { overrideManager } from './entity-manager.ts'
+import { assertNothingDropped } from './assert-nothing-dropped.ts'
 import { attachInstallation, type Installation } from './installation.ts'
 import { overrideRunner } from './query-runner.ts'
 import type { TransactionScope } from './transaction-scope.ts'
@@ -28,6 +29,7 @@ export interface InstallOptions {
 interface DataSourceMembers {
   initialize(): Promise<DataSource>
   buildMetadatas(): Promise<void>
+  synchronize(dropBefore?: boolean): Promise<void>
   createQueryBuilder(target?: unknown, alias?: string, runner?: QueryRunner): unknown
   createEntityManager: DataSource['createEntityManager']
 }
@@ -56,6 +58,7 @@ export function install(
   const members = dataSource as unknown as DataSourceMembers // a DataSource, past its visibility and overloads
   const initialize = members.initialize.bind(dataSource)
   const buildMetadatas = members.buildMetadatas.bind(dataSource)
+  const synchronize = members.synchronize.bind(dataSource)
   const createEntityManager = members.createEntityManager.bind(dataSource)
 
   members.buildMetadatas = async () => {
@@ -79,6 +82,10 @@ export function install(
       throw error
     }
     return dataSource
+  }
+  members.synchronize = async (dropBefore) => {
+    if (dropBefore !== true) await assertNothingDropped(installation)
+    await synchronize(dropBefore)
   }
   members.createQueryBuilder = (target, alias, runner) => {
     if (!alias) return installation.builders.create(dataSource, target as QueryRunner | undefined)

@@ -119,6 +119,7 @@ export function reliedOn(
       members: [
         'initialize',
         'buildMetadatas',
+        'synchronize',
         'createQueryBuilder',
         'createEntityManager',
         'createQueryRunner',

@@ -64,7 +64,10 @@ class Condition {
         return `(${parts.join(alternatives ? ' OR ' : ' AND ')})`
       }
       default:
-        throw this.#refuse(operator.type, 'encrypted values can be compared for equality only: Equal, In, Not, IsNull')
+        throw this.#refuse(
+          kebabCase(operator.type),
+          'encrypted values can be compared for equality only: Equal, In, Not, IsNull',
+        )
     }
   }
 
@@ -134,4 +137,9 @@ class Condition {
     const { field } = this.#column
     return new FieldsealError('ERR_QUERY_UNSUPPORTED', { model: field.model, field: field.path, reason, hint })
   }
+}
+
+/** TypeORM's name of an operator as a reason: `moreThan` → `more-than`. */
+function kebabCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
 }

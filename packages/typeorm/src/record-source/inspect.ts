@@ -2,13 +2,26 @@ import type { RecordMap } from '@fieldseal/core/adapter'
 import type { Installation } from '../install/installation.ts'
 import { onPrimary, tableOf } from './table.ts'
 
-interface Finding {
-  readonly problem: string
-  readonly fix: string
+/** A column of the real table that is not what the model says; `found` is undefined where it is missing. */
+export interface ColumnFinding {
+  readonly column: string
+  readonly expected: string
+  readonly found: string | undefined
 }
 
-/** What stands in the way of a model's encryption in the real table: missing columns and wrong types. */
-export async function inspectTable(installation: Installation, map: RecordMap): Promise<readonly Finding[]> {
+/** What stands in the way of a model's encryption in the real table, for `doctor`. */
+export async function inspectTable(
+  installation: Installation,
+  map: RecordMap,
+): Promise<readonly { readonly problem: string; readonly fix: string }[]> {
+  return (await columnFindings(installation, map)).map(({ column, expected, found }) => ({
+    problem: found === undefined ? `column ${column} is missing` : `column ${column} is ${found}, expected ${expected}`,
+    fix: 'write a migration that adds a column of the right type; TypeORM would drop the old one with its data',
+  }))
+}
+
+/** Columns that are missing or have the wrong type; none when there is no table yet. */
+export async function columnFindings(installation: Installation, map: RecordMap): Promise<readonly ColumnFinding[]> {
   const table = tableOf(installation, map)
   const rows = await onPrimary(installation, (query) =>
     query(
@@ -16,20 +29,14 @@ export async function inspectTable(installation: Installation, map: RecordMap): 
       [table.name],
     ),
   )
+  if (rows.length === 0) return []
   const types = new Map(rows.map(({ attname, type }) => [String(attname), String(type)]))
-  const expected = table.columns.flatMap(({ column, storage, slots }) => [
+  const columns = table.columns.flatMap(({ column, storage, slots }) => [
     [column.databaseName, storage === 'text' ? 'text' : 'bytea'] as const,
     ...(slots === undefined ? [] : [slots.odd, slots.even].map((slot) => [slot.databaseName, 'bytea'] as const)),
   ])
-  return expected.flatMap(([name, type]) => {
-    const found = types.get(name)
-    if (found === type) return []
-    const problem = found === undefined ? `column ${name} is missing` : `column ${name} is ${found}, expected ${type}`
-    return [
-      {
-        problem,
-        fix: 'write a migration that adds a column of the right type; TypeORM would drop the old one with its data',
-      },
-    ]
+  return columns.flatMap(([column, expected]) => {
+    const found = types.get(column)
+    return found === expected ? [] : [{ column, expected, found }]
   })
 }

@@ -1,15 +1,21 @@
 import { FieldsealError, type Field } from '@fieldseal/core/adapter'
 import { InstanceChecker } from 'typeorm'
+import { Sealed } from '../carrier/sealed.ts'
 
 /**
- * The `to` of an encrypted column's transformer. TypeORM compares entity and database row by it, so it is deterministic;
- * nothing it returns is ever stored. A value that could not be opened is equal to itself.
+ * The `to` of an encrypted column's transformer. TypeORM compares entity and database row with it by `===`, one right
+ * after the other: equal values give the same carrier. A value that could not be opened is equal to itself.
+ *
+ * A carrier and not the key itself: a query builder that is not ours would put it into a statement.
  */
 export function comparable(field: Field): (value: unknown) => unknown {
+  let last: { readonly key: string | null; readonly carrier: Sealed } | undefined
   return (value) => {
     if (value === undefined || value === null) return value
     assertValue(field, value)
-    return field.compareKey(value)
+    const key = field.compareKey(value)
+    if (last?.key !== key) last = { key, carrier: new Sealed({ kind: 'compared', key }) }
+    return last.carrier
   }
 }
 
