@@ -1,178 +1,268 @@
 import { createSecretKey } from 'node:crypto'
+import { lp } from '../../src/bytes/lp.ts'
 import { nodeEngine } from '../../src/cipher/aead.ts'
+import { dekCommitment } from '../../src/cipher/commitment.ts'
 import { expand, expandKey, LABELS } from '../../src/cipher/hkdf.ts'
 import { contextBytes } from '../../src/context/encryption-context.ts'
 import { envelopeToText } from '../../src/envelope/text-form.ts'
-import { BUILT_IN_CODECS } from '../../src/field/built-in-codecs.ts'
-import type { ValueCodec } from '../../src/field/codec.ts'
 import { createWrapFrame, kekHeader, wrapAad } from '../../src/field/dek-wrap.ts'
 import { sealDirect } from '../../src/field/direct-value.ts'
-import { createFieldPolicy } from '../../src/field/field-policy.ts'
+import type { EncodedValue } from '../../src/field/field-policy.ts'
 import { sealRows } from '../../src/field/seal-rows.ts'
 import { rowIdOf } from '../../src/record/row-id.ts'
-import { scriptedRandom } from './scripted-random.ts'
+import { APP, KEY_FILE, localUri, wrapLocally } from './key-material.ts'
+import { type Accepted, policyOf } from './reader.ts'
+import { type FieldSettings, type KeyColumn, type Place, PLACE, ROW, type Sample, SAMPLES } from './samples.ts'
+import { namedBytes, type ScriptedRandom, scriptedRandom } from './scripted-random.ts'
+import { CODECS, toJson } from './value-json.ts'
+import { hex, type VectorFile, type VectorTest } from './vector-file.ts'
 
-export const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')
-
-/** Tag 8 as raw bytes: the codec comes with the Mongoose adapter. */
-export const RAW_BSON: ValueCodec = {
-  type: 'bson',
-  tag: 8,
-  encode: (value) => Buffer.from(String(value), 'hex'),
-  decode: hex,
-  compareKey: String,
-}
-export const CODECS = [...BUILT_IN_CODECS, RAW_BSON]
-
-/** A value as JSON: `$bigint`, `$date`, `$bytes` and `$number` name what JSON cannot. */
-export const SAMPLES: readonly {
+/** One value with all that it was made of. Bytes are hex. */
+export interface EnvelopeVector extends VectorTest, Place, FieldSettings {
+  readonly accepts: readonly Accepted[]
+  readonly rowKey?: readonly KeyColumn[]
+  readonly rowId?: string
   readonly type: string
+  readonly typeTag: number
+  readonly valueFlags: number
   readonly value: unknown
-  readonly json: unknown
-  readonly note?: string
-}[] = [
-  { type: 'string', value: 'Ada Lovelace', json: 'Ada Lovelace' },
-  { type: 'string', value: '', json: '', note: 'empty' },
-  { type: 'string', value: 'Zoë 🏥 fs.AAAA', json: 'Zoë 🏥 fs.AAAA', note: 'not ASCII, looks like an envelope' },
-  { type: 'number', value: -0, json: { $number: '-0' } },
-  { type: 'number', value: 1e21, json: 1e21 },
-  { type: 'number', value: Number.NaN, json: { $number: 'NaN' } },
-  { type: 'boolean', value: true, json: true },
-  { type: 'boolean', value: false, json: false },
-  { type: 'bigint', value: 0n, json: { $bigint: '0' } },
-  { type: 'bigint', value: -129n, json: { $bigint: '-129' } },
-  { type: 'bigint', value: 2n ** 64n, json: { $bigint: '18446744073709551616' } },
-  { type: 'date', value: new Date(0), json: { $date: 0 } },
-  { type: 'date', value: new Date(-8.64e15), json: { $date: -8.64e15 } },
-  { type: 'bytes', value: Buffer.from('00ff10', 'hex'), json: { $bytes: '00ff10' } },
-  {
-    type: 'json',
-    value: { b: [1, null, 'é'], a: { 10: true, 2: false } },
-    json: { b: [1, null, 'é'], a: { 10: true, 2: false } },
-  },
-  { type: 'bson', value: '0c0000001076000100000000', json: { $bytes: '0c0000001076000100000000' } },
-  { type: 'day', value: '1815-12-10', json: '1815-12-10' },
-]
+  readonly plaintext: string
+  readonly valueFacts: string
+  readonly valueAAD: string
+  readonly valueNonce: string
+  readonly keyId: string
+  readonly header: string
+  readonly dek: string
+  readonly kek?: string
+  readonly salt?: string
+  readonly wrapKeyInfo?: string
+  readonly wrapKey?: string
+  readonly wrapAAD?: string
+  readonly wrapNonce?: string
+  readonly label?: string
+  readonly blob?: string
+  readonly context?: Readonly<Record<string, string>>
+  readonly envelope: string
+  readonly text: string
+}
 
-const PLACE = { tenant: 'clinic-7', keyspace: 'default', model: 'patients' }
-const KEK_ID = Buffer.from('00112233445566778899aabb', 'hex')
-const ROW = { kind: 'uuid', value: 'b5a1f6de-3f7c-4ac3-9a2e-4f0a8b0b5f01' } as const
+export const KEK_ID = namedBytes('kek id', 12)
+export const DIRECT_ID = namedBytes('direct record id', 12)
+type Mode = 'bound' | 'unbound' | 'direct'
+const ACCEPTS: Readonly<Record<Mode, readonly Accepted[]>> = {
+  bound: ['kek'],
+  unbound: ['kek', 'unbound'],
+  direct: ['direct'],
+}
 
-export function policyOf(
-  type: string,
-  { padToBytes, encryptNull = false }: { padToBytes?: number | undefined; encryptNull?: boolean } = {},
-) {
-  const codec = CODECS.find((candidate) => candidate.type === type)
-  if (codec === undefined) throw new Error(`no codec ${type}`)
-  return createFieldPolicy({
-    model: PLACE.model,
-    id: 'secret',
-    codec,
-    formerCodecs: [],
-    values: undefined,
-    padToBytes,
-    maxBytes: undefined,
-    encryptNull,
+export function validEnvelopes(): VectorFile {
+  const shared: Sample = { type: 'string', value: 'first of two', comment: 'first value of one row write' }
+  const second: Sample = { type: 'day', value: '1852-11-27', comment: 'second value of the same write: the same wrap' }
+  return {
+    algorithm: 'FIELDSEAL-ENVELOPE',
+    header: [
+      'Envelopes with all inputs and intermediate values; bytes are hex. Each stands as bytes (envelope) and as text form (text).',
+      'A decoder opens both forms to `value`; an encoder with the given dek, salt and nonces makes the same bytes.',
+      '`accepts`: the layouts that the model accepts, and whether it accepts unbound values. `value`: JSON; {"$bigint"}, {"$date"} (milliseconds), {"$bytes"} (hex) and {"$number"} stand for what JSON has no form for.',
+      'In layout direct the blob is one of kms-local, under the CMK `cmk` of `keyFile`, where `cmk` is given; otherwise it is opaque and only the dek counts.',
+    ],
+    notes: {
+      Padded: 'The padded flag is set: u32 true length, bytes, zeros.',
+      EncryptedNull: 'True length 0xFFFFFFFF; readable only where the field encrypts nulls.',
+      Long: 'More than one block.',
+      MapKeys: 'The path crosses Maps: their keys stand in the AAD, outermost first.',
+      StringKey: 'A key of kind string; never in layout direct, because the key appears in the KMS log.',
+      SharedWrap: 'Bytes 2 to 15 and 18 to 83 are those of another value of the same row write.',
+      Hint: 'Label and blob of an unusual length; the label is authenticated by nothing.',
+      FormerType: 'The tag is that of a type which the field had before.',
+    },
+    testGroups: [
+      {
+        type: 'kek, bound to the row',
+        tests: [...SAMPLES.map((sample) => kekVector(sample, 'bound')), ...oneWrite([shared, second]), formerType()],
+      },
+      { type: 'kek, bound to no row', tests: SAMPLES.map((sample) => kekVector(sample, 'unbound')) },
+      {
+        type: 'direct',
+        keyFile: KEY_FILE,
+        tests: [...SAMPLES.filter(mayBeDirect).map((sample) => directVector(sample)), ...unusualBlobs()],
+      } as VectorFile['testGroups'][number],
+    ],
+  }
+}
+
+/** No keyspace per subject, and only row ids that may stand in a log. */
+function mayBeDirect({ place, row = ROW }: Sample): boolean {
+  return place?.keyspace?.startsWith('subject:') !== true && row.every(({ kind }) => kind !== 'string')
+}
+
+export function kekVector(sample: Sample, mode: 'bound' | 'unbound'): EnvelopeVector {
+  const [vector] = kekVectors([sample], mode, `${sample.type} ${sample.comment}, ${mode}`)
+  if (vector === undefined) throw new Error('nothing was sealed')
+  return vector
+}
+
+/** Two values of one row that are written together share DEK and wrap. */
+function oneWrite(samples: readonly Sample[]): readonly EnvelopeVector[] {
+  return kekVectors(
+    samples.map((sample, i) => ({ ...sample, flags: ['SharedWrap'], place: { field: `field-${i + 1}` } })),
+    'bound',
+    'one write',
+  )
+}
+
+function formerType(): EnvelopeVector {
+  const vector = kekVector(
+    { type: 'string', value: '37', comment: 'a string, before its field became a bigint' },
+    'bound',
+  )
+  return { ...vector, type: 'bigint', formerTypes: ['string'], flags: ['FormerType'] }
+}
+
+function kekVectors(samples: readonly Sample[], mode: 'bound' | 'unbound', seed: string): readonly EnvelopeVector[] {
+  const random = scriptedRandom(seed)
+  const described = samples.map((sample) => describe(sample, mode))
+  const [first] = described
+  if (first === undefined) return []
+  const { tenant, keyspace, model } = first.common
+  const kekBytes = namedBytes(`kek ${tenant} ${keyspace}`, 32)
+  const kek = createSecretKey(kekBytes)
+  const salt = random.bytes(6)
+  const header = kekHeader(KEK_ID, mode === 'bound')
+  const frame = createWrapFrame(expandKey(kek, LABELS.wrap, salt), header, salt, { tenant, keyspace, model })
+  const rowId = mode === 'bound' ? first.rowId : undefined
+  const values = described.map(({ encoded, aad }) => ({ ...encoded, aad }))
+  const [envelopes = []] = sealRows([{ frame, rowId, values }], nodeEngine, random)
+  const [, dek, wrapNonce, ...valueNonces] = random.drawn
+  return described.map(({ common, encoded }, i) => {
+    const envelope = envelopes[i]
+    const valueNonce = valueNonces[i]
+    if (dek === undefined || wrapNonce === undefined || valueNonce === undefined || envelope === undefined)
+      throw new Error('nothing was sealed')
+    return {
+      ...common,
+      keyId: hex(KEK_ID),
+      kek: hex(kekBytes),
+      header: hex(header),
+      salt: hex(salt),
+      wrapKeyInfo: hex(lp(LABELS.wrap, salt)),
+      wrapKey: hex(expand(kek, LABELS.wrap, salt)),
+      wrapAAD: hex(wrapAad(frame, rowId)),
+      wrapNonce: hex(wrapNonce),
+      dek: hex(dek),
+      valueNonce: hex(valueNonce),
+      plaintext: hex(encoded.plaintext),
+      envelope: hex(envelope),
+      text: envelopeToText(envelope),
+      result: 'valid',
+    }
   })
 }
 
-/** Every type in mode `kek`, bound and unbound, and in mode `direct`; with all inputs and intermediates. */
-export function validEnvelopes(): readonly object[] {
-  const samples = [
-    ...SAMPLES.map((sample) => ({ ...sample, options: {} })),
-    { type: 'string', value: 'padded', json: 'padded', note: 'padded to 32', options: { padToBytes: 32 } },
-    { type: 'string', value: null, json: null, note: 'an encrypted null', options: { encryptNull: true } },
-    { type: 'string', value: 'in a Map', json: 'in a Map', note: 'two map keys', options: {}, mapKeys: ['home', 'ü'] },
-  ]
-  return samples.flatMap((sample) => (['bound', 'unbound', 'direct'] as const).map((mode) => vector(sample, mode)))
+interface DirectChoice {
+  readonly label?: string
+  readonly blob?: Uint8Array
 }
 
-interface Sample {
-  readonly type: string
-  readonly value: unknown
-  readonly json: unknown
-  readonly note?: string
-  readonly options: { readonly padToBytes?: number; readonly encryptNull?: boolean }
-  readonly mapKeys?: readonly string[]
-}
-
-function vector(sample: Sample, mode: 'bound' | 'unbound' | 'direct'): object {
-  const id = [sample.type, JSON.stringify(sample.json), sample.note, mode].filter(Boolean).join(' ')
-  const random = scriptedRandom(id)
-  const policy = policyOf(sample.type, sample.options)
-  const encoded = policy.encode(sample.value)
-  if (encoded === null) throw new Error('a sample is not encrypted')
-  const aad = policy.aad(encoded.valueFlags, encoded.typeTag, sample.mapKeys)
-  const rowId = mode === 'unbound' ? undefined : rowIdOf([ROW])
-  const common = {
-    id,
-    result: 'valid',
-    ...(sample.note === undefined ? {} : { comment: sample.note }),
-    mode,
-    ...PLACE,
-    field: 'secret',
-    ...(sample.mapKeys === undefined ? {} : { mapKeys: sample.mapKeys }),
-    ...(mode === 'unbound' ? {} : { rowKey: [ROW], rowId: hex(rowId ?? new Uint8Array(0)) }),
-    type: sample.type,
-    typeTag: encoded.typeTag,
-    valueFlags: encoded.valueFlags,
-    value: sample.json,
-    plaintext: hex(encoded.plaintext),
-    valueAAD: hex(aad),
+export function directVector(sample: Sample, { label = '2', blob }: DirectChoice = {}): EnvelopeVector {
+  const { common, encoded, aad } = describe(sample, 'direct')
+  const random: ScriptedRandom = scriptedRandom(common.comment)
+  const dek = random.bytes(32)
+  const context = {
+    app: APP,
+    fieldseal: '1',
+    tenant: common.tenant,
+    keyspace: common.keyspace,
+    purpose: 'direct',
+    kek: hex(DIRECT_ID),
+    model: common.model,
+    row: kmsRow(common.rowKey ?? []),
   }
-  if (mode === 'direct') {
-    const dek = random.bytes(32)
-    const blob = random.bytes(65)
-    const envelope = sealDirect(
-      { key: createSecretKey(dek), recordId: KEK_ID, label: '1', blob },
-      { ...encoded, aad },
-      nodeEngine,
-      random,
-    )
-    const context = {
-      app: 'clinic',
-      fieldseal: '1',
-      tenant: PLACE.tenant,
-      keyspace: PLACE.keyspace,
-      purpose: 'direct',
-      kek: hex(KEK_ID),
-      model: PLACE.model,
-      row: `uuid:${ROW.value}`,
-    }
-    return {
-      ...common,
-      dek: hex(dek),
-      blob: hex(blob),
-      label: '1',
-      context,
-      contextBytes: hex(contextBytes(context)),
-      envelope: hex(envelope),
-      text: envelopeToText(envelope),
-    }
-  }
-  const kekBytes = random.bytes(32)
-  const kek = createSecretKey(kekBytes)
-  const salt = random.bytes(6)
-  const frame = createWrapFrame(expandKey(kek, LABELS.wrap, salt), kekHeader(KEK_ID, mode === 'bound'), salt, PLACE)
-  const dek: number[] = []
-  const recording = {
-    ...random,
-    fill: (target: Uint8Array, offset: number, length: number) => {
-      random.fill(target, offset, length)
-      if (dek.length === 0) dek.push(...target.subarray(offset, offset + length)) // the first draw is the DEK
-    },
-  }
-  const [[envelope] = []] = sealRows([{ frame, rowId, values: [{ ...encoded, aad }] }], nodeEngine, recording)
-  if (envelope === undefined) throw new Error('nothing was sealed')
+  const wrapped = blob ?? wrapLocally('clinic-7', context, dek, common.comment)
+  const key = createSecretKey(dek)
+  const value = { ...encoded, aad }
+  const envelope = sealDirect({ key, recordId: DIRECT_ID, label, blob: wrapped }, value, nodeEngine, random)
+  const header = envelope.subarray(0, 16)
   return {
     ...common,
-    kekId: hex(KEK_ID),
-    kek: hex(kekBytes),
-    salt: hex(salt),
-    wrapKey: hex(expand(kek, LABELS.wrap, salt)),
-    wrapAAD: hex(wrapAad(frame, rowId)),
-    dek: hex(Uint8Array.from(dek)),
+    keyId: hex(DIRECT_ID),
+    header: hex(header),
+    dek: hex(dek),
+    commitKey: hex(expand(key, LABELS.commitKey)),
+    commitmentFacts: hex(lp(LABELS.dekCommit, header)),
+    commitment: hex(dekCommitment(key, header)),
+    ...(blob === undefined ? { cmk: localUri('clinic-7') } : {}),
+    label,
+    blob: hex(wrapped),
+    context,
+    contextBytes: hex(contextBytes(context)),
+    valueNonce: hex(random.drawn[1] ?? Buffer.alloc(0)),
+    plaintext: hex(encoded.plaintext),
     envelope: hex(envelope),
     text: envelopeToText(envelope),
+    result: 'valid',
+  } as EnvelopeVector
+}
+
+function unusualBlobs(): readonly EnvelopeVector[] {
+  const sample = (comment: string): Sample => ({ type: 'string', value: 'ok', comment, flags: ['Hint'] })
+  return [
+    directVector(sample('no label, a blob of one byte'), { label: '', blob: Buffer.of(7) }),
+    directVector(sample('a label of 64 bytes'), { label: 'projects/p/keys/'.repeat(4) }),
+    directVector(sample('the longest blob'), { blob: namedBytes('the longest blob', 6_144) }),
+  ]
+}
+
+/** A row id as a KMS context tells it. */
+export function kmsRow(columns: readonly KeyColumn[]): string {
+  const prefix = { integer: 'int', uuid: 'uuid', objectid: 'oid' } as const
+  return columns.map(({ kind, value }) => (kind === 'string' ? '' : `${prefix[kind]}:${String(value)}`)).join(',')
+}
+
+function bytewise(a: KeyColumn, b: KeyColumn): number {
+  return Buffer.compare(Buffer.from(a.field), Buffer.from(b.field))
+}
+
+function describe(sample: Sample, mode: Mode) {
+  const { type, value, flags = [], place, row = ROW, settings = {} } = sample
+  const at = { ...PLACE, ...place }
+  const accepts = ACCEPTS[mode]
+  const policy = policyOf({ ...at, type, accepts, ...settings })
+  const encoded = sample.unpadded ? unpadded(type, value) : policy.encode(value)
+  if (encoded === null) throw new Error('a sample is not encrypted')
+  const aad = policy.aad(encoded.valueFlags, encoded.typeTag, at.mapKeys)
+  const { valueFlags, typeTag } = encoded
+  const facts = lp(
+    LABELS.value,
+    Uint8Array.of(1),
+    Uint8Array.of(valueFlags),
+    Uint8Array.of(typeTag),
+    at.model,
+    at.field,
+    ...(at.mapKeys ?? []),
+  )
+  const rowKey = [...row].sort(bytewise)
+  const rowId = rowIdOf(rowKey)
+  if (rowId === undefined) throw new Error('a key without canonical form')
+  const common = {
+    comment: `${type}, ${mode}: ${sample.comment}`,
+    flags,
+    accepts,
+    ...at,
+    ...(mode === 'unbound' ? {} : { rowKey, rowId: hex(rowId) }),
+    type,
+    ...settings,
+    typeTag,
+    valueFlags,
+    value: toJson(type, value),
+    valueFacts: hex(facts),
+    valueAAD: hex(aad),
   }
+  return { common, encoded, aad, rowId }
+}
+
+function unpadded(type: string, value: unknown): EncodedValue {
+  const codec = CODECS.find((candidate) => candidate.type === type)
+  if (codec === undefined) throw new Error(`no codec ${type}`)
+  return { plaintext: codec.encode(value), valueFlags: 0, typeTag: codec.tag }
 }
