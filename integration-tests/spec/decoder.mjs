@@ -3,19 +3,23 @@
 import { pathToFileURL } from 'node:url'
 import { check } from './check.mjs'
 
+export { indexKeyOf, NORMALISERS, tokenOf } from './blind-index.mjs'
 export { check } from './check.mjs'
-export { commitmentOf, openValue, parseEnvelope, rowIdOf } from './envelope.mjs'
+export { commitmentOf, openValue, parseEnvelope, unwrapDek, valueFacts, wrapAad, wrapKeyOf } from './envelope.mjs'
+export { localAad, readKeyFile, unwrapLocalBlob, uriOf } from './local-kms.mjs'
+export { checkContext, contextBytes, fieldIdOf, isKeyspace, isTenant, kmsRowOf, rowIdOf } from './names.mjs'
+export { expand, hmac, lp, Refused, sha256 } from './primitives.mjs'
+export { readRecord } from './record-json.mjs'
 export {
-  contextBytes,
-  indexKeyOf,
+  columnsOf,
+  indexFacts,
   indexRecordMac,
+  kekFacts,
   kekRecordMac,
-  NORMALISERS,
-  openKek,
-  tokenOf,
-  unwrapLocalBlob,
-} from './keys.mjs'
-export { expand, lp, Refused } from './primitives.mjs'
+  readIndexRecord,
+  readKek,
+  subjectAad,
+} from './records.mjs'
 export { readTables } from './sql.mjs'
 export { decodeValue, TAGS, unpad } from './values.mjs'
 
@@ -23,7 +27,9 @@ if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.a
   const [command, dir] = process.argv.slice(2)
   if (command === 'check' && dir !== undefined) {
     try {
-      process.stdout.write(`${JSON.stringify(check(dir))}\n`)
+      const counts = check(dir)
+      process.stdout.write(`${JSON.stringify(counts)}\n`)
+      process.stderr.write(`${counts.values} values and ${counts.nulls} nulls checked: each is what known.json says\n`)
     } catch (error) {
       process.stderr.write(`${error.message}\n`)
       process.exitCode = 1

@@ -1,4 +1,5 @@
 import 'reflect-metadata'
+import { spawnSync } from 'node:child_process'
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -6,7 +7,17 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openClinics } from '../../packages/quickstart/src/clinics.ts'
 import { keep } from '../../packages/quickstart/src/keep.ts'
 import { tellStory } from '../../packages/quickstart/src/story.ts'
-import { check, openKek, openValue, parseEnvelope, readTables, Refused, rowIdOf } from './decoder.mjs'
+import {
+  check,
+  openValue,
+  parseEnvelope,
+  readKek,
+  readKeyFile,
+  readTables,
+  Refused,
+  rowIdOf,
+  uriOf,
+} from './decoder.mjs'
 
 const silent = { chapter: () => {}, line: () => {} }
 const folders = []
@@ -42,7 +53,7 @@ function oneValue(column) {
   const { app, values } = known()
   const { tenant, key, value } = values.find((one) => one.column === column && one.value !== null)
   const tables = readTables(readFileSync(path.join(kept, 'tables.sql'), 'utf8'))
-  const keyFile = JSON.parse(readFileSync(path.join(kept, 'fieldseal.key'), 'utf8'))
+  const keyFile = readKeyFile(readFileSync(path.join(kept, 'fieldseal.key'), 'utf8'))
   const place = {
     tenant,
     keyspace: 'default',
@@ -51,11 +62,9 @@ function oneValue(column) {
     type: column === 'born' ? 'day' : 'string',
     rowId: rowIdOf([{ field: 'id', kind: 'uuid', value: key.id }]),
   }
-  const keyOf = (id) => {
-    const row = tables.get('fieldseal_keys').find((one) => one.id === id)
-    if (row === undefined) return undefined
-    return openKek(JSON.parse(row.record), { app, tenant, keyspace: 'default' }, keyFile, { anyState: true })
-  }
+  const texts = tables.get('fieldseal_keys').map(({ record }) => record)
+  const reader = { keyFile, cmks: Object.keys(keyFile.cmks).map((name) => uriOf(keyFile, name)), anyState: true }
+  const keyOf = (id) => readKek(texts, id, { app, tenant, keyspace: 'default' }, reader, { purpose: 'wrap' }).kek
   const text = tables.get('patients').find((row) => row.id === key.id)[column]
   return { value, text, place, keyOf }
 }
@@ -99,6 +108,17 @@ describe('a decoder written from the specification alone', () => {
     expect(counts.tokens).toBeGreaterThan(0)
     expect(counts.kekRecords).toBeGreaterThan(3)
     expect(counts.indexRecords).toBeGreaterThan(1)
+  })
+
+  it('says so on the command line', () => {
+    const run = (dir) =>
+      spawnSync(process.execPath, [path.join(import.meta.dirname, 'decoder.mjs'), 'check', dir], { encoding: 'utf8' })
+    const good = run(kept)
+    expect([good.status, JSON.parse(good.stdout)]).toEqual([0, check(kept)])
+    expect(good.stderr).toMatch(/^\d+ values and \d+ nulls checked: each is what known\.json says\n$/)
+    const bad = run(changedKnown((values) => (values[0].value = 'something else')))
+    expect([bad.status, bad.stdout]).toEqual([1, ''])
+    expect(bad.stderr).toContain('another value')
   })
 
   it.each(['email', 'born'])('refuses %s with any one byte changed', (column) => {
@@ -173,7 +193,7 @@ describe('a check that can fail', () => {
   it('notices a value that nobody knows, another tenant and another application', () => {
     expect(() => check(changedKnown((values) => values.pop()))).toThrow('coverage')
     expect(() => check(changedKnown((values) => (values[0].tenant = 'clinic-z')))).toThrow('another tenant')
-    expect(() => check(changedKnown((_, all) => (all.app = 'another')))).toThrow('does not authenticate')
+    expect(() => check(changedKnown((_, all) => (all.app = 'another')))).toThrow('no KEK')
   })
 
   it('notices another token, other facts of a record and another MAC', () => {
@@ -181,9 +201,9 @@ describe('a check that can fail', () => {
     expect(sql((text) => text.replace(/'\\x01(..)/, (_, byte) => `'\\x01${byte === '00' ? '01' : '00'}`))).toThrow(
       'token',
     )
-    expect(sql((text) => text.replace('"state":"active"', '"state":"decrypt-only"'))).toThrow('MAC of record')
-    expect(sql((text) => text.replace('"role":"current"', '"role":"old"'))).toThrow('MAC')
-    expect(sql((text) => text.replace('"revision":1', '"revision":2'))).toThrow('MAC')
-    expect(sql((text) => text.replace('"createdAt":1', '"createdAt":2'))).toThrow('MAC of record')
+    expect(sql((text) => text.replace('"state":"active"', '"state":"decrypt-only"'))).toThrow('another MAC')
+    expect(sql((text) => text.replace('"role":"current"', '"role":"old"'))).toThrow('another MAC')
+    expect(sql((text) => text.replace('"revision":1', '"revision":2'))).toThrow('another MAC')
+    expect(sql((text) => text.replace('"createdAt":1', '"createdAt":2'))).toThrow('another MAC')
   })
 })

@@ -1,5 +1,5 @@
-// "Envelope", "Wrap of the DEK", "Value", "Commitment" and "Row id" of docs/spec/envelope-v1.md.
-import { expand, fromBase64url, hmac, lp, openGcm, refuse, same, sha256, u8, utf8 } from './primitives.mjs'
+// "Envelope", "Wrap of the DEK", "Value AAD" and "Commitment" of docs/spec/envelope-v1.md.
+import { expand, fromBase64url, hmac, lp, openGcm, refuse, same, sha256, u8 } from './primitives.mjs'
 import { decodeValue, TAGS, unpad } from './values.mjs'
 
 const DEFAULT_LIMIT = 1_048_576
@@ -64,10 +64,12 @@ function valuePart(bytes, at) {
 }
 
 /**
- * Steps 1 to 10. `place` is what the reader expects: { tenant, keyspace, model, field, rowId, type (or a list with former types), mapKeys?, maxBytes?,
+ * Steps 0 to 10. `place` is what the reader expects: { tenant, keyspace, model, field, rowId, type (or a list with former types), mapKeys?, maxBytes?,
  * encryptNulls?, unbound?, layouts? }. `keyOf(id, envelope)` gives the KEK (layout kek) or the DEK (layout direct).
  */
 export function openValue(input, place, keyOf) {
+  if (input === null && !place.encryptNulls) return null
+  if (typeof input !== 'string' && !(input instanceof Uint8Array)) refuse('plaintext', 'neither text nor bytes')
   const envelope = parseEnvelope(input)
   const { layouts = ['kek'], unbound = false, maxBytes = DEFAULT_LIMIT } = place
   if (!layouts.includes(envelope.layout)) refuse('layout', envelope.layout)
@@ -77,18 +79,7 @@ export function openValue(input, place, keyOf) {
   const key = keyOf(envelope.id.toString('hex'), envelope) ?? refuse('key', 'no readable key')
   const dek = envelope.layout === 'kek' ? unwrapDek(envelope, place, key) : key
   if (envelope.layout === 'direct') checkCommitment(envelope, dek)
-  const aad = sha256(
-    lp(
-      'fieldseal/1/value',
-      u8(1),
-      u8(envelope.valueFlags),
-      u8(envelope.tag),
-      place.model,
-      place.field,
-      ...(place.mapKeys ?? []),
-    ),
-  )
-  const plaintext = openGcm(dek, envelope.nonce, aad, envelope.sealed)
+  const plaintext = openGcm(dek, envelope.nonce, sha256(valueFacts(envelope, place)), envelope.sealed)
   const encoding = envelope.padded ? unpad(plaintext) : plaintext
   if (encoding === null) {
     if (!place.encryptNulls) refuse('decrypt', 'a null in a field that does not encrypt nulls')
@@ -98,12 +89,23 @@ export function openValue(input, place, keyOf) {
   return decodeValue(envelope.tag, encoding)
 }
 
-function unwrapDek(envelope, place, kek) {
-  const { tenant, keyspace, model } = place
-  const rowId = envelope.rowBound ? place.rowId : Buffer.alloc(0)
-  const { header16, salt, wrapNonce, wrap } = envelope
-  const aad = lp('fieldseal/1/wrap-aad', header16, salt, tenant, keyspace, 'wrap', model, rowId)
-  return openGcm(expand(kek, lp('fieldseal/1/wrap', salt)), wrapNonce, aad, wrap)
+/** What valueAAD is the SHA-256 of. */
+export function valueFacts({ valueFlags, tag }, { model, field, mapKeys = [] }) {
+  return lp('fieldseal/1/value', u8(1), u8(valueFlags), u8(tag), model, field, ...mapKeys)
+}
+
+export function wrapKeyOf(kek, salt) {
+  return expand(kek, lp('fieldseal/1/wrap', salt))
+}
+
+export function wrapAad({ header16, salt, rowBound }, { tenant, keyspace, model, rowId }) {
+  if (rowBound && rowId === undefined) throw new TypeError('the reader of a bound value needs the row id')
+  const row = rowBound ? rowId : Buffer.alloc(0)
+  return lp('fieldseal/1/wrap-aad', header16, salt, tenant, keyspace, 'wrap', model, row)
+}
+
+export function unwrapDek(envelope, place, kek) {
+  return openGcm(wrapKeyOf(kek, envelope.salt), envelope.wrapNonce, wrapAad(envelope, place), envelope.wrap)
 }
 
 export function commitmentOf(dek, header16) {
@@ -112,35 +114,4 @@ export function commitmentOf(dek, header16) {
 
 function checkCommitment(envelope, dek) {
   if (!same(commitmentOf(dek, envelope.header16), envelope.commitment)) refuse('decrypt', 'another commitment')
-}
-
-const KEY_KINDS = {
-  integer: (value) => {
-    const text = String(value)
-    if (!/^(0|-?[1-9][0-9]*)$/.test(text)) refuse('malformed', 'not an integer key')
-    return [1, utf8(text)]
-  },
-  uuid: (value) => {
-    const hex = value.replaceAll('-', '')
-    if (!/^[0-9a-f]{32}$/i.test(hex)) refuse('malformed', 'not a uuid')
-    return [2, Buffer.from(hex, 'hex')]
-  },
-  objectid: (value) => [3, fromObjectId(value)],
-  string: (value) => [4, utf8(value)],
-}
-
-function fromObjectId(value) {
-  if (!/^[0-9a-f]{24}$/i.test(value)) refuse('malformed', 'not an ObjectId')
-  return Buffer.from(value, 'hex')
-}
-
-/** `columns`: { field, kind, value } per key column. */
-export function rowIdOf(columns) {
-  const sorted = columns.toSorted((a, b) => Buffer.compare(utf8(a.field), utf8(b.field)))
-  return lp(
-    ...sorted.map(({ kind, value }) => {
-      const [code, bytes] = KEY_KINDS[kind](value)
-      return lp(u8(code), bytes)
-    }),
-  )
 }

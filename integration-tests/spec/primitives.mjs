@@ -1,16 +1,27 @@
 // Notation of docs/spec/envelope-v1.md. Nothing here, or in the decoder's other files, imports the project.
 import { createDecipheriv, createHash, createHmac, timingSafeEqual } from 'node:crypto'
 
-/** `kind` is one of the classes of the spec's order of refusal. */
+const CODES = {
+  plaintext: 'ERR_PLAINTEXT_FOUND',
+  version: 'ERR_ENVELOPE_VERSION',
+  malformed: 'ERR_ENVELOPE_MALFORMED',
+  layout: 'ERR_LAYOUT_REFUSED',
+  decrypt: 'ERR_DECRYPT_FAILED',
+  key: 'ERR_KEY_NOT_FOUND',
+}
+
+/** `kind` is one of the classes of the spec's order of refusal; class key has several codes. */
 export class Refused extends Error {
-  constructor(kind, message) {
-    super(`${kind}: ${message}`)
-    this.kind = kind
+  constructor(what, message) {
+    super(`${what}: ${message}`)
+    this.kind = what in CODES ? what : 'key'
+    this.code = CODES[what] ?? what
   }
 }
 
-export function refuse(kind, message) {
-  throw new Refused(kind, message)
+/** `what`: a class, or a code. */
+export function refuse(what, message) {
+  throw new Refused(what, message)
 }
 
 export function utf8(text) {
@@ -62,25 +73,29 @@ export function same(a, b) {
 }
 
 /** `sealed` is ciphertext ‖ tag. */
-export function openGcm(key, nonce, aad, sealed) {
+export function openGcm(key, nonce, aad, sealed, what = 'decrypt') {
   const decipher = createDecipheriv('aes-256-gcm', key, nonce, { authTagLength: 16 })
   decipher.setAAD(aad)
   decipher.setAuthTag(sealed.subarray(-16))
   try {
     return Buffer.concat([decipher.update(sealed.subarray(0, -16)), decipher.final()])
   } catch {
-    return refuse('decrypt', 'does not authenticate')
+    return refuse(what, 'does not authenticate')
   }
 }
 
-export function fromBase64url(text) {
+export function fromBase64url(text, what = 'malformed') {
   const bytes = Buffer.from(text, 'base64url')
-  if (bytes.toString('base64url') !== text) refuse('malformed', 'not canonical base64url')
+  if (bytes.toString('base64url') !== text) refuse(what, 'not canonical base64url')
   return bytes
 }
 
+export function isHexId(text) {
+  return typeof text === 'string' && /^[0-9a-f]{24}$/.test(text)
+}
+
 export function fromHexId(text) {
-  if (!/^[0-9a-f]{24}$/.test(text)) refuse('malformed', 'not a record id')
+  if (!isHexId(text)) refuse('malformed', 'not a record id')
   return Buffer.from(text, 'hex')
 }
 

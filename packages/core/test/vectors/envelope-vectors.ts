@@ -11,11 +11,12 @@ import type { EncodedValue } from '../../src/field/field-policy.ts'
 import { sealRows } from '../../src/field/seal-rows.ts'
 import { rowIdOf } from '../../src/record/row-id.ts'
 import { APP, KEY_FILE, localUri, wrapLocally } from './key-material.ts'
+import { kekOf } from './kek-record-vectors.ts'
 import { type Accepted, policyOf } from './reader.ts'
 import { type FieldSettings, type KeyColumn, type Place, PLACE, ROW, type Sample, SAMPLES } from './samples.ts'
 import { namedBytes, type ScriptedRandom, scriptedRandom } from './scripted-random.ts'
 import { CODECS, toJson } from './value-json.ts'
-import { hex, type VectorFile, type VectorTest } from './vector-file.ts'
+import { hex, unhex, type VectorFile, type VectorTest } from './vector-file.ts'
 
 /** One value with all that it was made of. Bytes are hex. */
 export interface EnvelopeVector extends VectorTest, Place, FieldSettings {
@@ -46,7 +47,6 @@ export interface EnvelopeVector extends VectorTest, Place, FieldSettings {
   readonly text: string
 }
 
-export const KEK_ID = namedBytes('kek id', 12)
 export const DIRECT_ID = namedBytes('direct record id', 12)
 type Mode = 'bound' | 'unbound' | 'direct'
 const ACCEPTS: Readonly<Record<Mode, readonly Accepted[]>> = {
@@ -125,10 +125,11 @@ function kekVectors(samples: readonly Sample[], mode: 'bound' | 'unbound', seed:
   const [first] = described
   if (first === undefined) return []
   const { tenant, keyspace, model } = first.common
-  const kekBytes = namedBytes(`kek ${tenant} ${keyspace}`, 32)
+  const { record, kek: kekBytes } = keyOf(tenant, keyspace)
+  const keyId = unhex(record.id)
   const kek = createSecretKey(kekBytes)
   const salt = random.bytes(6)
-  const header = kekHeader(KEK_ID, mode === 'bound')
+  const header = kekHeader(keyId, mode === 'bound')
   const frame = createWrapFrame(expandKey(kek, LABELS.wrap, salt), header, salt, { tenant, keyspace, model })
   const rowId = mode === 'bound' ? first.rowId : undefined
   const values = described.map(({ encoded, aad }) => ({ ...encoded, aad }))
@@ -141,7 +142,7 @@ function kekVectors(samples: readonly Sample[], mode: 'bound' | 'unbound', seed:
       throw new Error('nothing was sealed')
     return {
       ...common,
-      keyId: hex(KEK_ID),
+      keyId: record.id,
       kek: hex(kekBytes),
       header: hex(header),
       salt: hex(salt),
@@ -157,6 +158,12 @@ function kekVectors(samples: readonly Sample[], mode: 'bound' | 'unbound', seed:
       result: 'valid',
     }
   })
+}
+
+/** The KEK of a keyspace; that of the tenant's default keyspace stands in kek-records.json. */
+function keyOf(tenant: string, keyspace: string) {
+  const isFirst = tenant === PLACE.tenant && keyspace === PLACE.keyspace
+  return kekOf(isFirst ? 'first' : `${tenant} ${keyspace}`, { tenant, keyspace })
 }
 
 interface DirectChoice {
@@ -215,8 +222,8 @@ function unusualBlobs(): readonly EnvelopeVector[] {
 
 /** A row id as a KMS context tells it. */
 export function kmsRow(columns: readonly KeyColumn[]): string {
-  const prefix = { integer: 'int', uuid: 'uuid', objectid: 'oid' } as const
-  return columns.map(({ kind, value }) => (kind === 'string' ? '' : `${prefix[kind]}:${String(value)}`)).join(',')
+  const prefix = { integer: 'int', uuid: 'uuid', objectid: 'oid', string: '' } as const
+  return columns.map(({ kind, value }) => `${prefix[kind]}:${String(value).toLowerCase()}`).join(',')
 }
 
 function bytewise(a: KeyColumn, b: KeyColumn): number {

@@ -8,7 +8,7 @@ import { createWrapFrame, kekHeader } from '../../src/field/dek-wrap.ts'
 import { sealDirect } from '../../src/field/direct-value.ts'
 import { valueAad } from '../../src/field/field-policy.ts'
 import { sealRows } from '../../src/field/seal-rows.ts'
-import { DIRECT_ID, directVector, type EnvelopeVector, KEK_ID, kekVector } from './envelope-vectors.ts'
+import { DIRECT_ID, directVector, type EnvelopeVector, kekVector } from './envelope-vectors.ts'
 import type { Reader } from './reader.ts'
 import type { Sample } from './samples.ts'
 import { scriptedRandom } from './scripted-random.ts'
@@ -374,7 +374,7 @@ function undecodable(bound: EnvelopeVector): InvalidEnvelope[] {
 function sealed(bound: EnvelopeVector, typeTag: number, valueFlags: number, plaintext: Buffer, seed: string): Envelope {
   const salt = unhex(bound.salt ?? '')
   const key = expandKey(createSecretKey(unhex(bound.kek ?? '')), LABELS.wrap, salt)
-  const frame = createWrapFrame(key, kekHeader(KEK_ID, true), salt, bound)
+  const frame = createWrapFrame(key, kekHeader(unhex(bound.keyId), true), salt, bound)
   const aad = valueAad(valueFlags, typeTag, bound.model, bound.field, [])
   const row = { frame, rowId: unhex(bound.rowId ?? ''), values: [{ plaintext, valueFlags, typeTag, aad }] }
   const [[envelope] = []] = sealRows([row], nodeEngine, scriptedRandom(`invalid ${seed}`))

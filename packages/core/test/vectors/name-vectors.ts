@@ -1,6 +1,6 @@
 import { lp } from '../../src/bytes/lp.ts'
 import { NORMALIZERS, type NormalizerName, normalizerName } from '../../src/blind-index/normalize.ts'
-import { assertContext, contextBytes, type EncryptionContext } from '../../src/context/encryption-context.ts'
+import { contextBytes, type EncryptionContext } from '../../src/context/encryption-context.ts'
 import { type RowKeyKind, rowIdOf } from '../../src/record/row-id.ts'
 import { APP, KEY_FILE, localAad, localUri, TENANT } from './key-material.ts'
 import type { KeyColumn } from './samples.ts'

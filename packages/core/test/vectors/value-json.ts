@@ -15,11 +15,11 @@ export const CODECS: readonly ValueCodec[] = [...BUILT_IN_CODECS, OPAQUE_BSON]
 /** A value as JSON: what JSON has no form for stands in an object with one member, whose name begins with `$`. */
 export function toJson(type: string, value: unknown): unknown {
   if (value === null) return null
-  if (type === 'bigint') return { $bigint: String(value) }
+  if (type === 'bigint') return { $bigint: String(value as bigint) }
   if (type === 'date') return { $date: (value as Date).getTime() }
   if (type === 'bytes' || type === 'bson') return { $bytes: hex(value as Uint8Array) }
-  const isSpecial = type === 'number' && (!Number.isFinite(value) || Object.is(value, -0))
-  return isSpecial ? { $number: Object.is(value, -0) ? '-0' : String(value) } : value
+  if (typeof value !== 'number' || type !== 'number' || (Number.isFinite(value) && !Object.is(value, -0))) return value
+  return { $number: Object.is(value, -0) ? '-0' : String(value) }
 }
 
 export function fromJson(type: string, json: unknown): unknown {
