@@ -56,6 +56,15 @@ class Letter {
   @EncryptedColumn({ nullable: true }) answer?: string | null
 }
 
+@Entity('parcels')
+@EncryptedModel<Parcel>({ tenantBy: 'clinicId', keyspace: { per: 'personId', of: 'person' } })
+class Parcel {
+  @PrimaryColumn('int') id!: number
+  @Column('varchar') clinicId!: string
+  @Column('uuid') personId!: string
+  @EncryptedColumn() content!: string
+}
+
 @Entity('rooms')
 class Room {
   @PrimaryGeneratedColumn() id!: number
@@ -65,7 +74,7 @@ class Room {
 onEachEngine('tenants', (engine) => {
   let clinic: Clinic<'multi'>
   beforeAll(async () => {
-    clinic = await startClinic(engine, { entities: [Patient, Stay, Letter, Room], tenancy: 'multi' })
+    clinic = await startClinic(engine, { entities: [Patient, Stay, Letter, Parcel, Room], tenancy: 'multi' })
   })
   afterAll(() => clinic?.close())
   beforeEach(async () => {
@@ -380,6 +389,16 @@ onEachEngine('tenants', (engine) => {
     await expect(
       as('a', () => letters().upsert({ id: 1, clinicId: 'a', patientId: 7, text: 'x' }, ['id'])),
     ).rejects.toMatchObject({ details: { reason: 'keyspace-unknown' } })
+  })
+
+  it('a data subject is the same person however its uuid is spelled', async () => {
+    const personId = 'B5A1F6DE-3F7C-4AC3-9A2E-4F0A8B0B5F01'
+    const parcels = () => clinic.repository(Parcel)
+    await as('a', () => parcels().save({ id: 1, clinicId: 'a', personId, content: 'books' }))
+    await as('a', () => parcels().update({ id: 1, personId }, { content: 'more books' }))
+    expect(await as('a', () => parcels().findBy({ clinicId: 'a' }))).toMatchObject([
+      { personId: personId.toLowerCase(), content: 'more books' },
+    ])
   })
 
   it('marks what cannot be opened, never writes the mark back, and lets it be replaced', async () => {

@@ -18,6 +18,8 @@ export interface ModelDeclaration {
   readonly options: ModelOptions
   readonly fields: readonly FieldDeclaration[]
   readonly rowKey: readonly { readonly path: FieldPath; readonly kind: RowKeyKind }[]
+  /** Kinds of the tenant and keyspace columns: two spellings of one value must not become two tenants or subjects. @defaultValue text as given */
+  readonly factKinds?: { readonly tenant?: RowKeyKind; readonly keyspace?: RowKeyKind }
 }
 export interface FieldDeclaration {
   readonly path: FieldPath
@@ -80,6 +82,8 @@ export interface RecordMap {
    * the tenant or keyspace column is unknown
    */
   facts(row: Readonly<Record<FieldPath, unknown>>, context: OperationContext): RowFacts
+  /** The row id alone, from key columns at hand; undefined when they are not all known and canonical. Never throws. */
+  rowId(row: Readonly<Record<FieldPath, unknown>>): RowId | undefined
   /** Equalities that updates by criteria and upserts must carry. Empty for `tenantBy: 'none'`. @throws FieldsealError ERR_WRITE_UNSUPPORTED in a system context */
   predicate(context: OperationContext): readonly { readonly path: FieldPath; readonly equals: string }[]
 }

@@ -3,12 +3,12 @@ import { FieldsealError } from '../errors/fieldseal-error.ts'
 import { CLASS_PREFIX, DEFAULT_KEYSPACE, MAX_SUBJECT_BYTES, SUBJECT_PREFIX } from '../context/keyspace.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
 import type { BlindIndex, Field, FieldPath, ModelDeclaration, RecordMap } from './ports.ts'
-import { rowIdOf } from './row-id.ts'
+import { canonicalText, rowIdOf } from './row-id.ts'
 
 /** The rules of one model for tenants, keyspaces and row ids. */
 export function createRecordMap(
   id: string,
-  { options, rowKey }: ModelDeclaration,
+  { options, rowKey, factKinds = {} }: ModelDeclaration,
   fields: readonly Field[],
   indexes: readonly BlindIndex[],
 ): RecordMap {
@@ -17,6 +17,9 @@ export function createRecordMap(
   const keyspacePath = typeof options.keyspace === 'object' ? options.keyspace.per : undefined
   const fixedKeyspace = typeof options.keyspace === 'string' ? `${CLASS_PREFIX}${options.keyspace}` : DEFAULT_KEYSPACE
   const keyColumns = [...rowKey].sort((a, b) => Buffer.compare(Buffer.from(a.path), Buffer.from(b.path)))
+
+  const idOf = (row: Readonly<Record<FieldPath, unknown>>) =>
+    rowIdOf(keyColumns.map(({ path, kind }) => ({ kind, value: row[path] })))
 
   function refuse(reason: string, hint: string): never {
     throw new FieldsealError('ERR_WRITE_UNSUPPORTED', { model: id, reason, hint })
@@ -30,7 +33,7 @@ export function createRecordMap(
         hint: "a model with tenantBy: 'none' needs runAs({ tenant }) inside runAsSystem",
       })
     }
-    const stored = columnText(row[tenantPath])
+    const stored = canonicalText(row[tenantPath], factKinds.tenant)
     if (stored === undefined)
       return refuse('tenant-unknown', `set ${tenantPath}: it names the tenant whose key protects the row`)
     if (typeof context.tenant !== 'string') return checkedTenant(stored)
@@ -41,7 +44,7 @@ export function createRecordMap(
 
   function keyspaceOf(row: Readonly<Record<FieldPath, unknown>>): string {
     if (keyspacePath === undefined || typeof options.keyspace !== 'object') return fixedKeyspace
-    const subject = columnText(row[keyspacePath])
+    const subject = canonicalText(row[keyspacePath], factKinds.keyspace)
     if (subject === undefined || Buffer.byteLength(subject) > MAX_SUBJECT_BYTES) {
       return refuse('keyspace-unknown', `set ${keyspacePath}: it names the data subject whose key protects the row`)
     }
@@ -71,9 +74,10 @@ export function createRecordMap(
       return {
         tenant: tenantOf(row, context),
         keyspace: keyspaceOf(row),
-        rowId: rowIdOf(keyColumns.map(({ path, kind }) => ({ kind, value: row[path] }))),
+        rowId: idOf(row),
       }
     },
+    rowId: idOf,
     predicate(context) {
       if (tenantPath === undefined) return []
       if (typeof context.tenant === 'string') return [{ path: tenantPath, equals: context.tenant }]
@@ -83,12 +87,4 @@ export function createRecordMap(
       )
     },
   }
-}
-
-/** The text of a tenant or subject column; undefined for what has no canonical one. */
-function columnText(value: unknown): string | undefined {
-  if (typeof value === 'string') return value === '' || !value.isWellFormed() ? undefined : value
-  return typeof value === 'bigint' || (typeof value === 'number' && Number.isSafeInteger(value))
-    ? String(value)
-    : undefined
 }

@@ -59,3 +59,16 @@ function hasHexString(value: unknown): value is { toHexString(): unknown } {
     typeof value === 'object' && value !== null && 'toHexString' in value && typeof value.toHexString === 'function'
   )
 }
+
+/**
+ * The one text of a tenant or data subject: as given for a string or an unknown kind, decimal for an integer, lower case
+ * for a uuid and an ObjectId. Undefined for what has none.
+ */
+export function canonicalText(value: unknown, kind: RowKeyKind | undefined): string | undefined {
+  if (kind === 'uuid' || kind === 'objectid') {
+    return canonicalKeyBytes(kind, value) === undefined ? undefined : String(value).toLowerCase()
+  }
+  const integer = integerText(value)
+  if (integer !== undefined) return Buffer.from(integer).toString('ascii')
+  return kind !== 'integer' && typeof value === 'string' && value !== '' && value.isWellFormed() ? value : undefined
+}

@@ -69,3 +69,28 @@ it('tells how a path relates to the encrypted ones', () => {
   expect(map.at('address').relation).toBe('parent')
   for (const path of ['addres', 'address.streets', 'addressx.street', '']) expect(map.at(path).relation).toBe('none')
 })
+
+it('takes two spellings of one tenant or data subject for the same, by the kind of their columns', () => {
+  const upper = 'B5A1F6DE-3F7C-4AC3-9A2E-4F0A8B0B5F01'
+  const model = { ...PATIENTS, options: { tenantBy: 'clinic_id', keyspace: { per: 'person', of: 'person' } } }
+  const uuids = world({ ...model, factKinds: { tenant: 'uuid', keyspace: 'uuid' } })
+  expect(uuids.map.facts({ clinic_id: upper, person: upper }, uuids.system)).toMatchObject({
+    tenant: upper.toLowerCase(),
+    keyspace: `subject:person:${upper.toLowerCase()}`,
+  })
+  const integers = world({ ...model, factKinds: { tenant: 'string', keyspace: 'integer' } })
+  expect(integers.map.facts({ clinic_id: 'a', person: 7n }, integers.context).keyspace).toBe('subject:person:7')
+  for (const person of ['007', '7.0', ' 7', 'seven'])
+    expect(() => integers.map.facts({ clinic_id: 'a', person }, integers.context)).toThrow(
+      code('ERR_WRITE_UNSUPPORTED', 'keyspace-unknown'),
+    )
+  const strings = world({ ...model, factKinds: { tenant: 'string', keyspace: 'string' } })
+  expect(strings.map.facts({ clinic_id: 'a', person: upper }, strings.context).keyspace).toBe(`subject:person:${upper}`)
+  expect(strings.map.facts({ clinic_id: 'a', person: '007' }, strings.context).keyspace).toBe('subject:person:007')
+})
+
+it('tells the row id alone, whatever tenant and keyspace', () => {
+  const { map, context } = world()
+  expect(map.rowId({ id: ID.toUpperCase() })).toEqual(map.facts({ clinic_id: 'a', id: ID }, context).rowId)
+  expect(map.rowId({})).toBeUndefined()
+})

@@ -80,6 +80,7 @@ function declareFamily(
 
   const options = mergedOptions(family, host, defaults)
   const facts = resolveFacts(root, options, defaults.nonDeterministicCollations)
+  const kindOf = ({ column }: FactColumn) => rowKeyKind(column, defaults.nonDeterministicCollations)
   const keys = root.primaryColumns.map((column): FactColumn => ({ path: pathOf(column), column }))
   const map = define({
     id: root.tableName,
@@ -89,7 +90,11 @@ function declareFamily(
       type: annotation.type,
       options: annotation.field,
     })),
-    rowKey: keys.map(({ path, column }) => ({ path, kind: rowKeyKind(column, defaults.nonDeterministicCollations) })),
+    rowKey: keys.map((key) => ({ path: key.path, kind: kindOf(key) })),
+    factKinds: {
+      ...(facts.tenant && { tenant: kindOf(facts.tenant) }),
+      ...(facts.keyspace && { keyspace: kindOf(facts.keyspace) }),
+    },
   })
   const columns = annotated.map((entry) => seal(entry, map, family, facts.tenant, defaults))
   return family.map((metadata) => ({

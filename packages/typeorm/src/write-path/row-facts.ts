@@ -37,17 +37,6 @@ export function keyspacesOf(model: EntityModel, rows: readonly ObjectLiteral[], 
   return [...new Set(named)]
 }
 
-/** Id of a row whose tenant and keyspace are not known. */
-export function rowIdOf(map: RecordMap, known: Readonly<Record<string, unknown>>): RowId | undefined {
-  const anyone = 'anyone'
-  const row = {
-    ...known,
-    ...(map.tenantPath && { [map.tenantPath]: anyone }),
-    ...(map.keyspacePath && { [map.keyspacePath]: anyone }),
-  }
-  return map.facts(row, { tenant: anyone, onUnreadable: 'throw' }).rowId // of these facts only the id is used
-}
-
 function isKnown(known: Readonly<Record<string, unknown>>, facts: readonly (FactColumn | undefined)[]): boolean {
   return facts.every((fact) => fact === undefined || ['string', 'number', 'bigint'].includes(typeof known[fact.path]))
 }

@@ -21,7 +21,6 @@ import { equip } from '../query-rewrite/equip.ts'
 import { openReturned, returnedColumns } from '../read-path/returning.ts'
 import { assertValue } from './comparable.ts'
 import { Criteria, equalitiesOf, equalitiesOfIds } from './criteria.ts'
-import { rowIdOf } from './row-facts.ts'
 import { restrictToTenant } from './tenant-predicate.ts'
 import { withValue } from './with-value.ts'
 
@@ -167,7 +166,7 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
   /** What the `save` that runs this update has read or written of the row. */
   #atHand(model: EntityModel): RowFacts | undefined {
     const rows = this.queryRunner && this.state.installation.rowsAtHand.get(this.queryRunner)
-    return rows?.find(model.map, rowIdOf(model.map, Object.fromEntries(this.#certain())))
+    return rows?.find(model.map, model.map.rowId(Object.fromEntries(this.#certain())))
   }
 
   #certain(): ReadonlyMap<string, unknown> {
