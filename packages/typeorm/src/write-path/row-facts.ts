@@ -1,4 +1,4 @@
-import type { OperationContext, RecordMap, RowFacts, RowId } from '@fieldseal/core/adapter'
+import type { OperationContext, RowFacts } from '@fieldseal/core/adapter'
 import type { ObjectLiteral } from 'typeorm'
 import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
 import type { EntityModel, FactColumn } from '../entity-map/entity-model.ts'
