@@ -181,7 +181,8 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
 
   async function parentOf(ref: KeyspaceRef, id: KekId, use: Use, via: unknown): Promise<LiveKek> {
     const found = await keyrings.toUnwrap({ ...ref, keyspace: DEFAULT_KEYSPACE }, [id], use, via)
-    return found.get(id) ?? notFound(ref, id)
+    const parent = found.get(id)
+    return parent?.record.purpose === 'wrap' ? parent : notFound(ref, id)
   }
 
   async function live(

@@ -37,7 +37,7 @@ export function createKeyLookup(app: string, keyrings: Keyrings, use: Use, via: 
     one.release?.()
     try {
       const kek = (await keyrings.toUnwrap(one.ref, [one.id], use, via)).get(one.id)
-      if (kek === undefined) throw notFound(one.ref.tenant, one.id)
+      if (kek?.record.purpose !== 'wrap') throw notFound(one.ref.tenant, one.id) // an index KEK never opens a value
       one.found = { kek }
       one.release = kek.hold()
     } catch (error) {

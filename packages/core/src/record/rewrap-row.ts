@@ -40,7 +40,7 @@ export async function rewrapRow(row: Row<unknown>, deps: RewrapDeps): Promise<Ro
   const frames = createWrapFrames()
   const toOpen = wraps.map(({ envelope, kekId, rowBound }): WrapToOpen => {
     const kek = keks.get(kekId)
-    if (kek === undefined) throw new FieldsealError('ERR_KEY_NOT_FOUND', { tenant: facts.tenant, kekId })
+    if (kek?.record.purpose !== 'wrap') throw new FieldsealError('ERR_KEY_NOT_FOUND', { tenant: facts.tenant, kekId })
     return { envelope, frame: frames.toOpen(kek, envelope, place), rowId: rowBound ? facts.rowId : undefined }
   })
   const failed = () => new FieldsealError('ERR_DECRYPT_FAILED', { model: map.id, tenant: facts.tenant })

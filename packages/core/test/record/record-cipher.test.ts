@@ -42,3 +42,15 @@ it('calls the KMS once for a KEK however many rows are read', async () => {
   await Promise.all(Array.from({ length: 3_000 }, () => open('a', { ssn: envelopes[0] }, ID)))
   expect(cmk.calls.map(({ operation }) => operation)).toEqual(['unwrap'])
 })
+
+it('opens nothing under a KEK that was made for an index', async () => {
+  const { seal, open, keyStore } = clinic()
+  const { envelopes } = await seal('a', { email: 'ada@example.org' })
+  const records = [...keyStore.rows.values()].map(
+    (text) => JSON.parse(text) as { kind: string; purpose?: string; id: string },
+  )
+  const index = records.find(({ kind, purpose }) => kind === 'kek' && purpose === 'index')
+  const forged = Buffer.from(envelopes[0] ?? [])
+  forged.set(Buffer.from(index?.id ?? '', 'hex'), 3)
+  await expect(open('a', { email: forged })).rejects.toMatchObject({ code: 'ERR_KEY_NOT_FOUND' })
+})
