@@ -40,8 +40,20 @@ export function openValues(
   engine: AeadEngine,
 ): (Buffer | undefined)[] {
   const deks = openDeks(wraps, engine)
+  try {
+    return openUnder(deks, values, engine)
+  } finally {
+    for (const dek of deks) dek?.fill(0)
+  }
+}
+
+/** The same under DEKs that are at hand, in the order of the wraps; they stay the caller's to zero. */
+export function openUnder(
+  deks: readonly (Buffer | undefined)[],
+  values: readonly ValueToOpen[],
+  engine: AeadEngine,
+): (Buffer | undefined)[] {
   const keys = deks.map((dek) => dek && createSecretKey(dek))
-  for (const dek of deks) dek?.fill(0)
   const jobs: OpenJob[] = []
   const failed: number[] = []
   for (let i = 0; i < values.length; i++) {

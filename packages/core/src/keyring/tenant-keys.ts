@@ -102,7 +102,7 @@ function keyOf(tenant: string): string {
   return `${tenant}\0`
 }
 
-export const SHARED_HINT = 'an index across tenants needs sharedKeys: { cmks } beside a registry'
+const SHARED_HINT = 'an index across tenants needs sharedKeys: { cmks } beside a registry'
 
 /** Checks, copies and freezes. @throws FieldsealError ERR_CONFIG_INVALID */
 function resolve(keys: TenantKeys, base: KeyCachePolicy): ResolvedTenantKeys {

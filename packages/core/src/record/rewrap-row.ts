@@ -2,7 +2,7 @@ import { nodeEngine } from '../cipher/aead.ts'
 import type { RandomSource } from '../cipher/random.ts'
 import { AT, type Envelope, KEK_AT, WRAPPED_HEADER_BYTES } from '../envelope/layout.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
-import { openDeks, openValues, type WrapToOpen } from '../field/open-rows.ts'
+import { openDeks, openUnder, type WrapToOpen } from '../field/open-rows.ts'
 import { sealWrap } from '../field/seal-rows.ts'
 import type { Keyrings } from '../keyring/keyrings.ts'
 import { parseRow } from './parse-row.ts'
@@ -44,9 +44,9 @@ export async function rewrapRow(row: Row<unknown>, deps: RewrapDeps): Promise<Ro
     return { envelope, frame: frames.toOpen(kek, envelope, place), rowId: rowBound ? facts.rowId : undefined }
   })
   const failed = () => new FieldsealError('ERR_DECRYPT_FAILED', { model: map.id, tenant: facts.tenant })
-  if (openValues(cells, toOpen, nodeEngine).includes(undefined)) throw failed()
   const deks = openDeks(toOpen, nodeEngine)
   try {
+    if (openUnder(deks, cells, nodeEngine).includes(undefined)) throw failed()
     const renewed = wraps.map(({ kekId, rowBound }, i) => {
       if (kekId === newest.record.id) return undefined
       const dek = deks[i]
