@@ -1,5 +1,4 @@
 import {
-  envelopeToText,
   FieldsealError,
   type BlindIndex,
   type Envelope,
@@ -10,6 +9,7 @@ import type { SealedColumn } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
 import { blocked, Sealed, type Slot } from './sealed.ts'
 import { slotOf, type SoughtTerm } from './sought-term.ts'
+import { storedForm } from './stored-form.ts'
 import type { WrittenRow } from './written-row.ts'
 
 /** Most parameters of one statement; PostgreSQL counts them in 16 bits. */
@@ -104,10 +104,7 @@ function stored(
 ): string | Buffer | null {
   const envelope: Envelope | null = row.envelopes[cell] ?? null
   host.guard.assertSealed(field, envelope)
-  if (envelope === null) return null
-  return storage === 'text'
-    ? envelopeToText(envelope)
-    : Buffer.from(envelope.buffer, envelope.byteOffset, envelope.byteLength)
+  return envelope === null ? null : storedForm(envelope, storage)
 }
 
 function tokenOf(row: SealedRow, { slots }: SealedColumn, slot: Slot): Buffer | null {

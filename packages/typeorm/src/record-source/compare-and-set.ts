@@ -1,11 +1,5 @@
-import {
-  envelopeToText,
-  FieldsealError,
-  type Envelope,
-  type Field,
-  type RecordMap,
-  type RowPatch,
-} from '@fieldseal/core/adapter'
+import { FieldsealError, type Field, type RecordMap, type RowPatch } from '@fieldseal/core/adapter'
+import { storedForm } from '../carrier/stored-form.ts'
 import type { SealedColumn } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
 import { keyText, keyTypes, onPrimary, tableOf, type ModelTable } from './table.ts'
@@ -77,14 +71,9 @@ function parametersOf(table: ModelTable, columns: readonly SealedColumn[], patch
   const keys = table.keys.map(({ path }) => patches.map(({ key }) => keyText((key as RowKey)[path]))) // keys are ours: pages() and reads make them
   const cells = columns.flatMap(({ field, storage }) => {
     const ofField = patches.map((patch) => patch.cells.find((cell) => cell.field === field))
-    return [ofField.map((cell) => stored(cell?.before, storage)), ofField.map((cell) => stored(cell?.after, storage))]
+    const stored = (part: 'before' | 'after') =>
+      ofField.map((cell) => (cell === undefined ? null : storedForm(cell[part], storage)))
+    return [stored('before'), stored('after')]
   })
   return [...keys, ...cells]
-}
-
-function stored(envelope: Envelope | undefined, storage: SealedColumn['storage']): string | Buffer | null {
-  if (envelope === undefined) return null
-  return storage === 'text'
-    ? envelopeToText(envelope)
-    : Buffer.from(envelope.buffer, envelope.byteOffset, envelope.byteLength)
 }
