@@ -2,10 +2,10 @@ import path from 'node:path'
 import { PGlite } from '@electric-sql/pglite'
 import { createFieldseal, type Fieldseal, type TenantKeys } from '@fieldseal/core'
 import { createKeyFile, localKms } from '@fieldseal/kms-local'
+import { PgliteStream } from '@fieldseal/pglite'
 import { typeormKeyStore, withFieldseal } from '@fieldseal/typeorm'
 import { DataSource } from 'typeorm'
 import { Patient } from './patient.ts'
-import { PgliteStream } from './pglite-stream.ts'
 
 /** Shortened for the demo, so that a revocation can be waited for: the defaults are minutes. */
 export const CACHE = { refreshAfterMs: 300, validForMs: 1_000, maxStaleMs: 2_000, callDeadlineMs: 500 }

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { isFieldsealError } from '@fieldseal/core'
 import { moveWraps, rotateKek } from '@fieldseal/core/adapter'
 import { changeCmk } from '@fieldseal/kms-local'
-import { countHits } from './canaries.ts'
+import { leakOracle } from '@fieldseal/testkit'
 import { CACHE, type Clinics } from './clinics.ts'
 import { Patient } from './patient.ts'
 
@@ -113,10 +113,12 @@ export async function tellStory(
   tell.line(`reading the rows is refused: ${swap ?? 'no, it was not noticed'}`)
   await swapNames(clinics, ada?.id ?? '', charles?.id ?? '')
 
-  const canaries = PEOPLE.flatMap(([, ...values]) => values.filter((value) => value !== null))
-  const rows = Buffer.from(JSON.stringify(await raw()))
+  await using oracle = leakOracle({ taps: 'none' }) // the story itself prints what the application knows
+  for (const [, ...values] of PEOPLE) for (const value of values) if (value !== null) oracle.canary(value)
+  oracle.observe(JSON.stringify(await raw()), 'raw rows')
+  oracle.observe(clinics.traffic(), 'wire')
   return {
-    plaintextHits: countHits(rows, canaries) + countHits(clinics.traffic(), canaries),
+    plaintextHits: (await oracle.hits()).length,
     rowsWritten: (await raw()).length,
     rowsRewrapped,
     dataRowsWrittenByCmkMove,

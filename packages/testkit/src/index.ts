@@ -6,6 +6,6 @@ export {
   type KeyStoresUnderTest,
 } from './key-store-conformance.ts'
 export { kmsConformance, type KmsConformanceOptions, type KmsUnderTest } from './kms-conformance.ts'
-export { leakOracle, type LeakHit, type LeakOracle } from './leak-oracle.ts'
+export { leakOracle, type LeakHit, type LeakOracle, type LeakOracleOptions } from './leak-oracle.ts'
 export { memoryKeyStore, type MemoryKeyStore } from './memory-key-store.ts'
 export type { TestRunner } from './test-runner.ts'

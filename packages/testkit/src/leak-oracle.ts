@@ -29,12 +29,17 @@ interface SocketHooks {
 
 const SHORTEST = 4
 
+export interface LeakOracleOptions {
+  /** `process`: every socket write (TLS too, before encryption), stdout and stderr of this process. `none`: what is handed to `observe`. @defaultValue 'process' */
+  readonly taps?: 'process' | 'none'
+}
+
 /**
- * Taps every socket write (TLS too, before encryption), stdout and stderr of this process until disposed. One at a time.
+ * Taps this process until disposed; one at a time.
  *
  * `await using oracle = leakOracle()`
  */
-export function leakOracle(): LeakOracle {
+export function leakOracle({ taps = 'process' }: LeakOracleOptions = {}): LeakOracle {
   const canaries = new Set<string>()
   const seen = new Map<string, Buffer[]>()
 
@@ -45,7 +50,8 @@ export function leakOracle(): LeakOracle {
     seen.set(where, chunks)
   }
 
-  const restore = [tapSockets(observe), tapStream('stdout', observe), tapStream('stderr', observe)]
+  const restore =
+    taps === 'none' ? [] : [tapSockets(observe), tapStream('stdout', observe), tapStream('stderr', observe)]
   return {
     canary(text) {
       if (text.length < SHORTEST) throw new RangeError(`a canary needs at least ${SHORTEST} characters`)

@@ -64,3 +64,12 @@ it('finds nothing where nothing is', async () => {
   oracle.observe('Charles Babbage', 'here')
   expect(await oracle.hits()).toEqual([])
 })
+
+it('sees only what it is shown where it has no taps', async () => {
+  await using oracle = leakOracle({ taps: 'none' })
+  oracle.canary('printed-canary')
+  process.stderr.write('printed-canary\n')
+  expect(await oracle.hits()).toEqual([])
+  oracle.observe('printed-canary', 'here')
+  expect(await oracle.hits()).toHaveLength(1)
+})

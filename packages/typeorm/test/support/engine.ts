@@ -3,7 +3,7 @@ import { PGlite } from '@electric-sql/pglite'
 import { hasPostgres, useDatabase } from '@fieldseal/servers/vitest'
 import type { DataSourceOptions } from 'typeorm'
 import { afterAll, beforeAll, describe } from 'vitest'
-import { PgliteStream } from './pglite-stream.ts'
+import { PgliteStream } from '@fieldseal/pglite'
 import { TappedSocket, type Wire } from './wire.ts'
 
 export type PostgresOptions = Extract<DataSourceOptions, { type: 'postgres' }>

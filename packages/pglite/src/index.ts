@@ -1,0 +1,1 @@
+export { PgliteStream } from './pglite-stream.ts'

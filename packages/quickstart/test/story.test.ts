@@ -1,0 +1,33 @@
+import 'reflect-metadata'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { expect, it } from 'vitest'
+import { openClinics } from '../src/clinics.ts'
+import { tellStory } from '../src/story.ts'
+
+const silent = { chapter: () => undefined, line: () => undefined }
+
+it('measures what it promises, and would count a plaintext on the wire', { timeout: 60_000 }, async () => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'fieldseal-story-'))
+  const clinics = await openClinics(folder)
+  try {
+    const leaking = { ...clinics, traffic: () => Buffer.concat([clinics.traffic(), Buffer.from('… Ada Lovelace …')]) }
+    const findings = await tellStory(leaking, silent, async () => undefined)
+    expect(findings).toMatchObject({
+      plaintextHits: 1, // the one put there
+      rowsWritten: 5,
+      rowsRewrapped: 3,
+      dataRowsWrittenByCmkMove: 0,
+      foundByEmail: true,
+      sameValueDifferentCiphertext: true,
+      swapRefused: true,
+      revokedTenantRefused: true,
+    })
+    expect(findings.revokedAfterMs).toBeLessThanOrEqual(findings.revocationBoundMs)
+    expect(findings.otherTenantReads).toBeGreaterThan(0)
+  } finally {
+    await clinics.close()
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
