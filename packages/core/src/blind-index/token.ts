@@ -35,3 +35,11 @@ export function indexToken(key: KeyObject, epoch: number, bits: number, parts: r
   hmac(key, message).copy(out, 1, 0, bits / 8)
   return out as Uint8Array as IndexToken // the only maker of tokens
 }
+
+/** Where a stored token stands: an epoch keeps its slot, odd epochs the first, even ones the second. */
+export type TokenSlot = 'odd' | 'even'
+
+/** The slot of a stored token, from its leading epoch byte. */
+export function tokenSlot(token: Uint8Array): TokenSlot {
+  return (token[0] ?? 0) % 2 === 1 ? 'odd' : 'even'
+}

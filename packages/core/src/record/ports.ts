@@ -110,8 +110,11 @@ export interface Row<V> {
 export interface SealedRow {
   /** One per cell, in order; null where the value is null and the field does not encrypt nulls. */
   readonly envelopes: readonly (Envelope | null)[]
-  /** For every index whose fields are all among the cells: one token per live epoch, none for null. */
-  readonly tokens: ReadonlyMap<BlindIndex, readonly IndexToken[]>
+  /**
+   * For every index whose fields are all among the cells, one list per occurrence (the elements of an array), in order
+   * of the cells: one token per live epoch, none for null. An index over several fields has one occurrence.
+   */
+  readonly tokens: ReadonlyMap<BlindIndex, readonly (readonly IndexToken[])[]>
   readonly kekIds: readonly KekId[]
 }
 export interface OpenedRow {

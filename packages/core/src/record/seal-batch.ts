@@ -83,19 +83,20 @@ function sealSlice(
   })
 }
 
-function tokensOf(
-  { map, facts, cells }: Row<unknown>,
-  keys: BatchKeys,
-): ReadonlyMap<BlindIndex, readonly IndexToken[]> {
-  const tokens = new Map<BlindIndex, readonly IndexToken[]>()
+function tokensOf({ map, facts, cells }: Row<unknown>, keys: BatchKeys): SealedRow['tokens'] {
+  const tokens = new Map<BlindIndex, readonly (readonly IndexToken[])[]>()
   for (const index of map.indexes) {
     const values = index.fields.map((field) => cells.filter((cell) => cell.field === field))
-    if (values.some((found) => found.length !== 1)) continue
-    const parts = built.index(index).parts(values.map(([cell]) => cell?.value))
-    const live = parts === null ? [] : keys.indexKeysOf(index, facts.tenant)
+    const [first = []] = values
+    if (first.length === 0 || (values.length > 1 && values.some((found) => found.length !== 1))) continue
+    const occurrences = values.length > 1 ? [values.map(([cell]) => cell?.value)] : first.map(({ value }) => [value])
+    const live = keys.indexKeysOf(index, facts.tenant)
     tokens.set(
       index,
-      live.map(({ key, epoch }) => indexToken(key, epoch, index.bits, parts ?? [])),
+      occurrences.map((occurrence) => {
+        const parts = built.index(index).parts(occurrence)
+        return parts === null ? [] : live.map(({ key, epoch }) => indexToken(key, epoch, index.bits, parts))
+      }),
     )
   }
   return tokens

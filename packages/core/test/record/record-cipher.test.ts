@@ -19,7 +19,7 @@ it('gives the same value different ciphertext and equal tokens', async () => {
   const [index] = map.indexes
   expect(one.envelopes[0]).not.toEqual(two.envelopes[0])
   expect(one.tokens.get(index as never)).toEqual(two.tokens.get(index as never))
-  expect(one.tokens.get(index as never)).toHaveLength(1)
+  expect(one.tokens.get(index as never)).toEqual([[expect.any(Uint8Array)]])
 })
 
 it('refuses a value moved to another row, column or tenant', async () => {

@@ -1,14 +1,16 @@
 import {
   FieldsealError,
+  tokenSlot,
   type BlindIndex,
   type Envelope,
   type OperationContext,
   type SealedRow,
+  type TokenSlot,
 } from '@fieldseal/core/adapter'
 import type { SealedColumn } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
-import { blocked, Sealed, type Slot } from './sealed.ts'
-import { slotOf, type SoughtTerm } from './sought-term.ts'
+import { blocked, Sealed } from './sealed.ts'
+import type { SoughtTerm } from './sought-term.ts'
 import { storedForm } from './stored-form.ts'
 import type { WrittenRow } from './written-row.ts'
 
@@ -107,9 +109,9 @@ function stored(
   return envelope === null ? null : storedForm(envelope, storage)
 }
 
-function tokenOf(row: SealedRow, { slots }: SealedColumn, slot: Slot): Buffer | null {
+function tokenOf(row: SealedRow, { slots }: SealedColumn, slot: TokenSlot): Buffer | null {
   const index: BlindIndex | undefined = slots?.index
-  const token = index && row.tokens.get(index)?.find((candidate) => slotOf(candidate) === slot)
+  const token = index && row.tokens.get(index)?.[0]?.find((candidate) => tokenSlot(candidate) === slot)
   return token === undefined ? null : Buffer.from(token.buffer, token.byteOffset, token.byteLength)
 }
 

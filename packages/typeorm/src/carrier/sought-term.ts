@@ -1,13 +1,14 @@
 import { inspect } from 'node:util'
 import {
   FieldsealError,
+  tokenSlot,
   type BlindIndex,
   type IndexToken,
   type OperationContext,
+  type TokenSlot,
   type TokenTerm,
 } from '@fieldseal/core/adapter'
 import type { SealedColumn } from '../entity-map/entity-model.ts'
-import type { Slot } from './sealed.ts'
 
 /** What one condition looks for in one blind index. Printed, it shows neither values nor tokens. */
 export class SoughtTerm {
@@ -52,7 +53,7 @@ export class SoughtTerm {
     for (const ofValue of tokens) {
       for (const slot of ['odd', 'even'] as const) {
         // Live epochs of one parity would need two columns where there is one.
-        if (ofValue.filter((token) => slotOf(token) === slot).length > 1) {
+        if (ofValue.filter((token) => tokenSlot(token) === slot).length > 1) {
           throw new FieldsealError('ERR_INDEX_UNKNOWN', {
             model: this.index.model,
             field: this.index.id,
@@ -65,9 +66,9 @@ export class SoughtTerm {
   }
 
   /** The parameter for one slot: a token, for `many` an array of tokens; null where no epoch of the slot is live. */
-  parameter(slot: Slot): Buffer | Buffer[] | null {
+  parameter(slot: TokenSlot): Buffer | Buffer[] | null {
     const tokens = (this.#tokens ?? [])
-      .flatMap((ofValue) => ofValue.filter((token) => slotOf(token) === slot))
+      .flatMap((ofValue) => ofValue.filter((token) => tokenSlot(token) === slot))
       .map(toBuffer)
     return this.many ? tokens : (tokens[0] ?? null)
   }
@@ -106,11 +107,6 @@ export class SoughtTerm {
   [inspect.custom](): string {
     return '[term redacted]'
   }
-}
-
-/** An epoch keeps its slot: odd epochs `_bidx`, even ones `_bidx_next`. */
-export function slotOf(token: Uint8Array): Slot {
-  return (token[0] ?? 0) % 2 === 1 ? 'odd' : 'even'
 }
 
 function hex(token: Uint8Array): string {

@@ -1,7 +1,6 @@
-import type { AdapterHost, RecordWriter } from '@fieldseal/core/adapter'
+import type { AdapterHost, ContextScope, RecordWriter } from '@fieldseal/core/adapter'
 import type { DataSource, QueryRunner } from 'typeorm'
 import type { ModelRegistry } from '../entity-map/model-registry.ts'
-import type { ContextScope } from './context-scope.ts'
 import type { RowsAtHand } from '../write-path/rows-at-hand.ts'
 import type { Builders } from './builders.ts'
 

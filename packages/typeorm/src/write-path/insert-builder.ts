@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { FieldsealError } from '@fieldseal/core/adapter'
+import { FieldsealError, tokenSlot } from '@fieldseal/core/adapter'
 import {
   InsertQueryBuilder,
   type DataSource,
@@ -11,7 +11,6 @@ import {
 import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
 import type { InsertOrUpdateOptions } from 'typeorm/query-builder/InsertOrUpdateOptions.js'
 import { Sealed } from '../carrier/sealed.ts'
-import { slotOf } from '../carrier/sought-term.ts'
 import { WrittenRow } from '../carrier/written-row.ts'
 import type { EntityModel, SealedColumn } from '../entity-map/entity-model.ts'
 import { assertFragment, assertTables } from '../guard/guard.ts'
@@ -179,7 +178,7 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     const { index, sample } = plan.probe(this.getValueSets())
     if (index === undefined) return
     const [tokens = []] = await host.cipher.tokens([{ index, values: [sample] }], this.state.requireContext(), via)
-    const conflict = conflictColumns(plan, tokens[0] === undefined ? 'odd' : slotOf(tokens[0]))
+    const conflict = conflictColumns(plan, tokens[0] === undefined ? 'odd' : tokenSlot(tokens[0]))
     if (conflict !== undefined) this.expressionMap.onUpdate.conflict = conflict
   }
 

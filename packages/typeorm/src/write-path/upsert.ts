@@ -1,7 +1,6 @@
-import { FieldsealError, type BlindIndex } from '@fieldseal/core/adapter'
+import { FieldsealError, type BlindIndex, type TokenSlot } from '@fieldseal/core/adapter'
 import type { ObjectLiteral } from 'typeorm'
 import type { InsertOrUpdateOptions } from 'typeorm/query-builder/InsertOrUpdateOptions.js'
-import type { Slot } from '../carrier/sealed.ts'
 import type { EntityModel, SealedColumn } from '../entity-map/entity-model.ts'
 
 /** An `ON CONFLICT … DO UPDATE`, by column names. */
@@ -101,7 +100,7 @@ export function missingRows(model: EntityModel, { keys }: UpsertPlan): Fieldseal
 }
 
 /** The conflict target as TypeORM takes it, with the tokens of one slot. */
-export function conflictColumns({ target, tenant }: UpsertPlan, slot: Slot): string | string[] | undefined {
+export function conflictColumns({ target, tenant }: UpsertPlan, slot: TokenSlot): string | string[] | undefined {
   if (typeof target !== 'object') return target
   const names = target.flatMap((part) => (typeof part === 'string' ? [part] : (part.slots?.[slot].databaseName ?? [])))
   return [...new Set(tenant === undefined ? names : [...names, tenant])]

@@ -1,9 +1,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import type { AdapterHost, OperationContext } from '@fieldseal/core/adapter'
+import type { OperationContext, TenantContext } from './tenant-context.ts'
 
 /**
- * The caller's context, also where a builder runs elsewhere than it was created: TypeORM makes further builders while it
- * runs (relations, ids), and those belong to the first one's context.
+ * The caller's context, also where a query runs elsewhere than it was created: ORMs make further queries while one
+ * runs (relations, populated paths), and those belong to the first one's context.
  */
 export interface ContextScope {
   capture(): OperationContext | undefined
@@ -16,7 +16,7 @@ interface Frame {
   readonly outside: OperationContext | undefined
 }
 
-export function createContextScope(host: Pick<AdapterHost, 'captureIfAny'>): ContextScope {
+export function createContextScope(host: Pick<TenantContext, 'captureIfAny'>): ContextScope {
   const frames = new AsyncLocalStorage<Frame>()
   const capture = () => {
     const now = host.captureIfAny()
