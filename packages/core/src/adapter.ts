@@ -44,11 +44,11 @@ export type {
   TokenTerm,
 } from './record/ports.ts'
 export type { CheckpointStore, PageOptions, RecordSource, StoredRow } from './record/record-source.ts'
+export { SoughtTokens } from './record/sought-tokens.ts'
 export type { RowId, RowKeyKind } from './record/row-id.ts'
 export { isEnvelope } from './envelope/parse.ts'
 export { envelopeFromText, envelopeToText, TEXT_PREFIX } from './envelope/text-form.ts'
 export type { ValueCodec } from './field/codec.ts'
-export { createContextScope, type ContextScope } from './tenant/context-scope.ts'
 export type { OperationContext, SystemContext } from './tenant/tenant-context.ts'
 export { tokenSlot, type TokenSlot } from './blind-index/token.ts'
 export { isUnreadable } from './record/unreadable.ts'

@@ -1,4 +1,5 @@
 import { checkedTenant, SHARED_TENANT, SINGLE_TENANT } from './context/tenant-id.ts'
+import { FieldsealError } from './errors/fieldseal-error.ts'
 import type { Fieldseal } from './fieldseal.ts'
 import { internalsOf, type Internals } from './internals.ts'
 import { moveWraps as moveWrapsOf, type MovedWraps } from './keyring/move-wraps.ts'
@@ -12,7 +13,7 @@ export function attach(fieldseal: Fieldseal<never> | Fieldseal, adapter: Adapter
   const internals = internalsOf(fieldseal)
   internals.assertOpen()
   if (adapter.beforeFlush !== undefined) internals.flushGuards.push(() => adapter.beforeFlush?.())
-  const { tenancy, cipher, rewraps, keyStore, events, context, models } = internals
+  const { tenancy, cipher, rewraps, keyStore, events, scope, models } = internals
   return {
     tenancy,
     cipher: openOnly(internals, cipher),
@@ -23,9 +24,12 @@ export function attach(fieldseal: Fieldseal<never> | Fieldseal, adapter: Adapter
     defineModel: (declaration) => models.define(declaration, adapter.codecs ?? []),
     capture() {
       internals.assertOpen()
-      return context.capture()
+      const captured = scope.capture()
+      if (captured === undefined) throw new FieldsealError('ERR_TENANT_MISSING')
+      return captured
     },
-    captureIfAny: () => context.captureIfAny(),
+    captureIfAny: () => scope.capture(),
+    run: (captured, fn) => scope.run(captured, fn),
     async load(maps, operation, options) {
       internals.assertOpen()
       await models.load(maps, operation, options ?? {})

@@ -16,6 +16,7 @@ import { createModelRegistry } from './record/model-registry.ts'
 import { createRecordCipher } from './record/record-cipher.ts'
 import { createRewrapQueue } from './record/rewrap-queue.ts'
 import { hideInternals, type Internals } from './internals.ts'
+import { createContextScope } from './tenant/context-scope.ts'
 import { createTenantContext } from './tenant/tenant-context.ts'
 
 /**
@@ -81,7 +82,7 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
     keyStore,
     keyrings,
     settings,
-    context,
+    scope: createContextScope(context),
     cipher,
     rewraps,
     models,

@@ -5,7 +5,7 @@ import type { KeyStore } from './keys/key-store.ts'
 import type { EventBus } from './observe/events.ts'
 import type { ModelRegistry } from './record/model-registry.ts'
 import type { RecordCipher, RewrapQueue } from './record/ports.ts'
-import type { TenantContext } from './tenant/tenant-context.ts'
+import type { ContextScope } from './tenant/context-scope.ts'
 
 /** What adapters and key operations reach through a Fieldseal. Never enumerable, so that printing one shows its methods only. */
 export interface Internals {
@@ -14,7 +14,7 @@ export interface Internals {
   readonly keyStore: KeyStore
   readonly keyrings: Keyrings
   readonly settings: KeyringSettings
-  readonly context: TenantContext
+  readonly scope: ContextScope
   readonly cipher: RecordCipher
   readonly rewraps: RewrapQueue
   readonly models: ModelRegistry

@@ -27,6 +27,8 @@ export interface AdapterHost {
   capture(): OperationContext
   /** The caller's context, or undefined where there is none. */
   captureIfAny(): OperationContext | undefined
+  /** Runs a query in the context captured when it was made; further queries that the ORM makes meanwhile capture the same one. */
+  run<R>(context: OperationContext | undefined, fn: () => R): R
   /**
    * Loads the keys that the maps need for the context's tenant, before a connection is taken or a transaction opened;
    * makes missing ones for a write. Does nothing for keyspaces that only rows can name, unless they are given.

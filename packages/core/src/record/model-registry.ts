@@ -33,7 +33,7 @@ export function createModelRegistry({
   keyrings,
   indexKeys,
 }: ModelRegistrySettings): ModelRegistry {
-  const models = new Map<string, { readonly declared: string; readonly map: RecordMap }>()
+  const models = new Map<string, { readonly declaration: ModelDeclaration; readonly map: RecordMap }>()
 
   async function load(
     maps: readonly RecordMap[],
@@ -54,9 +54,8 @@ export function createModelRegistry({
     define(declaration, codecs) {
       const known = new Map([...BUILT_IN_CODECS, ...codecs].map((codec) => [codec.type, codec]))
       const map = defineModel(declaration, { tenancy, codecs: known, hasSharedKeys })
-      const declared = JSON.stringify(declaration)
       const earlier = models.get(map.id)
-      if (earlier !== undefined && earlier.declared !== declared) {
+      if (earlier !== undefined && !agree(earlier.declaration, declaration)) {
         throw new FieldsealError('ERR_CONFIG_INVALID', {
           model: map.id,
           field: 'id',
@@ -64,7 +63,7 @@ export function createModelRegistry({
           hint: 'give one of them an id of its own',
         })
       }
-      models.set(map.id, { declared, map })
+      models.set(map.id, { declaration, map })
       return map
     },
     async prepare(tenant, keyspaces) {
@@ -75,4 +74,14 @@ export function createModelRegistry({
       if (typeof tenant === 'string') await load(maps, tenant, options)
     },
   }
+}
+
+/** Whether two declarations under one id can be of one model. */
+function agree(earlier: ModelDeclaration, later: ModelDeclaration): boolean {
+  if (earlier.grows !== true || later.grows !== true) return JSON.stringify(earlier) === JSON.stringify(later)
+  const known = new Map(earlier.fields.map((field) => [field.path, JSON.stringify(field)]))
+  const alike = later.fields.every(
+    (field) => (known.get(field.path) ?? JSON.stringify(field)) === JSON.stringify(field),
+  )
+  return alike && JSON.stringify({ ...earlier, fields: [] }) === JSON.stringify({ ...later, fields: [] })
 }

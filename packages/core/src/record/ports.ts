@@ -18,6 +18,12 @@ export interface ModelDeclaration {
   readonly options: ModelOptions
   readonly fields: readonly FieldDeclaration[]
   readonly rowKey: readonly { readonly path: FieldPath; readonly kind: RowKeyKind }[]
+  /**
+   * The model may be declared again, with the same options and row key, and other fields: those that both declare must be
+   * declared alike. For ORMs whose schemas grow (discriminators).
+   * @defaultValue false: a second declaration must be the same
+   */
+  readonly grows?: boolean
   /** Kinds of the tenant and keyspace columns: two spellings of one value must not become two tenants or subjects. @defaultValue text as given */
   readonly factKinds?: { readonly tenant?: RowKeyKind; readonly keyspace?: RowKeyKind }
 }

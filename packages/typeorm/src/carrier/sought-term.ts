@@ -1,6 +1,7 @@
 import { inspect } from 'node:util'
 import {
   FieldsealError,
+  SoughtTokens,
   tokenSlot,
   type BlindIndex,
   type IndexToken,
@@ -21,7 +22,7 @@ export class SoughtTerm {
   readonly many: boolean
   readonly #values: readonly unknown[]
   #tokens: readonly (readonly IndexToken[])[] | undefined
-  #keys: Map<string, Set<string | null>> | undefined
+  #sought: SoughtTokens | undefined
 
   constructor(
     column: SealedColumn,
@@ -78,26 +79,13 @@ export class SoughtTerm {
    * of the values that make that token; `foreign` when its token was sought and its value is another.
    */
   verdict(tokens: readonly (Uint8Array | null | undefined)[], value: unknown): 'hit' | 'foreign' | 'other' {
-    const keys = (this.#keys ??= this.#matchKeys())
-    let found = false
-    for (const token of tokens) {
-      const sought = token ? keys.get(hex(token)) : undefined
-      if (sought === undefined) continue
-      if (!sought.has(this.index.matchKey([value]))) return 'foreign'
-      found = true
-    }
-    return found ? 'hit' : 'other'
+    return (this.#sought ??= this.#compared()).verdict(tokens, [value])
   }
 
-  #matchKeys(): Map<string, Set<string | null>> {
-    const keys = new Map<string, Set<string | null>>()
-    this.#values.forEach((value, at) => {
-      for (const token of this.#tokens?.[at] ?? []) {
-        const known = keys.get(hex(token)) ?? new Set()
-        keys.set(hex(token), known.add(this.index.matchKey([value])))
-      }
-    })
-    return keys
+  #compared(): SoughtTokens {
+    const sought = new SoughtTokens(this.index)
+    this.#values.forEach((value, at) => sought.add([value], this.#tokens?.[at] ?? []))
+    return sought
   }
 
   toJSON(): string {
@@ -107,10 +95,6 @@ export class SoughtTerm {
   [inspect.custom](): string {
     return '[term redacted]'
   }
-}
-
-function hex(token: Uint8Array): string {
-  return toBuffer(token).toString('hex')
 }
 
 function toBuffer(bytes: Uint8Array): Buffer {

@@ -1,4 +1,4 @@
-import { createContextScope, type AdapterHost } from '@fieldseal/core/adapter'
+import type { AdapterHost } from '@fieldseal/core/adapter'
 import type { DataSource, EntityTarget, ObjectLiteral, QueryRunner } from 'typeorm'
 import { DriverUtils } from 'typeorm/driver/DriverUtils.js'
 import type { Storage } from '../encrypted-column/annotation.ts'
@@ -44,7 +44,6 @@ export function install(
     dataSource,
     models: () => models,
     oneConnection,
-    scope: createContextScope(host),
     builders: createBuilders(),
     writer: { compareAndSet: (map, patches) => compareAndSet(installation, map, patches) },
     rowsAtHand: new WeakMap(),

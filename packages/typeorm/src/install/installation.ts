@@ -1,4 +1,4 @@
-import type { AdapterHost, ContextScope, RecordWriter } from '@fieldseal/core/adapter'
+import type { AdapterHost, RecordWriter } from '@fieldseal/core/adapter'
 import type { DataSource, QueryRunner } from 'typeorm'
 import type { ModelRegistry } from '../entity-map/model-registry.ts'
 import type { RowsAtHand } from '../write-path/rows-at-hand.ts'
@@ -12,7 +12,6 @@ export interface Installation {
   readonly models: () => ModelRegistry
   /** The pool has one connection: whoever waits for a second one waits for ever. */
   readonly oneConnection: boolean
-  readonly scope: ContextScope
   readonly builders: Builders
   readonly writer: RecordWriter
   /** Hands a row to core's queue of lazy rewraps, which outlives the transaction at hand. */

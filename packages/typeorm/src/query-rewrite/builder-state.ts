@@ -88,5 +88,5 @@ export function stateFrom(source: object, dataSource: DataSource): BuilderState 
   if (installation === undefined) {
     throw new FieldsealError('ERR_CONFIG_INVALID', { reason: 'the DataSource was not passed to withFieldseal' })
   }
-  return new BuilderState(installation, installation.scope.capture())
+  return new BuilderState(installation, installation.host.captureIfAny())
 }

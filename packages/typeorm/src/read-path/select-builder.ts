@@ -88,7 +88,7 @@ export class FieldsealSelectQueryBuilder<E extends ObjectLiteral> extends Select
     await this.#resolveTerms(runner)
     state.hydrating++
     try {
-      return await state.installation.scope.run(state.context, () => super.executeEntitiesAndRawResults(runner))
+      return await state.installation.host.run(state.context, () => super.executeEntitiesAndRawResults(runner))
     } finally {
       // Raw rows are handed out beside the entities: raw means ciphertext.
       if (--state.hydrating === 0) for (const opened of state.opened.splice(0)) opened.restore()
