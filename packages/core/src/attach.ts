@@ -1,6 +1,7 @@
 import { checkedTenant, SHARED_TENANT, SINGLE_TENANT } from './context/tenant-id.ts'
 import { FieldsealError } from './errors/fieldseal-error.ts'
 import type { Fieldseal } from './fieldseal.ts'
+import { guardedCipher } from './guarded-cipher.ts'
 import { internalsOf, type Internals } from './internals.ts'
 import { moveWraps as moveWrapsOf, type MovedWraps } from './keyring/move-wraps.ts'
 import { rotateKek as rotateKekOf, type RotatedKek } from './keyring/rotate-kek.ts'
@@ -13,10 +14,10 @@ export function attach(fieldseal: Fieldseal<never> | Fieldseal, adapter: Adapter
   const internals = internalsOf(fieldseal)
   internals.assertOpen()
   if (adapter.beforeFlush !== undefined) internals.flushGuards.push(() => adapter.beforeFlush?.())
-  const { tenancy, cipher, rewraps, keyStore, events, scope, models } = internals
+  const { tenancy, rewraps, keyStore, events, scope, models } = internals
   return {
     tenancy,
-    cipher: openOnly(internals, cipher),
+    cipher: guardedCipher(internals),
     rewraps,
     guard: leakGuard,
     keyStore,
@@ -32,25 +33,8 @@ export function attach(fieldseal: Fieldseal<never> | Fieldseal, adapter: Adapter
     run: (captured, fn) => scope.run(captured, fn),
     async load(maps, operation, options) {
       internals.assertOpen()
+      await operation.admitted
       await models.load(maps, operation, options ?? {})
-    },
-  }
-}
-
-/** Nothing is sealed, opened or looked up after `close`. */
-function openOnly(internals: Internals, cipher: AdapterHost['cipher']): AdapterHost['cipher'] {
-  return {
-    async seal(...args) {
-      internals.assertOpen()
-      return cipher.seal(...args)
-    },
-    async open(...args) {
-      internals.assertOpen()
-      return cipher.open(...args)
-    },
-    async tokens(...args) {
-      internals.assertOpen()
-      return cipher.tokens(...args)
     },
   }
 }
@@ -70,14 +54,19 @@ export async function rotateKek(
   internals.assertOpen()
   const keyspace = checkedKeyspace(target.keyspace ?? DEFAULT_KEYSPACE)
   const ref = { app: internals.app, tenant: tenantOf(internals, target), keyspace }
-  return rotateKekOf(ref, internals.keyrings, internals.settings)
+  return internals.act({ operation: 'rotate-kek', tenant: ref.tenant, keyspace }, () =>
+    rotateKekOf(ref, internals.keyrings, internals.settings),
+  )
 }
 
 /** Makes the wraps of a tenant's KEKs agree with its configured CMKs; writes key records only. See `keyring/move-wraps.ts`. */
 export async function moveWraps(fieldseal: Fieldseal<never> | Fieldseal, target: KeyTarget = {}): Promise<MovedWraps> {
   const internals = internalsOf(fieldseal)
   internals.assertOpen()
-  return moveWrapsOf(internals.app, tenantOf(internals, target), internals.keyrings, internals.settings)
+  const tenant = tenantOf(internals, target)
+  return internals.act({ operation: 'move-wraps', tenant }, () =>
+    moveWrapsOf(internals.app, tenant, internals.keyrings, internals.settings),
+  )
 }
 
 function tenantOf({ tenancy }: Internals, { tenant, acrossTenants }: KeyTarget): string {

@@ -10,14 +10,16 @@ import { createKeyrings, type KeyringSettings } from './keyring/keyrings.ts'
 import { createKekWraps } from './keyring/kek-wraps.ts'
 import { createSnapshots } from './keyring/snapshots.ts'
 import { createTenantKeyring } from './keyring/tenant-keys.ts'
+import { type AuditActor, createAudit } from './observe/audit.ts'
 import { createEventBus } from './observe/events.ts'
 import type { Fieldseal, FieldsealOptions, PrepareOptions, Tenancy } from './fieldseal.ts'
+import { createCellAudit } from './record/cell-audit.ts'
 import { createModelRegistry } from './record/model-registry.ts'
 import { createRecordCipher } from './record/record-cipher.ts'
 import { createRewrapQueue } from './record/rewrap-queue.ts'
 import { hideInternals, type Internals } from './internals.ts'
 import { createContextScope } from './tenant/context-scope.ts'
-import { createTenantContext } from './tenant/tenant-context.ts'
+import { createTenantContext, type OperationContext } from './tenant/tenant-context.ts'
 
 /**
  * Makes a Fieldseal. Does no I/O.
@@ -70,11 +72,20 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
   }
   const keyrings = createKeyrings(settings)
   const indexKeys = createIndexKeys({ app, keyrings, keyStore, random })
-  const context = createTenantContext(tenancy)
-  const cipher = createRecordCipher({ app, keyrings, indexKeys, random })
+  const audit =
+    options.audit === undefined
+      ? undefined
+      : createAudit(options.audit, { app, events, now: () => clock.now(), whoAsks: () => actorOf(scope.capture()) })
+  const act: Internals['act'] = audit === undefined ? (_facts, run) => run() : audit.act
+  const cellAudit = createCellAudit(audit)
+  const context = createTenantContext(tenancy, (asked) =>
+    audit?.admit({ type: 'act', operation: 'run-as-system', outcome: 'begun' }, asked),
+  )
+  const scope = createContextScope(context)
+  const cipher = createRecordCipher({ app, keyrings, indexKeys, random, cellAudit })
   const rewraps = createRewrapQueue({ app, keyrings, random, events })
   const hasSharedKeys = options.sharedKeys !== undefined || typeof options.keys !== 'function'
-  const models = createModelRegistry({ app, tenancy, hasSharedKeys, keyrings, indexKeys })
+  const models = createModelRegistry({ app, tenancy, hasSharedKeys, keyrings, indexKeys, cellAudit })
   let closed = false
   const internals: Internals = {
     app,
@@ -82,11 +93,13 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
     keyStore,
     keyrings,
     settings,
-    scope: createContextScope(context),
+    scope,
     cipher,
     rewraps,
     models,
     events,
+    cellAudit,
+    act,
     flushGuards: [],
     assertOpen() {
       if (closed) throw new FieldsealError('ERR_CLOSED')
@@ -97,7 +110,11 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
     await rewraps.close()
     closed = true
     keyrings.close()
-    await keyStore.close?.()
+    try {
+      await keyStore.close?.()
+    } finally {
+      await audit?.close()
+    }
   }
   const tenantOf = (tenant: string | undefined) => (tenancy === 'single' ? SINGLE_TENANT : checkedTenant(tenant))
 
@@ -132,6 +149,15 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
 
 function invalid(option: string, reason: string): FieldsealError {
   return new FieldsealError('ERR_CONFIG_INVALID', { field: option, reason })
+}
+
+function actorOf(context: OperationContext | undefined): AuditActor {
+  const { actor, purpose, systemReason } = context ?? {}
+  return {
+    ...(actor === undefined ? {} : { actor }),
+    ...(purpose === undefined ? {} : { purpose }),
+    ...(systemReason === undefined ? {} : { systemReason }),
+  }
 }
 
 function refuseDenied(): never {

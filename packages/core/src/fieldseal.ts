@@ -3,6 +3,7 @@ import type { KeyCacheOptions, RevocationBound } from './cache/options.ts'
 import type { KeyRegistry, TenantKeys } from './keyring/tenant-keys.ts'
 import type { Cmk } from './keys/cmk.ts'
 import type { KeyStore } from './keys/key-store.ts'
+import type { AuditOptions, AuditSink } from './observe/audit.ts'
 import type { EventName, Listener } from './observe/events.ts'
 
 export type Tenancy = 'single' | 'multi'
@@ -19,6 +20,11 @@ export interface FieldsealOptions<T extends Tenancy> {
   /** CMKs for indexes across tenants, beside a registry. */
   readonly sharedKeys?: { readonly cmks: readonly Cmk[] }
   readonly cache?: KeyCacheOptions
+  /**
+   * Where the audit trail goes: every call to a KMS, every denial, every privileged act; with `{ sink, decrypts: true }`
+   * every decrypted value. While the sink fails, privileged acts are refused; reads and writes go on. @defaultValue none
+   */
+  readonly audit?: AuditSink | AuditOptions
   /** Ids of KEKs that this process must not use, whatever the key store says: 24 hex digits each. @defaultValue [] */
   readonly deniedKeks?: readonly string[]
   /** For tests. @defaultValue the system's clocks */
@@ -41,7 +47,11 @@ export interface PrepareOptions {
 export interface Fieldseal<T extends Tenancy = Tenancy> {
   /** Runs `fn` as a tenant and returns its own result. @throws FieldsealError ERR_TENANT_MISMATCH inside the `runAs` of another tenant */
   runAs<R>(options: RunAs<T>, fn: () => R): R
-  /** Runs `fn` across tenants: each row under its own tenant's keys. Emits `system.entered`. */
+  /**
+   * Runs `fn` across tenants: each row under its own tenant's keys. Emits `system.entered`.
+   * @throws FieldsealError ERR_AUDIT_UNAVAILABLE before `fn` runs when the audit sink refuses the entry; with a sink that
+   * answers later, before any key is used
+   */
   runAsSystem<R>(options: { readonly reason: string; readonly actor?: string }, fn: () => R): R
   /** Makes and loads the keys of a tenant, before you open a transaction of your own. */
   prepare(
@@ -57,6 +67,6 @@ export interface Fieldseal<T extends Tenancy = Tenancy> {
   on<N extends EventName>(name: N, listener: Listener<N>): () => void
   /** Resolves when all lazy rewraps found so far were written or given up. */
   flush(): Promise<{ readonly updated: number; readonly changed: number }>
-  /** Finishes lazy rewraps, drops all keys, closes the key store. Everything that needs a key throws ERR_CLOSED afterwards. */
+  /** Finishes lazy rewraps, drops all keys, closes the key store and the audit sink. Everything that needs a key throws ERR_CLOSED afterwards. */
   close(): Promise<void>
 }

@@ -7,6 +7,8 @@ export { FieldsealError, isFieldsealError, type ErrorDetails } from './errors/fi
 export type { Cmk, Kms } from './keys/cmk.ts'
 export type { KeyStore } from './keys/key-store.ts'
 export type { KeyRegistry, TenantKeys } from './keyring/tenant-keys.ts'
+export type { AuditEvent, AuditOptions, AuditSink } from './observe/audit.ts'
+export { jsonLinesAudit, type JsonLinesAuditOptions } from './observe/json-lines-audit.ts'
 export type { EventName, FieldsealEvents, Listener } from './observe/events.ts'
 export type { BlindIndexOptions, FieldOptions, ModelOptions, Normalizer, NormalizerName } from './record/options.ts'
 export type { Fieldseal, FieldsealOptions, PrepareOptions, RunAs, Tenancy } from './fieldseal.ts'

@@ -2,7 +2,9 @@ import type { Fieldseal, Tenancy } from './fieldseal.ts'
 import { FieldsealError } from './errors/fieldseal-error.ts'
 import type { Keyrings, KeyringSettings } from './keyring/keyrings.ts'
 import type { KeyStore } from './keys/key-store.ts'
+import type { Audit } from './observe/audit.ts'
 import type { EventBus } from './observe/events.ts'
+import type { CellAudit } from './record/cell-audit.ts'
 import type { ModelRegistry } from './record/model-registry.ts'
 import type { RecordCipher, RewrapQueue } from './record/ports.ts'
 import type { ContextScope } from './tenant/context-scope.ts'
@@ -19,6 +21,9 @@ export interface Internals {
   readonly rewraps: RewrapQueue
   readonly models: ModelRegistry
   readonly events: EventBus
+  readonly cellAudit: CellAudit
+  /** Runs a privileged act between its two audit entries. @throws FieldsealError ERR_AUDIT_UNAVAILABLE before it begins */
+  act: Audit['act']
   /** Asked before `flush`; each throws where waiting for rewraps would wait for the caller itself. */
   readonly flushGuards: (() => void)[]
   assertOpen(): void

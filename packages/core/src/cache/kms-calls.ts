@@ -83,6 +83,8 @@ export function createKmsCalls({ clock, events }: { readonly clock: Clock; reado
       const startedAt = clock.monotonic()
       let attempts = 0
       let failure: unknown
+      let requestId: string | undefined
+      const answered = (facts: { readonly requestId: string }) => void (requestId = facts.requestId)
       const trial = passBreaker(scope, cmk.provider)
       const deadline = startDeadline(deadlineMs, cmk.provider)
       try {
@@ -92,7 +94,7 @@ export function createKmsCalls({ clock, events }: { readonly clock: Clock; reado
             attempts++
             let work: Promise<R> | undefined
             try {
-              work = run({ context, signal: deadline.signal })
+              work = run({ context, signal: deadline.signal, answered })
               return await deadline.race(work)
             } catch (error) {
               work?.then(zeroLateKey, () => undefined)
@@ -115,12 +117,13 @@ export function createKmsCalls({ clock, events }: { readonly clock: Clock; reado
         events.emit('kms.call', {
           operation,
           provider: cmk.provider,
+          uri: cmk.uri,
           credentialScope: cmk.credentialScope,
-          tenant: context['tenant'] ?? '',
-          kekId: context['kek'] ?? '',
+          ...contextFacts(context),
           outcome: isFieldsealError(failure) ? failure.code : failure === undefined ? 'ok' : 'ERR_KMS_UNKNOWN',
           attempts,
           elapsedMs: clock.monotonic() - startedAt,
+          ...(requestId === undefined ? {} : { requestId }),
           ...(isFieldsealError(failure) ? vendorFacts(failure) : {}),
         })
       }
@@ -197,6 +200,17 @@ function classify(error: unknown, provider: string): FieldsealError {
 function retryDelay(error: FieldsealError, attempts: number): number | undefined {
   if (attempts > ERROR_CODES[error.code].retries) return undefined
   return error.retryAfterMs ?? (error.code === 'ERR_KMS_THROTTLED' ? THROTTLE_DELAY_MS : RETRY_DELAY_MS) * attempts
+}
+
+function contextFacts({ tenant = '', keyspace = '', purpose = '', kek = '', model, row }: EncryptionContext) {
+  return {
+    tenant,
+    keyspace,
+    keyPurpose: purpose,
+    kekId: kek,
+    ...(model === undefined ? {} : { model }),
+    ...(row === undefined ? {} : { row }),
+  }
 }
 
 function vendorFacts({ details }: FieldsealError): { readonly vendorCode?: string; readonly requestId?: string } {

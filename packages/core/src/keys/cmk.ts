@@ -45,6 +45,8 @@ export interface KmsRequest {
   readonly context: EncryptionContext
   /** Ends the call when its deadline has passed or its caller has gone. */
   readonly signal: AbortSignal
+  /** To be called with the KMS's own id of its answer, where it has one: the audit trail names it beside a success. */
+  answered?(facts: { readonly requestId: string }): void
 }
 
 /** A key encrypted under a CMK. Safe to store; only the KMS that made it can read `blob`. */

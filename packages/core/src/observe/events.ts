@@ -7,18 +7,7 @@ import type { ErrorCode } from '../errors/codes.ts'
  */
 export interface FieldsealEvents {
   /** One call to a KMS, after its last attempt. */
-  'kms.call': {
-    readonly operation: KmsOperation
-    readonly provider: string
-    readonly credentialScope: string
-    readonly tenant: string
-    readonly kekId: string
-    readonly outcome: 'ok' | ErrorCode
-    readonly attempts: number
-    readonly elapsedMs: number
-    readonly vendorCode?: string
-    readonly requestId?: string
-  }
+  'kms.call': KmsCallEvent
   /** A KMS, the key store or the registry denied a key that was cached; its cache entries are gone. */
   'key.revoked': { readonly tenant: string; readonly kekId: string; readonly code: ErrorCode }
   /** A key that had been denied could be unwrapped again. */
@@ -51,6 +40,31 @@ export interface FieldsealEvents {
   'system.entered': { readonly reason: string; readonly actor?: string }
   'breaker.opened': { readonly credentialScope: string; readonly retryAfterMs: number }
   'breaker.closed': { readonly credentialScope: string }
+  /** The audit sink did not take an entry. What needs no entry went on; `failures` counts since the start of the process. */
+  'audit.failed': { readonly failures: number; readonly code: string }
+}
+
+export interface KmsCallEvent {
+  readonly operation: KmsOperation
+  readonly provider: string
+  /** The CMK as configured. */
+  readonly uri: string
+  readonly credentialScope: string
+  readonly tenant: string
+  readonly keyspace: string
+  /** What the key is for: `wrap`, `index`, `direct`, `activate`, `health`. */
+  readonly keyPurpose: string
+  /** Id of the KEK record, or of the direct key record. */
+  readonly kekId: string
+  /** Only in mode `direct`, where the KMS logs them as well. */
+  readonly model?: string
+  readonly row?: string
+  readonly outcome: 'ok' | ErrorCode
+  readonly attempts: number
+  readonly elapsedMs: number
+  readonly vendorCode?: string
+  /** The provider's id of its last answer, to be found again in its own log. */
+  readonly requestId?: string
 }
 
 export type KmsOperation = 'wrap' | 'unwrap' | 'generate' | 'rewrap' | 'describe' | 'probe' | 'canonicalUri'

@@ -7,6 +7,7 @@ import type { Keyrings } from '../keyring/keyrings.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
 import type { LoadOptions } from './adapter-host.ts'
 import { built } from './blind-index-of-model.ts'
+import type { CellAudit } from './cell-audit.ts'
 import { defineModel } from './define-model.ts'
 import type { ModelDeclaration, RecordMap } from './ports.ts'
 
@@ -24,6 +25,7 @@ export interface ModelRegistrySettings {
   readonly hasSharedKeys: boolean
   readonly keyrings: Keyrings
   readonly indexKeys: IndexKeys
+  readonly cellAudit: CellAudit
 }
 
 export function createModelRegistry({
@@ -32,6 +34,7 @@ export function createModelRegistry({
   hasSharedKeys,
   keyrings,
   indexKeys,
+  cellAudit,
 }: ModelRegistrySettings): ModelRegistry {
   const models = new Map<string, { readonly declaration: ModelDeclaration; readonly map: RecordMap }>()
 
@@ -50,10 +53,25 @@ export function createModelRegistry({
     }
   }
 
+  /** A row of another tenant never reaches the cipher: its facts are refused. */
+  function audited(map: RecordMap): RecordMap {
+    return {
+      ...map,
+      facts(row, context) {
+        try {
+          return map.facts(row, context)
+        } catch (error) {
+          cellAudit.refused('decrypt', error)
+          throw error
+        }
+      },
+    }
+  }
+
   return {
     define(declaration, codecs) {
       const known = new Map([...BUILT_IN_CODECS, ...codecs].map((codec) => [codec.type, codec]))
-      const map = defineModel(declaration, { tenancy, codecs: known, hasSharedKeys })
+      const map = audited(defineModel(declaration, { tenancy, codecs: known, hasSharedKeys }))
       const earlier = models.get(map.id)
       if (earlier !== undefined && !agree(earlier.declaration, declaration)) {
         throw new FieldsealError('ERR_CONFIG_INVALID', {

@@ -5,16 +5,24 @@ import type { RowPlace } from '../field/dek-wrap.ts'
 import { openValues, type ValueToOpen, type WrapToOpen } from '../field/open-rows.ts'
 import type { Keyrings } from '../keyring/keyrings.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
+import type { CellAudit } from './cell-audit.ts'
 import { assertOwnRow, createKeyLookup, type KeyLookup } from './key-lookup.ts'
 import { parseRow, type ParsedCell, type ParsedRow } from './parse-row.ts'
 import type { OpenedRow, Row } from './ports.ts'
 import { inTimeSlices } from './time-slices.ts'
-import { Unreadable } from './unreadable.ts'
+import { isUnreadable, Unreadable } from './unreadable.ts'
 import { createWrapFrames, type WrapFrames } from './wrap-frames.ts'
 
 export interface OpenDeps {
   readonly app: string
   readonly keyrings: Keyrings
+  readonly cellAudit: CellAudit
+}
+
+/** Who opens, and who hears of it. */
+interface Reader {
+  readonly context: OperationContext
+  readonly cellAudit: CellAudit
 }
 
 interface PendingRow extends ParsedRow {
@@ -29,11 +37,13 @@ export async function openBatch(
   rows: readonly Row<unknown>[],
   context: OperationContext,
   via: unknown,
-  { app, keyrings }: OpenDeps,
+  deps: OpenDeps,
 ): Promise<readonly OpenedRow[]> {
-  const lookup = createKeyLookup(app, keyrings, 'read', via)
+  const lookup = createKeyLookup(deps.app, deps.keyrings, 'read', via)
   try {
-    return await openWith(lookup, rows, context, via, { app, keyrings })
+    const opened = await openWith(lookup, rows, context, via, deps)
+    await tellOpened(opened, deps.cellAudit)
+    return opened
   } finally {
     lookup.release()
   }
@@ -44,12 +54,13 @@ async function openWith(
   rows: readonly Row<unknown>[],
   context: OperationContext,
   via: unknown,
-  { app, keyrings }: OpenDeps,
-): Promise<readonly OpenedRow[]> {
+  { app, keyrings, cellAudit }: OpenDeps,
+): Promise<readonly PendingRow[]> {
+  const reader = { context, cellAudit }
   const pending: PendingRow[] = []
   const placeOf = createPlaces()
   await inTimeSlices(rows.length, (from, to) => {
-    for (const row of rows.slice(from, to)) pending.push(parsePending(row, placeOf(row), context))
+    for (const row of rows.slice(from, to)) pending.push(parsePending(row, placeOf(row), reader))
   })
   for (const { row, wraps } of pending) for (const { kekId } of wraps) lookup.want(row.facts, kekId)
   await lookup.settle()
@@ -63,7 +74,7 @@ async function openWith(
   const frames = createWrapFrames()
   await inTimeSlices(
     pending.length,
-    (from, to) => openSlice(pending.slice(from, to), lookup, frames, newest, context),
+    (from, to) => openSlice(pending.slice(from, to), lookup, frames, newest, reader),
     () => lookup.settle(),
   )
   return pending
@@ -74,7 +85,7 @@ function openSlice(
   lookup: KeyLookup,
   frames: WrapFrames,
   newest: ReadonlyMap<RowPlace, KekId | undefined>,
-  context: OperationContext,
+  reader: Reader,
 ): void {
   const wraps: WrapToOpen[] = []
   const values: ValueToOpen[] = []
@@ -92,21 +103,22 @@ function openSlice(
       if (typeof wrap === 'number') {
         values.push({ parsed: cell.parsed, wrap, aad: cell.aad })
         owners.push({ target, cell })
-      } else target.values[cell.column] = unreadable(row, cell.column, wrap?.error, context)
+      } else
+        target.values[cell.column] = unreadable(row, cell.column, wrap?.error, reader, target.wraps[cell.wrap]?.kekId)
     }
   }
   const opened = openValues(values, wraps, nodeEngine)
   for (let i = 0; i < opened.length; i++) {
     const { target, cell } = owners[i] as (typeof owners)[number] // one owner per value
-    finish(target, cell, opened[i], newest.get(target.place), context)
+    finish(target, cell, opened[i], newest.get(target.place), reader)
   }
 }
 
-function parsePending(row: Row<unknown>, place: RowPlace, context: OperationContext): PendingRow {
-  assertOwnRow(row.map.id, row.facts, context)
+function parsePending(row: Row<unknown>, place: RowPlace, reader: Reader): PendingRow {
+  assertOwnRow(row.map.id, row.facts, reader.context)
   const values = row.cells.map((): unknown => null)
   const { cells, wraps } = parseRow(row, (column, error) => {
-    values[column] = unreadable(row, column, error, context)
+    values[column] = unreadable(row, column, error, reader)
   })
   return { row, place, cells, wraps, values, outdated: [] }
 }
@@ -116,25 +128,29 @@ function finish(
   { column, field, parsed, wrap }: ParsedCell,
   plaintext: Buffer | undefined,
   newest: KekId | undefined,
-  context: OperationContext,
+  reader: Reader,
 ): void {
+  const kekId = target.wraps[wrap]?.kekId
   try {
     if (plaintext === undefined) throw new FieldsealError('ERR_DECRYPT_FAILED')
     target.values[column] = field.policy.decode(parsed, plaintext)
-    if (newest !== undefined && target.wraps[wrap]?.kekId !== newest) target.outdated.push(column)
+    if (newest !== undefined && kekId !== newest) target.outdated.push(column)
   } catch (error) {
-    target.values[column] = unreadable(target.row, column, error, context)
+    target.values[column] = unreadable(target.row, column, error, reader, kekId)
   }
 }
 
 /** The sentinel, where the context asks for it and the error is about this value; throws otherwise, naming the field. */
 function unreadable(
-  { map, facts, cells }: Row<unknown>,
+  row: Row<unknown>,
   column: number,
   error: unknown,
-  context: OperationContext,
+  { context, cellAudit }: Reader,
+  kekId?: KekId,
 ): Unreadable {
   if (!isFieldsealError(error)) throw error
+  const { map, facts, cells } = row
+  cellAudit.failed(row, column, error, kekId)
   const cell = cells[column]
   const stored = cell?.value
   const ofThisValue = error.kind === 'corrupt' || error.kind === 'denied' || error.kind === 'erased'
@@ -143,6 +159,18 @@ function unreadable(
   }
   const named = { ...error.details, tenant: facts.tenant, model: map.id, field: cell?.field.id ?? '' }
   throw new FieldsealError(error.code, named, error.retryAfterMs)
+}
+
+/** One entry per opened value, in slices: a sink may write synchronously. */
+async function tellOpened(rows: readonly PendingRow[], { opened }: CellAudit): Promise<void> {
+  if (opened === undefined) return
+  await inTimeSlices(rows.length, (from, to) => {
+    for (const { row, cells, wraps, values } of rows.slice(from, to))
+      for (const { column, wrap } of cells) {
+        const kekId = wraps[wrap]?.kekId
+        if (kekId !== undefined && !isUnreadable(values[column])) opened(row, column, kekId)
+      }
+  })
 }
 
 /** One object per tenant, keyspace and model, so that the places of rows compare by identity. */

@@ -3,12 +3,12 @@ import { FieldsealError } from '../errors/fieldseal-error.ts'
 import { isZeroedKey } from '../keys/secret-key.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
 import { built } from './blind-index-of-model.ts'
-import { openBatch } from './open-batch.ts'
+import { openBatch, type OpenDeps } from './open-batch.ts'
 import type { IndexToken, RecordCipher, TokenTerm } from './ports.ts'
 import { sealBatch, type SealDeps } from './seal-batch.ts'
 
 /** Rows of cells ⇄ envelopes and tokens. */
-export function createRecordCipher(deps: SealDeps): RecordCipher {
+export function createRecordCipher(deps: SealDeps & OpenDeps): RecordCipher {
   async function lookUpTokens(
     { index, values }: TokenTerm,
     { tenant }: OperationContext,

@@ -1,6 +1,7 @@
 import type { Envelope } from '../envelope/layout.ts'
 import { isFieldsealError } from '../errors/fieldseal-error.ts'
 import type { EventBus } from '../observe/events.ts'
+import { createOutside } from '../tenant/outside.ts'
 import type { RecordWriter, RewrapQueue, Row, RowPatch } from './ports.ts'
 import { rewrapRow, type RewrapDeps } from './rewrap-row.ts'
 
@@ -22,6 +23,7 @@ export interface ClosableRewrapQueue extends RewrapQueue {
 /** Holds captured facts of rows, never a live context. Keys are asked for again when it runs. */
 export function createRewrapQueue(deps: RewrapDeps & { readonly events: EventBus }): ClosableRewrapQueue {
   const { events } = deps
+  const outside = createOutside() // what it does is done for no caller
   let queued: Queued[] = []
   let running: Promise<void> | undefined
   let timer: NodeJS.Timeout | undefined
@@ -31,7 +33,7 @@ export function createRewrapQueue(deps: RewrapDeps & { readonly events: EventBus
   function start(): Promise<void> {
     clearTimeout(timer)
     timer = undefined
-    running ??= drain().finally(() => {
+    running ??= outside(drain).finally(() => {
       running = undefined
     })
     return running

@@ -12,6 +12,36 @@ export type RowKeyKind = 'integer' | 'uuid' | 'objectid' | 'string' | 'other'
 
 const KIND_BYTES = { integer: 1, uuid: 2, objectid: 3, string: 4 } as const
 
+const PREFIXES = ['', 'int:', 'uuid:', 'oid:', 'str:'] as const
+
+/** A row id in readable form: `int:-7`, `uuid:` with hyphens, `oid:` in hex, `str:`, joined by `,` in the order of its columns. */
+export function rowIdText(rowId: RowId): string {
+  const bytes = Buffer.from(rowId.buffer, rowId.byteOffset, rowId.byteLength)
+  return itemsOf(bytes)
+    .map((column) => {
+      const [kind = Buffer.alloc(1), value = Buffer.alloc(0)] = itemsOf(column)
+      return `${PREFIXES[kind[0] ?? 0] ?? ''}${keyText(kind[0], value)}`
+    })
+    .join(',')
+}
+
+function keyText(kind: number | undefined, value: Buffer): string {
+  const hex = () => value.toString('hex')
+  if (kind === KIND_BYTES.uuid) return hex().replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
+  return kind === KIND_BYTES.objectid ? hex() : value.toString('utf8')
+}
+
+/** The items of an LP that this process made. */
+function itemsOf(bytes: Buffer): Buffer[] {
+  const items: Buffer[] = []
+  for (let at = 2; at < bytes.length; ) {
+    const end = at + 4 + bytes.readUInt32BE(at)
+    items.push(bytes.subarray(at + 4, end))
+    at = end
+  }
+  return items
+}
+
 /** The canonical bytes of one key value, or undefined when it has no canonical form (unknown, of another type, unsafe). */
 export function canonicalKeyBytes(kind: RowKeyKind, value: unknown): Uint8Array | undefined {
   switch (kind) {

@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { checkedTenant, SINGLE_TENANT } from '../context/tenant-id.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
+import type { AuditActor } from '../observe/audit.ts'
 
 /** Work across tenants: each row under its own tenant's keys. */
 export interface SystemContext {
@@ -13,6 +14,13 @@ export interface OperationContext {
   readonly actor?: string
   readonly purpose?: string
   readonly onUnreadable: 'throw' | 'mark'
+  /** The reason of the `runAsSystem` around it. */
+  readonly systemReason?: string
+  /**
+   * Only inside `runAsSystem` with an audit sink that answers later: resolves when the sink has taken the entry. No key
+   * is used before, and none when it rejects with ERR_AUDIT_UNAVAILABLE.
+   */
+  readonly admitted?: Promise<void>
 }
 
 export interface RunAsOptions {
@@ -32,7 +40,11 @@ export interface TenantContext {
   captureIfAny(): OperationContext | undefined
 }
 
-export function createTenantContext(tenancy: 'single' | 'multi'): TenantContext {
+/** @param admit asked before `runAsSystem` enters; throws, or gives a promise, where its audit entry is not yet taken */
+export function createTenantContext(
+  tenancy: 'single' | 'multi',
+  admit: (asked: AuditActor) => Promise<void> | undefined = () => undefined,
+): TenantContext {
   const storage = new AsyncLocalStorage<OperationContext>()
   const current = () => storage.getStore() ?? (tenancy === 'single' ? SINGLE_CONTEXT : undefined)
   return {
@@ -62,8 +74,11 @@ export function createTenantContext(tenancy: 'single' | 'multi'): TenantContext 
       if (typeof options.reason !== 'string' || options.reason.trim() === '') {
         throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'reason', hint: 'say why: runAsSystem({ reason })' })
       }
+      const { admitted: before, ...who } = pick(storage.getStore(), options, options.reason)
+      const admitted = both(before, admit(who))
       const context: OperationContext = Object.freeze({
-        ...pick(storage.getStore(), options),
+        ...who,
+        ...(admitted === undefined ? {} : { admitted }),
         tenant: tenancy === 'single' ? SINGLE_TENANT : Object.freeze({ reason: options.reason }),
         onUnreadable: 'throw' as const,
       })
@@ -80,8 +95,23 @@ export function createTenantContext(tenancy: 'single' | 'multi'): TenantContext 
 
 const SINGLE_CONTEXT: OperationContext = Object.freeze({ tenant: SINGLE_TENANT, onUnreadable: 'throw' })
 
-function pick(outer: OperationContext | undefined, inner: { readonly actor?: string; readonly purpose?: string }) {
+function pick(
+  outer: OperationContext | undefined,
+  inner: { readonly actor?: string; readonly purpose?: string },
+  systemReason = outer?.systemReason,
+): AuditActor & Pick<OperationContext, 'admitted'> {
   const actor = inner.actor ?? outer?.actor
   const purpose = inner.purpose ?? outer?.purpose
-  return { ...(actor === undefined ? {} : { actor }), ...(purpose === undefined ? {} : { purpose }) }
+  return {
+    ...(actor === undefined ? {} : { actor }),
+    ...(purpose === undefined ? {} : { purpose }),
+    ...(systemReason === undefined ? {} : { systemReason }),
+    ...(outer?.admitted === undefined ? {} : { admitted: outer.admitted }),
+  }
+}
+
+function both(outer: Promise<void> | undefined, inner: Promise<void> | undefined): Promise<void> | undefined {
+  const admitted = outer && inner ? Promise.all([outer, inner]).then(() => undefined) : (inner ?? outer)
+  admitted?.catch(() => undefined) // whoever uses a key hears of it
+  return admitted
 }

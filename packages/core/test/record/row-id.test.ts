@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
-import { canonicalKeyBytes, rowIdOf, type RowKeyKind } from '../../src/record/row-id.ts'
+import { canonicalKeyBytes, rowIdOf, rowIdText, type RowKeyKind } from '../../src/record/row-id.ts'
 import { clinic, PATIENTS } from '../support/clinic.ts'
 
 const hex = (bytes: Uint8Array | undefined) => (bytes === undefined ? undefined : Buffer.from(bytes).toString('hex'))
@@ -120,4 +120,31 @@ it('sorts columns by the bytes of their names, in whatever order they are declar
     )
   }
   expect(facts(['ü', 'a', 'B'])).toBe(facts(['B', 'a', 'ü']))
+})
+
+it('prints a row id as its key, in the order of its columns', () => {
+  const oid = '65f0c0ffee0123456789abcd'
+  const text = (...columns: [RowKeyKind, unknown][]) => {
+    const rowId = rowIdOf(columns.map(([kind, value]) => ({ kind, value })))
+    return rowId && rowIdText(rowId)
+  }
+  expect(text(['integer', -7], ['objectid', oid.toUpperCase()])).toBe(`int:-7,oid:${oid}`)
+  expect(text(['uuid', UUID])).toBe(`uuid:${UUID.toLowerCase()}`)
+  expect(text(['string', 'ä,b']), 'for people: not injective').toBe('str:ä,b')
+})
+
+it('prints different opaque keys differently', () => {
+  const column = fc.oneof(
+    fc.maxSafeInteger().map((value) => ({ kind: 'integer' as const, value })),
+    fc.uuid().map((value) => ({ kind: 'uuid' as const, value })),
+    fc.uint8Array({ minLength: 12, maxLength: 12 }).map((bytes) => ({ kind: 'objectid' as const, value: hex(bytes) })),
+  )
+  const keys = fc.array(column, { minLength: 1, maxLength: 3 })
+  fc.assert(
+    fc.property(keys, keys, (a, b) => {
+      const [one, two] = [rowIdOf(a), rowIdOf(b)]
+      if (one === undefined || two === undefined) throw new Error('canonical')
+      expect(rowIdText(one) === rowIdText(two)).toBe(hex(one) === hex(two))
+    }),
+  )
 })

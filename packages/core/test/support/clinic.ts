@@ -57,6 +57,7 @@ export const EVENT_NAMES: readonly EventName[] = [
   'system.entered',
   'breaker.opened',
   'breaker.closed',
+  'audit.failed',
 ]
 
 /** A Fieldseal over fakes, with one model. Everything a test may turn is in the result. */
