@@ -1,0 +1,36 @@
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
+
+/** A door before a server whose connections can be cut: HTTP/2 servers give theirs to nobody. */
+export interface TcpGate {
+  readonly port: number
+  /** Cuts all open connections; new ones are welcome. */
+  cut(): void
+  close(): Promise<void>
+}
+
+export async function openGate(port: number, innerPort: number): Promise<TcpGate> {
+  const open = new Set<Socket>()
+  const server = createServer((outer) => {
+    const inner = connect(innerPort, '127.0.0.1')
+    for (const [from, to] of [
+      [outer, inner],
+      [inner, outer],
+    ] as const) {
+      open.add(from)
+      from.on('error', () => to.destroy()).on('close', () => (open.delete(from), to.destroy()))
+      from.pipe(to)
+    }
+  })
+  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, '127.0.0.1', resolve))
+  const cut = () => {
+    for (const socket of open) socket.resetAndDestroy()
+  }
+  return {
+    port: (server.address() as AddressInfo).port, // listening on TCP
+    cut,
+    async close() {
+      cut()
+      await new Promise((resolve) => server.close(resolve))
+    },
+  }
+}
