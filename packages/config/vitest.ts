@@ -20,6 +20,13 @@ const settings = defineConfig({
 export default settings
 
 /** The same, with one PostgreSQL for the run: see `@fieldseal/servers/vitest`. */
-export const withPostgres = mergeConfig(settings, {
-  test: { globalSetup: [path.join(import.meta.dirname, '../servers/vitest/setup.ts')] },
-})
+export const withPostgres = withServers('postgres')
+
+/** The same, with one MongoDB, or an engine compatible with it. */
+export const withMongo = withServers('mongo')
+
+/** The same, with several servers. */
+export function withServers(...servers: readonly ('postgres' | 'mongo')[]) {
+  const globalSetup = servers.map((name) => path.join(import.meta.dirname, `../servers/vitest/${name}-setup.ts`))
+  return mergeConfig(settings, { test: { globalSetup } })
+}

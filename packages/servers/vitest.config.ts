@@ -1,1 +1,3 @@
-export { withPostgres as default } from '@fieldseal/config/vitest'
+import { withServers } from '@fieldseal/config/vitest'
+
+export default withServers('postgres', 'mongo')

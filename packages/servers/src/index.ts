@@ -1,3 +1,7 @@
 export { startPostgres, type PostgresCapabilities, type PostgresRung, type PostgresServer } from './start-postgres.ts'
 export { createDatabase, type Database } from './database.ts'
+export { startMongo, type MongoRung, type RunningMongo } from './start-mongo.ts'
+export type { MongoCapabilities, MongoFacts } from './mongo-capabilities.ts'
+export { newMongoDatabase, type MongoDatabase } from './mongo-database.ts'
+export { recordingProxy, type RecordingProxy } from './recording-proxy.ts'
 export { isRequired } from './required-servers.ts'

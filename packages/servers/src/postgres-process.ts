@@ -1,25 +1,14 @@
-import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process'
+import { spawn, type SpawnOptions } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import {
-  chownSync,
-  cpSync,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  closeSync,
-  readFileSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
+import { chownSync, cpSync, mkdtempSync, openSync, closeSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
+import { becomesReady, lastLines, START_DEADLINE_MS, startWatchdog } from './postmaster.ts'
 
 const START_ATTEMPTS = 3
-const START_DEADLINE_MS = 30_000
 
 /** Nothing here outlives the process, so durability would only cost time. */
 const SETTINGS = {
@@ -95,22 +84,6 @@ async function start(bin: string, folder: string, account?: Account): Promise<nu
   }
 }
 
-/** @returns false when the server exited instead */
-async function becomesReady(child: ChildProcess, data: string): Promise<boolean> {
-  let failure: Error | undefined
-  child.once('error', (error) => (failure = error))
-  const deadline = Date.now() + START_DEADLINE_MS
-  while (Date.now() < deadline) {
-    if (failure) throw failure
-    if (child.exitCode !== null || child.signalCode !== null) return false
-    // The server appends its state to this file; it is gone for a moment while it is rewritten.
-    const file = path.join(data, 'postmaster.pid')
-    if (existsSync(file) && /^ready\s*$/m.test(readFileSync(file, 'utf8'))) return true
-    await sleep(10)
-  }
-  throw new Error(`postgres was not ready after ${START_DEADLINE_MS} ms`)
-}
-
 async function answers(url: string, folder: string): Promise<void> {
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: START_DEADLINE_MS })
   try {
@@ -120,40 +93,6 @@ async function answers(url: string, folder: string): Promise<void> {
     throw new Error(`postgres started, but does not answer: ${log}`, { cause: error })
   } finally {
     await client.end()
-  }
-}
-
-/**
- * A process that ends the server and removes its folder as soon as our end of its stdin closes: by `end`, or
- * because this process is gone, even if it was killed.
- */
-function startWatchdog(folder: string): { end(): Promise<void> } {
-  const script = `
-    const { readFileSync, rmSync } = require('node:fs')
-    const folder = ${JSON.stringify(folder)}
-    const serverPid = () => { try { return parseInt(readFileSync(folder + '/data/postmaster.pid', 'utf8'), 10) } catch {} }
-    const runs = (pid) => { try { process.kill(pid, 0); return true } catch { return false } }
-    process.stdin.resume().on('close', () => {
-      const pid = serverPid()
-      if (pid > 0 && runs(pid)) process.kill(pid, 'SIGQUIT')
-      const started = Date.now()
-      const timer = setInterval(() => {
-        if (pid > 0 && runs(pid) && Date.now() - started < 5000) return
-        clearInterval(timer)
-        rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
-      }, 10)
-    })`
-  const child = spawn(process.execPath, ['-e', script], { stdio: ['pipe', 'ignore', 'ignore'], detached: true })
-  const exit = once(child, 'exit')
-  child.unref()
-  const { stdin } = child
-  if ('unref' in stdin && typeof stdin.unref === 'function') stdin.unref()
-  return {
-    async end() {
-      child.ref()
-      stdin.end()
-      await exit
-    },
   }
 }
 
@@ -192,8 +131,4 @@ async function freePort(): Promise<number> {
   server.close()
   await once(server, 'close')
   return port
-}
-
-function lastLines(file: string): string {
-  return readFileSync(file, 'utf8').trim().split('\n').slice(-5).join('\n')
 }

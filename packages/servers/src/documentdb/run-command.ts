@@ -1,0 +1,104 @@
+import pg from 'pg'
+import type { Document } from 'bson'
+import { decodeExactly, elementsOf, encode } from './bson-elements.ts'
+import type { Command } from './command.ts'
+import { handleFor } from './commands.ts'
+import { describeDuplicate } from './duplicate-key.ts'
+import {
+  CommandError,
+  DUPLICATE_KEY,
+  NO_SUCH_TRANSACTION,
+  translate,
+  unpackSqlstate,
+  WRITE_CONFLICT,
+  type TranslatedError,
+} from './errors.ts'
+import type { Run } from './handle.ts'
+
+/** The driver may run the whole transaction again after one of these. */
+const TRANSIENT: readonly number[] = [WRITE_CONFLICT, NO_SUCH_TRANSACTION]
+const LOCK_TIMEOUT = 24
+
+interface WriteError {
+  index: number
+  code: number
+  errmsg: string
+}
+
+type Server = Omit<Run, 'command' | 'transaction'>
+
+/** Runs one command. Never throws: what goes wrong becomes the reply, and ends the command's transaction. */
+export async function runCommand(server: Server, command: Command): Promise<Buffer> {
+  const endsTransaction = /^(commit|abort)Transaction$/.test(command.name)
+  try {
+    const handle = handleFor(command.name)
+    const transaction = endsTransaction ? undefined : await server.sessions.clientOf(command)
+    const reply = await handle({ ...server, command, transaction })
+    if (!Buffer.isBuffer(reply)) return encode(reply)
+    return hasWriteErrors(reply) ? encode(await withWriteErrors(server, command, reply)) : reply
+  } catch (error) {
+    if (command.transaction) await server.sessions.abort(command.session)
+    return encode(await failure(server, command, error))
+  }
+}
+
+function hasWriteErrors(reply: Buffer): boolean {
+  return elementsOf(reply).some(({ name }) => name === 'writeErrors')
+}
+
+/** Translates the errors of single writes. In a transaction the first one ends it, and a conflict is the command's. */
+async function withWriteErrors(server: Server, command: Command, reply: Buffer): Promise<Document> {
+  const result = decodeExactly(reply) as Document & { writeErrors: WriteError[] }
+  const documents = command.name === 'insert' ? documentsOf(command) : []
+  const writeErrors: Document[] = []
+  for (const { index, code: packed, errmsg } of result.writeErrors) {
+    const translated = inTransaction(command, translate(unpackSqlstate(Number(packed))))
+    if (translated.code === WRITE_CONFLICT) throw new CommandError(WRITE_CONFLICT, errmsg)
+    const document = documents[Number(index)]
+    const details = await detailsOf(server, command, translated, errmsg, document)
+    writeErrors.push({ index: Number(index), code: translated.code, ...details })
+  }
+  if (command.transaction) await server.sessions.abort(command.session)
+  return { ...result, writeErrors, ok: 1 }
+}
+
+async function failure(server: Server, command: Command, error: unknown): Promise<Document> {
+  const { code, codeName } = inTransaction(command, codesOf(error))
+  const message = error instanceof Error ? error.message : String(error)
+  const details = await detailsOf(server, command, { code, codeName }, message)
+  const labels = command.transaction && TRANSIENT.includes(code) ? ['TransientTransactionError'] : []
+  return { ok: 0, code, codeName, ...details, ...(labels.length > 0 && { errorLabels: labels }) }
+}
+
+function codesOf(error: unknown): TranslatedError {
+  if (error instanceof CommandError) return error
+  if (error instanceof pg.DatabaseError && error.code !== undefined) return translate(error.code)
+  return { code: 1, codeName: 'InternalError' }
+}
+
+/** A lock that a transaction does not get at once is a conflict with the one that holds it. */
+function inTransaction(command: Command, error: TranslatedError): TranslatedError {
+  return command.transaction && error.code === LOCK_TIMEOUT
+    ? { code: WRITE_CONFLICT, codeName: 'WriteConflict' }
+    : error
+}
+
+async function detailsOf(
+  { pool }: Server,
+  command: Command,
+  { code }: TranslatedError,
+  message: string,
+  document?: Buffer,
+): Promise<Document> {
+  const collection = command.get(command.name)
+  if (code !== DUPLICATE_KEY || typeof collection !== 'string') return { errmsg: message }
+  return { ...(await describeDuplicate(pool, { database: command.database, collection, message, document })) }
+}
+
+/** The encoded documents of an insert. */
+function documentsOf(command: Command): Buffer[] {
+  const field = elementsOf(command.body).find(({ name }) => name === 'documents')
+  if (!field) return []
+  const array = field.bytes.subarray(1 + field.name.length + 1)
+  return elementsOf(array).map(({ name, bytes }) => bytes.subarray(1 + name.length + 1))
+}

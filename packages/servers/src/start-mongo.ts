@@ -1,0 +1,83 @@
+import { cachedRoot, obstacle } from './documentdb/cached-root.ts'
+import { startEngineProcess } from './documentdb/engine-process.ts'
+import { startGateway } from './documentdb/gateway.ts'
+import { climb, messageOf, type Rung } from './ladder.ts'
+import { inspectMongo, type MongoFacts } from './mongo-capabilities.ts'
+import { withClient } from './mongo-database.ts'
+
+export type MongoRung = 'environment' | 'DocumentDB'
+
+export interface RunningMongo extends MongoFacts {
+  readonly uri: string
+  readonly rung: MongoRung
+  /** Ends the server where it is ours. May be called twice. */
+  stop(): Promise<void>
+}
+
+interface Started {
+  readonly uri: string
+  readonly where: string
+  stop(): Promise<void>
+}
+
+/**
+ * Makes a MongoDB, or an engine compatible with it, available by the first rung that the machine offers:
+ * `MONGODB_URI`, then the DocumentDB engine from Debian's packages.
+ *
+ * A server named by the variable must answer: none is started in its place. A started one listens on 127.0.0.1 only
+ * and is removed with all its files by `stop`, or when this process ends, however it ends.
+ *
+ * Prints to stderr which rung it took, and what the server cannot do.
+ *
+ * @throws Error listing what was tried
+ */
+export async function startMongo(): Promise<RunningMongo> {
+  const { rung, started } = await climb('MongoDB', rungs, 'set MONGODB_URI to a replica set')
+  try {
+    const facts = await withClient(started.uri, inspectMongo)
+    process.stderr.write(`${nameOf(facts)} from ${started.where}\n`)
+    let stopped: Promise<void> | undefined
+    return { ...facts, uri: started.uri, rung, stop: () => (stopped ??= started.stop()) }
+  } catch (error) {
+    await started.stop()
+    if (rung !== 'environment') throw error
+    throw new Error(`${started.where} is set, but does not answer: ${messageOf(error)}`)
+  }
+}
+
+/** What the server is, and what it lacks: `MongoDB-compatible engine: DocumentDB 1.0-0 (no changeStreams)`. */
+function nameOf({ engine, version, capabilities }: MongoFacts): string {
+  const name = engine === 'DocumentDB' ? 'MongoDB-compatible engine: DocumentDB' : engine
+  const missing = Object.entries(capabilities).flatMap(([capability, present]) => (present ? [] : [capability]))
+  return `${name} ${version}${missing.length > 0 ? ` (no ${missing.join(', ')})` : ''}`
+}
+
+const rungs: readonly Rung<MongoRung, Started>[] = [
+  { name: 'environment', start: fromEnvironment },
+  { name: 'DocumentDB', start: fromDebianPackages },
+]
+
+async function fromEnvironment(): Promise<Started | undefined> {
+  const uri = process.env['MONGODB_URI']
+  return uri ? { uri, where: 'MONGODB_URI', stop: async () => {} } : undefined
+}
+
+async function fromDebianPackages(): Promise<Started | undefined> {
+  if (obstacle() !== undefined) return undefined
+  const { root, template } = await cachedRoot()
+  const engine = await startEngineProcess(root, template)
+  try {
+    const gateway = await startGateway(engine.connection)
+    return {
+      uri: gateway.uri,
+      where: "Debian's packages",
+      async stop() {
+        await gateway.close()
+        await engine.stop()
+      },
+    }
+  } catch (error) {
+    await engine.stop()
+    throw error
+  }
+}
