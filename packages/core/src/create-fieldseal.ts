@@ -7,6 +7,8 @@ import { isRecordId } from './context/record-id.ts'
 import { checkedTenant, SINGLE_TENANT } from './context/tenant-id.ts'
 import { FieldsealError, isFieldsealError } from './errors/fieldseal-error.ts'
 import { createKeyrings, type KeyringSettings } from './keyring/keyrings.ts'
+import { createCmkMonitor } from './keyring/cmk-monitor.ts'
+import { createHealth } from './keyring/health.ts'
 import { createKekWraps } from './keyring/kek-wraps.ts'
 import { createSnapshots } from './keyring/snapshots.ts'
 import { createTenantKeyring } from './keyring/tenant-keys.ts'
@@ -17,6 +19,7 @@ import { createCellAudit } from './record/cell-audit.ts'
 import { createModelRegistry } from './record/model-registry.ts'
 import { createRecordCipher } from './record/record-cipher.ts'
 import { createRewrapQueue } from './record/rewrap-queue.ts'
+import { healthReport } from './health-report.ts'
 import { hideInternals, type Internals } from './internals.ts'
 import { createContextScope } from './tenant/context-scope.ts'
 import { createTenantContext, type OperationContext } from './tenant/tenant-context.ts'
@@ -42,6 +45,7 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
   const events = createEventBus()
   const random = createRandomSource()
   const calls = createKmsCalls({ clock, events })
+  const monitor = createCmkMonitor({ events, now: () => clock.now() })
   const wraps = createKekWraps({ calls, clock, random })
   const tenantKeys = createTenantKeyring({
     keys: options.keys,
@@ -71,6 +75,7 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
     maxEntries: policy.maxEntries,
   }
   const keyrings = createKeyrings(settings)
+  const health = createHealth({ app, calls, wraps, tenantKeys, snapshots, monitor, clock })
   const indexKeys = createIndexKeys({ app, keyrings, keyStore, random })
   const audit =
     options.audit === undefined
@@ -133,6 +138,13 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
         PrepareOptions | undefined,
       ]
       await models.prepare(tenantOf(tenant), prepared?.keyspaces ?? [])
+    },
+    async health(tenant) {
+      internals.assertOpen()
+      const asksNow = tenancy === 'single' || tenant !== undefined
+      const policyOf = (one: string) => tenantKeys.policyOf(one)
+      const tenants = asksNow ? [tenantOf(tenant)] : monitor.tenants()
+      return healthReport(tenants, { asksNow, health, policyOf, audit })
     },
     purge: (tenant) => keyrings.purge(tenantOf(tenant)),
     revocationBoundMs: (tenant) => revocationBoundOf(tenant === undefined ? policy : tenantKeys.policyOf(tenant)),

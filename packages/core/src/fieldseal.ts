@@ -1,5 +1,6 @@
 import type { Clock } from './cache/clock.ts'
 import type { KeyCacheOptions, RevocationBound } from './cache/options.ts'
+import type { HealthReport } from './health-report.ts'
 import type { KeyRegistry, TenantKeys } from './keyring/tenant-keys.ts'
 import type { Cmk } from './keys/cmk.ts'
 import type { KeyStore } from './keys/key-store.ts'
@@ -57,6 +58,11 @@ export interface Fieldseal<T extends Tenancy = Tenancy> {
   prepare(
     ...args: T extends 'single' ? [options?: PrepareOptions] : [tenant: string, options?: PrepareOptions]
   ): Promise<void>
+  /**
+   * What is known of a tenant's CMKs, asked now; without a tenant, of all tenants that this process has worked for, asked at
+   * most once per `refreshAfterMs`. Broken keys, registries and key stores are told, never thrown.
+   */
+  health(tenant?: T extends 'single' ? never : string): Promise<HealthReport>
   /** Drops a tenant's keys, records and configuration from this process. Emits nothing. Without a tenant: in tenancy `single` only. */
   purge(tenant?: string): void
   /** Within how many milliseconds a revocation takes effect in this process, beside the provider's own propagation. */

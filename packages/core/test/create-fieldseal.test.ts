@@ -68,7 +68,18 @@ it('shows its methods and nothing behind them when it is printed', async () => {
     }
   }
   expect(Object.keys(world.fieldseal).sort()).toEqual(
-    ['afterRestore', 'close', 'flush', 'on', 'prepare', 'purge', 'revocationBoundMs', 'runAs', 'runAsSystem'].sort(),
+    [
+      'afterRestore',
+      'close',
+      'flush',
+      'health',
+      'on',
+      'prepare',
+      'purge',
+      'revocationBoundMs',
+      'runAs',
+      'runAsSystem',
+    ].sort(),
   )
   expect(Object.isFrozen(world.fieldseal)).toBe(true)
 })

@@ -2,11 +2,13 @@ import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
   type Cmk,
+  type CmkDescription,
   contextBytes,
   type EncryptionContext,
   type Kms,
   kmsError,
   type KmsErrorCode,
+  type KmsRequest,
   SecretKey,
 } from '@fieldseal/core/kms'
 
@@ -24,6 +26,8 @@ export interface FakeKms extends Kms<FakeCmkOptions> {
   latencyMs: number
   /** The customer revokes: every call for this CMK is denied. */
   deny(uri: string, code?: KmsErrorCode): void
+  /** As `deny`, and `describe` tells until when it can be undone. */
+  scheduleDeletion(uri: string, deletesAt: Date): void
   /** Nobody answers, for one CMK or for all. */
   disconnect(uri?: string): void
   /** No answer and no heed of the signal, so that only the caller's deadline ends a call. */
@@ -39,6 +43,8 @@ export interface FakeKms extends Kms<FakeCmkOptions> {
 export interface FakeCmkOptions {
   /** @defaultValue `fake` */
   readonly credentialScope?: string
+  /** Whether the KMS makes keys itself (`generate`). @defaultValue false */
+  readonly generates?: boolean
 }
 
 const PROVIDER = 'fake-kms'
@@ -49,6 +55,7 @@ type Trouble = KmsErrorCode | 'hang'
 export function fakeKms(): FakeKms {
   const versions = new Map<string, Buffer[]>()
   const troubles = new Map<string, Trouble>()
+  const deletions = new Map<string, Date>()
   const next: KmsErrorCode[] = []
 
   function keysOf(uri: string): Buffer[] {
@@ -104,15 +111,20 @@ export function fakeKms(): FakeKms {
     calls: [],
     latencyMs: 0,
     deny: (uri, code = 'ERR_KMS_ACCESS_DENIED') => void troubles.set(uri, code),
+    scheduleDeletion(uri, deletesAt) {
+      troubles.set(uri, 'ERR_KMS_KEY_PENDING_DELETION')
+      deletions.set(uri, deletesAt)
+    },
     disconnect: (uri = ALL) => void troubles.set(uri, 'ERR_KMS_NETWORK'),
     hang: (uri = ALL) => void troubles.set(uri, 'hang'),
     restore(uri) {
-      if (uri === undefined) troubles.clear()
-      else troubles.delete(uri)
+      for (const known of [troubles, deletions])
+        if (uri === undefined) known.clear()
+        else known.delete(uri)
     },
     failNext: (code) => void next.push(code),
     rotate: (uri) => void keysOf(uri).push(randomBytes(32)),
-    cmk(uri, { credentialScope = 'fake' } = {}): Cmk {
+    cmk(uri, { credentialScope = 'fake', generates = false } = {}): Cmk {
       return {
         provider: PROVIDER,
         uri,
@@ -131,9 +143,28 @@ export function fakeKms(): FakeKms {
           using key = open(uri, context, blob)
           return { ...seal(uri, context, key.exposeBytes()), versionEvidence: 'reported' }
         },
+        ...(generates
+          ? {
+              async generate({ context, signal }: KmsRequest) {
+                await answer('generate', uri, context, signal)
+                const bytes = randomBytes(32)
+                return {
+                  key: new SecretKey(bytes),
+                  wrap: { ...seal(uri, context, bytes), versionEvidence: 'reported' },
+                }
+              },
+            }
+          : {}),
         async describe({ context, signal }) {
-          await answer('describe', uri, context, signal)
-          return { state: 'enabled', currentVersion: String(keysOf(uri).length) }
+          const state = stateOf(troubles.get(uri))
+          if (state === undefined) await answer('describe', uri, context, signal)
+          else kms.calls.push({ operation: 'describe', uri, context })
+          const deletesAt = deletions.get(uri)
+          return {
+            state: state ?? 'enabled',
+            currentVersion: String(keysOf(uri).length),
+            ...(deletesAt === undefined ? {} : { deletesAt }),
+          }
         },
         async probe(_wrap, { context, signal }) {
           try {
@@ -147,6 +178,13 @@ export function fakeKms(): FakeKms {
     },
   }
   return kms
+}
+
+/** What `describe` answers of a CMK that must not be used; whoever is refused altogether may not describe it either. */
+function stateOf(trouble: Trouble | undefined): CmkDescription['state'] | undefined {
+  if (trouble === 'ERR_KMS_KEY_DISABLED') return 'disabled'
+  if (trouble === 'ERR_KMS_KEY_PENDING_DELETION') return 'pending-deletion'
+  return trouble === 'ERR_KMS_KEY_DESTROYED' ? 'destroyed' : undefined
 }
 
 function aad(uri: string, context: EncryptionContext): Uint8Array {

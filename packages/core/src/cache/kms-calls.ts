@@ -9,6 +9,8 @@ import type { Clock } from './clock.ts'
 export interface KmsCallFacts {
   readonly operation: KmsOperation
   readonly context: EncryptionContext
+  /** What the call is told to be for. @defaultValue the purpose in the context */
+  readonly keyPurpose?: string
   /** Whole budget with all retries and waiting, in milliseconds. */
   readonly deadlineMs: number
 }
@@ -75,7 +77,7 @@ export function createKmsCalls({ clock, events }: { readonly clock: Clock; reado
   return {
     async call<R>(
       cmk: Cmk,
-      { operation, context, deadlineMs }: KmsCallFacts,
+      { operation, context, keyPurpose, deadlineMs }: KmsCallFacts,
       run: (request: KmsRequest) => Promise<R>,
     ): Promise<R> {
       assertContext(context)
@@ -120,6 +122,7 @@ export function createKmsCalls({ clock, events }: { readonly clock: Clock; reado
           uri: cmk.uri,
           credentialScope: cmk.credentialScope,
           ...contextFacts(context),
+          ...(keyPurpose === undefined ? {} : { keyPurpose }),
           outcome: isFieldsealError(failure) ? failure.code : failure === undefined ? 'ok' : 'ERR_KMS_UNKNOWN',
           attempts,
           elapsedMs: clock.monotonic() - startedAt,

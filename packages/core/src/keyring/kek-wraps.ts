@@ -138,8 +138,7 @@ export function createKekWraps({
         key[Symbol.dispose]()
         return
       }
-      const answer = await call(cmk, 'probe', context, keys, async (request) => cmk.probe?.(wrap, request))
-      if (answer === 'denied') throw new FieldsealError('ERR_KMS_ACCESS_DENIED', { provider: cmk.provider })
+      await call(cmk, 'probe', context, keys, (request) => probed(cmk, wrap, request))
     } catch (error) {
       if (dispositionOf(error) !== 'serve-stale') throw error
     }
@@ -245,6 +244,13 @@ export function createKekWraps({
     },
   }
   return wraps
+}
+
+/** Asks `probe` and throws what it tells, so that a call that was denied counts as one. */
+export async function probed(cmk: Cmk, wrap: CmkWrap | undefined, request: KmsRequest): Promise<void> {
+  const answer = await cmk.probe?.(wrap, request)
+  if (answer === 'denied') throw new FieldsealError('ERR_KMS_ACCESS_DENIED', { provider: cmk.provider })
+  if (answer === 'unreachable') throw new FieldsealError('ERR_KMS_UNAVAILABLE', { provider: cmk.provider })
 }
 
 /** A record with a wrap beyond its limits could not be read again. @throws FieldsealError ERR_KMS_CONFIG */

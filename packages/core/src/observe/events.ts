@@ -40,6 +40,16 @@ export interface FieldsealEvents {
   'system.entered': { readonly reason: string; readonly actor?: string }
   'breaker.opened': { readonly credentialScope: string; readonly retryAfterMs: number }
   'breaker.closed': { readonly credentialScope: string }
+  /** What is known of a CMK has changed; back to `healthy` is a recovery. */
+  'health.changed': {
+    readonly tenant: string
+    readonly provider: string
+    readonly uri: string
+    readonly from: HealthStatus
+    readonly to: HealthStatus
+    readonly code?: ErrorCode
+    readonly deletesAt?: Date
+  }
   /** The audit sink did not take an entry. What needs no entry went on; `failures` counts since the start of the process. */
   'audit.failed': { readonly failures: number; readonly code: string }
 }
@@ -66,6 +76,19 @@ export interface KmsCallEvent {
   /** The provider's id of its last answer, to be found again in its own log. */
   readonly requestId?: string
 }
+
+/**
+ * `degraded`: answers, but throttled, damaged or in part. `denied`: disabled, without key material, or refused to us.
+ * `unreachable`: does not answer. `unknown`: was never asked by this process.
+ */
+export type HealthStatus =
+  | 'unknown'
+  | 'healthy'
+  | 'degraded'
+  | 'unreachable'
+  | 'denied'
+  | 'pending-deletion'
+  | 'destroyed'
 
 export type KmsOperation = 'wrap' | 'unwrap' | 'generate' | 'rewrap' | 'describe' | 'probe' | 'canonicalUri'
 

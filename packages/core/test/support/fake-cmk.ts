@@ -1,6 +1,7 @@
 import { createCipheriv, createDecipheriv, createSecretKey, randomBytes, type KeyObject } from 'node:crypto'
 import {
   type Cmk,
+  type CmkDescription,
   type CmkWrap,
   contextBytes,
   kmsError,
@@ -9,7 +10,7 @@ import {
   SecretKey,
 } from '../../src/kms.ts'
 
-export type CmkOperation = 'wrap' | 'unwrap' | 'probe' | 'generate' | 'canonicalUri'
+export type CmkOperation = 'wrap' | 'unwrap' | 'rewrap' | 'describe' | 'probe' | 'generate' | 'canonicalUri'
 
 /** A CMK in memory whose answers a test decides. AES-256-GCM with the context as additional data. */
 export interface FakeCmk extends Cmk {
@@ -20,8 +21,12 @@ export interface FakeCmk extends Cmk {
   failure: KmsErrorCode | undefined
   /** Runs before each answer; what it throws is the answer. */
   before: ((operation: CmkOperation, request: KmsRequest) => Promise<void> | void) | undefined
+  /** What `describe` answers, whatever `failure` says; an error code is thrown. */
+  description: CmkDescription | KmsErrorCode
   /** Makes unwraps return other keys than were wrapped. */
   liar: boolean
+  /** The version that new wraps name. */
+  keyVersion: string | undefined
   /** Operations called so far. */
   operations(): readonly CmkOperation[]
 }
@@ -31,13 +36,25 @@ export interface FakeCmkOptions {
   /** Capabilities. */
   readonly probes?: boolean
   readonly generates?: boolean
+  readonly describes?: boolean
+  readonly rewraps?: boolean
   /** `uri` is an alias of this name. */
   readonly canonical?: string
   readonly keyVersion?: string
 }
 
+/** In real time: tests of what core does after its retries need not wait for them. */
+const RETRY_AFTER_MS = 1
+
 export function fakeCmk(uri: string, options: FakeCmkOptions = {}): FakeCmk {
-  const { credentialScope = 'test', probes = false, generates = false, canonical, keyVersion } = options
+  const {
+    credentialScope = 'test',
+    probes = false,
+    generates = false,
+    describes = false,
+    rewraps = false,
+    canonical,
+  } = options
   const key: KeyObject = createSecretKey(randomBytes(32))
   const cmk: FakeCmk = {
     provider: 'fake',
@@ -48,7 +65,9 @@ export function fakeCmk(uri: string, options: FakeCmkOptions = {}): FakeCmk {
     given: [],
     failure: undefined,
     before: undefined,
+    description: { state: 'enabled' },
     liar: false,
+    keyVersion: options.keyVersion,
     operations: () => cmk.calls.map(({ operation }) => operation),
     async wrap(secret, request) {
       await answer('wrap', request)
@@ -65,6 +84,19 @@ export function fakeCmk(uri: string, options: FakeCmkOptions = {}): FakeCmk {
       const bytes = randomBytes(32)
       const wrap = seal(bytes, request)
       return { key: give(bytes), wrap }
+    }
+  }
+  if (describes) {
+    cmk.describe = async (request) => {
+      cmk.calls.push({ operation: 'describe', context: request.context })
+      if (typeof cmk.description === 'string') throw kmsError(cmk.description, { provider: 'fake' }, RETRY_AFTER_MS)
+      return cmk.description
+    }
+  }
+  if (rewraps) {
+    cmk.rewrap = async ({ blob }, request) => {
+      await answer('rewrap', request)
+      return seal(cmk.liar ? randomBytes(32) : unseal(blob, request), request)
     }
   }
   if (canonical !== undefined) {
@@ -84,7 +116,7 @@ export function fakeCmk(uri: string, options: FakeCmkOptions = {}): FakeCmk {
   async function answer(operation: CmkOperation, request: KmsRequest): Promise<void> {
     cmk.calls.push({ operation, context: request.context })
     await cmk.before?.(operation, request)
-    if (cmk.failure !== undefined) throw kmsError(cmk.failure, { provider: 'fake' })
+    if (cmk.failure !== undefined) throw kmsError(cmk.failure, { provider: 'fake' }, RETRY_AFTER_MS)
   }
 
   function give(bytes: Uint8Array): SecretKey {
@@ -98,9 +130,9 @@ export function fakeCmk(uri: string, options: FakeCmkOptions = {}): FakeCmk {
     const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(contextBytes(request.context))
     const body = Buffer.concat([cipher.update(bytes), cipher.final()])
     const blob = Buffer.concat([nonce, body, cipher.getAuthTag()])
-    return keyVersion === undefined
+    return cmk.keyVersion === undefined
       ? { blob, versionEvidence: 'unknown' }
-      : { blob, keyVersion, versionEvidence: 'reported' }
+      : { blob, keyVersion: cmk.keyVersion, versionEvidence: 'reported' }
   }
 
   function unseal(blob: Uint8Array, request: KmsRequest): Uint8Array {
