@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { inspect } from 'node:util'
-import { type Cmk, isFieldsealError, type KmsRequest, SecretKey } from '@fieldseal/core/kms'
+import { type Cmk, type CmkWrap, isFieldsealError, type KmsRequest, SecretKey } from '@fieldseal/core/kms'
 import type { TestRunner } from './test-runner.ts'
 
 export interface KmsUnderTest {
@@ -57,7 +57,7 @@ export function kmsConformance({ create, describe, it }: KmsConformanceOptions):
       if (cmk.generate === undefined) return
       const seen = new Set<string>()
       for (let i = 0; i < 3; i++) {
-        const { key, wrap } = await cmk.generate(request())
+        const { key, wrap }: { key: SecretKey; wrap: CmkWrap } = await cmk.generate(request())
         assert.deepEqual(bytesOf(await cmk.unwrap(wrap, request())), bytesOf(key))
         seen.add(bytesOf(key).toString('hex'))
       }

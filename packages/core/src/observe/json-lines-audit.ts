@@ -1,10 +1,16 @@
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
-import type { AuditSink } from './audit.ts'
+import type { AuditEvent, AuditSink } from './audit.ts'
 
 export interface JsonLinesAuditOptions {
   /** Path of the file; made when it is missing, readable by its owner only, never truncated. */
   readonly file: string
+}
+
+/** A sink that has written when it returns. */
+export interface JsonLinesAudit extends AuditSink {
+  write(event: AuditEvent): void
+  close(): void
 }
 
 /**
@@ -17,7 +23,7 @@ export interface JsonLinesAuditOptions {
  *
  * @throws FieldsealError ERR_CONFIG_INVALID without a file
  */
-export function jsonLinesAudit({ file }: JsonLinesAuditOptions): AuditSink {
+export function jsonLinesAudit({ file }: JsonLinesAuditOptions): JsonLinesAudit {
   if (typeof file !== 'string' || file === '')
     throw new FieldsealError('ERR_CONFIG_INVALID', { field: 'audit.file', reason: 'a path' })
   let descriptor: number | undefined

@@ -32,7 +32,7 @@ it('appends one JSON object per line, at once, to what is there', () => {
   sink.write(event('two'))
   sink.write(event('three'))
   expect(linesOf(file)).toEqual(['one', 'two', 'three']) // without close: the system has it
-  void sink.close?.()
+  sink.close()
 })
 
 it('makes the file for its owner only, and only with the first event', () => {
@@ -50,7 +50,7 @@ it('keeps an event on one line whatever its texts hold', () => {
       const sink = jsonLinesAudit({ file })
       for (const actor of actors) sink.write(event(`x${actor}\n`))
       expect(linesOf(file)).toEqual(actors.map((actor) => `x${actor}\n`))
-      void sink.close?.()
+      sink.close()
     }),
     { numRuns: 30 },
   )
@@ -80,8 +80,8 @@ it('throws when it may not or cannot write, and goes on when it can again', () =
 it('takes nothing after it was closed', () => {
   const sink = jsonLinesAudit({ file: newFile() })
   sink.write(event('x'))
-  void sink.close?.()
-  void sink.close?.()
+  sink.close()
+  sink.close()
   expect(() => sink.write(event('y'))).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }))
 })
 
