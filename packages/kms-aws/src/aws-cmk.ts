@@ -1,0 +1,257 @@
+import {
+  DecryptCommand,
+  DescribeKeyCommand,
+  EncryptCommand,
+  GenerateDataKeyCommand,
+  type KeyState,
+  type KMSClient,
+  ReEncryptCommand,
+} from '@aws-sdk/client-kms'
+import {
+  type Cmk,
+  type CmkState,
+  type CmkWrap,
+  isFieldsealError,
+  KEY_LENGTH,
+  kmsError,
+  type KmsRequest,
+  SecretKey,
+} from '@fieldseal/core/kms'
+import { isKeyArn, isSameKey, type KeyRef } from './key-ref.ts'
+import { mapAwsError, PROVIDER } from './map-error.ts'
+
+/** https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html */
+const MAX_BLOB_BYTES = 6_144
+
+const STATES: Readonly<Partial<Record<KeyState, CmkState>>> = {
+  Enabled: 'enabled',
+  Disabled: 'disabled',
+  PendingDeletion: 'pending-deletion',
+  PendingReplicaDeletion: 'pending-deletion',
+  PendingImport: 'pending-import',
+}
+
+export interface AwsCmkSettings {
+  readonly uri: string
+  readonly ref: KeyRef
+  readonly credentialScope: string
+  readonly grantTokens: readonly string[]
+  /** The client of this CMK's scope; asked for at each call, because it may have left the cache. */
+  client(): KMSClient
+}
+
+/**
+ * The port to one CMK. There is no `probe`: AWS documents a dry run as a check of permissions and parameters, not of
+ * the key's state, and a real Decrypt checks all three.
+ */
+export function awsCmk({ uri, ref, credentialScope, grantTokens, client }: AwsCmkSettings): Cmk {
+  const GrantTokens = [...grantTokens]
+  // Invariant: an alias is resolved once in the life of this port, so that what is stored is what was used.
+  let pinned = ref.canonical
+
+  /** @throws FieldsealError */
+  async function ask<Answer extends { readonly $metadata: { readonly requestId?: string | undefined } }>(
+    { signal, answered }: KmsRequest,
+    send: (client: KMSClient, options: { readonly abortSignal: AbortSignal }) => Promise<Answer>,
+    discard: (answer: Answer) => void = () => undefined,
+  ): Promise<Answer> {
+    if (signal.aborted) throw abortedError(signal)
+    let answer: Answer
+    try {
+      answer = await untilAborted(send(client(), { abortSignal: signal }), signal, discard)
+    } catch (error) {
+      if (isFieldsealError(error)) throw error
+      throw signal.aborted ? abortedError(signal) : mapAwsError(error)
+    }
+    const { requestId } = answer.$metadata
+    if (requestId !== undefined) answered?.({ requestId })
+    return answer
+  }
+
+  async function resolve(request: KmsRequest): Promise<string> {
+    if (pinned !== undefined) return pinned
+    const { KeyMetadata } = await ask(request, (kms, options) =>
+      kms.send(new DescribeKeyCommand({ KeyId: ref.address, GrantTokens }), options),
+    )
+    if (!isKeyArn(KeyMetadata?.Arn)) throw unexpected('DescribeKey named no key')
+    return (pinned ??= KeyMetadata.Arn)
+  }
+
+  /** The ARN that a request names. Never an alias: it could move between two calls. */
+  async function address(request: KmsRequest): Promise<string> {
+    const canonical = await resolve(request)
+    return ref.canonical === undefined ? canonical : ref.address
+  }
+
+  return {
+    provider: PROVIDER,
+    uri,
+    credentialScope,
+    facts: { bindsContext: true, authenticatesWrap: true, maxBlobBytes: MAX_BLOB_BYTES },
+
+    canonicalUri: resolve,
+
+    async wrap(key, request) {
+      const KeyId = await address(request)
+      const answer = await ask(request, (kms, options) =>
+        kms.send(
+          new EncryptCommand({
+            KeyId,
+            Plaintext: key.exposeBytes(),
+            EncryptionContext: { ...request.context },
+            GrantTokens,
+          }),
+          options,
+        ),
+      )
+      assertKey(KeyId, answer.KeyId)
+      // Encrypt does not say which key material it used; the first unwrap will.
+      return { blob: blobOf(answer.CiphertextBlob), versionEvidence: 'unknown' }
+    },
+
+    async generate(request) {
+      const KeyId = await address(request)
+      const answer = await ask(
+        request,
+        (kms, options) =>
+          kms.send(
+            new GenerateDataKeyCommand({
+              KeyId,
+              KeySpec: 'AES_256',
+              EncryptionContext: { ...request.context },
+              GrantTokens,
+            }),
+            options,
+          ),
+        ({ Plaintext }) => Plaintext?.fill(0),
+      )
+      try {
+        assertKey(KeyId, answer.KeyId)
+        const wrap = wrapOf(answer.CiphertextBlob, answer.KeyMaterialId)
+        if (answer.Plaintext?.length !== KEY_LENGTH) throw unexpected('a key of another length')
+        return { key: new SecretKey(Uint8Array.from(answer.Plaintext)), wrap }
+      } finally {
+        answer.Plaintext?.fill(0)
+      }
+    },
+
+    async unwrap({ blob }, request) {
+      assertBlob(blob)
+      const KeyId = await address(request)
+      const answer = await ask(
+        request,
+        (kms, options) =>
+          kms.send(
+            new DecryptCommand({ KeyId, CiphertextBlob: blob, EncryptionContext: { ...request.context }, GrantTokens }),
+            options,
+          ),
+        ({ Plaintext }) => Plaintext?.fill(0),
+      )
+      try {
+        assertKey(KeyId, answer.KeyId)
+        if (answer.Plaintext?.length !== KEY_LENGTH) throw invalidBlob('it holds no key of 32 bytes')
+        return new SecretKey(Uint8Array.from(answer.Plaintext))
+      } finally {
+        answer.Plaintext?.fill(0)
+      }
+    },
+
+    async rewrap({ blob }, request) {
+      assertBlob(blob)
+      const KeyId = await address(request)
+      const context = { ...request.context }
+      const answer = await ask(request, (kms, options) =>
+        kms.send(
+          new ReEncryptCommand({
+            CiphertextBlob: blob,
+            SourceKeyId: KeyId,
+            SourceEncryptionContext: context,
+            DestinationKeyId: KeyId,
+            DestinationEncryptionContext: context,
+            GrantTokens,
+          }),
+          options,
+        ),
+      )
+      assertKey(KeyId, answer.SourceKeyId)
+      assertKey(KeyId, answer.KeyId)
+      return wrapOf(answer.CiphertextBlob, answer.DestinationKeyMaterialId)
+    },
+
+    async describe(request) {
+      const KeyId = await address(request)
+      const { KeyMetadata } = await ask(request, (kms, options) =>
+        kms.send(new DescribeKeyCommand({ KeyId, GrantTokens }), options),
+      )
+      assertKey(KeyId, KeyMetadata?.Arn)
+      const { KeyState, DeletionDate, CurrentKeyMaterialId } = KeyMetadata ?? {}
+      return {
+        state: (KeyState === undefined ? undefined : STATES[KeyState]) ?? 'unknown',
+        ...(isMaterialId(CurrentKeyMaterialId) ? { currentVersion: CurrentKeyMaterialId } : {}),
+        ...(DeletionDate === undefined ? {} : { deletesAt: DeletionDate }),
+      }
+    },
+  }
+}
+
+/** Ends with the signal, also while the SDK is still getting credentials; a late answer is given to `discard`. */
+async function untilAborted<Answer>(
+  work: Promise<Answer>,
+  signal: AbortSignal,
+  discard: (answer: Answer) => void,
+): Promise<Answer> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>()
+  const onAbort = () => {
+    work.then(discard, () => undefined)
+    reject(abortedError(signal))
+  }
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    return await Promise.race([work, aborted])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}
+
+function abortedError({ reason }: AbortSignal) {
+  const late = reason instanceof DOMException && reason.name === 'TimeoutError'
+  return kmsError(late ? 'ERR_KMS_TIMEOUT' : 'ERR_KMS_ABORTED', { provider: PROVIDER })
+}
+
+function wrapOf(blob: Uint8Array | undefined, materialId: string | undefined): CmkWrap {
+  return {
+    blob: blobOf(blob),
+    ...(isMaterialId(materialId)
+      ? { keyVersion: materialId, versionEvidence: 'reported' }
+      : { versionEvidence: 'unknown' }),
+  }
+}
+
+function isMaterialId(id: string | undefined): id is string {
+  return id !== undefined && /^[0-9a-f]{64}$/.test(id)
+}
+
+function blobOf(blob: Uint8Array | undefined): Uint8Array {
+  if (blob === undefined || blob.length < 1 || blob.length > MAX_BLOB_BYTES)
+    throw unexpected('a blob of no legal length')
+  return Uint8Array.from(blob)
+}
+
+/** Before any I/O: what AWS would call a ValidationException is a bad stored blob here. */
+function assertBlob(blob: Uint8Array): void {
+  if (blob.length < 1 || blob.length > MAX_BLOB_BYTES) throw invalidBlob('its length is out of range')
+}
+
+/** Invariant: an answer about another key than the one asked is never used. */
+function assertKey(asked: string, answered: string | undefined): void {
+  if (!isSameKey(asked, answered))
+    throw kmsError('ERR_KMS_WRONG_KEY', { provider: PROVIDER, reason: 'the answer is about another key' })
+}
+
+function invalidBlob(reason: string) {
+  return kmsError('ERR_KMS_CIPHERTEXT_OR_CONTEXT_INVALID', { provider: PROVIDER, reason })
+}
+
+function unexpected(reason: string) {
+  return kmsError('ERR_KMS_INTEGRITY_FAILED', { provider: PROVIDER, reason })
+}

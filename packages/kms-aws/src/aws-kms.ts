@@ -1,0 +1,56 @@
+import { FieldsealError, type Kms } from '@fieldseal/core/kms'
+import { awsCmk } from './aws-cmk.ts'
+import { createClients } from './clients.ts'
+import { parseKeyUri } from './key-ref.ts'
+import { assertKmsOptions, assertOptions, type AwsCmkOptions, type AwsKmsOptions } from './options.ts'
+
+/**
+ * CMKs in AWS KMS. One per process: it holds the SDK's clients and their sockets.
+ *
+ * `awsKms().cmk('arn:aws:kms:eu-west-1:111122223333:key/…', { credentialScope: tenant.id, credentials })`
+ *
+ * Every call is one attempt, ended by core's deadline. Nothing is read from the environment but by the SDK's own
+ * credential chain, which `credentials` replaces.
+ *
+ * @throws FieldsealError ERR_CONFIG_INVALID for contradictory options or a uri that names no CMK
+ */
+export function awsKms(options: AwsKmsOptions = {}): Kms<AwsCmkOptions> {
+  assertKmsOptions(options)
+  const defaults = Object.freeze({ ...options })
+  const clients = createClients(defaults)
+  let closed = false
+  return {
+    cmk(uri, own = {}) {
+      const merged = { ...defaults, ...own }
+      assertOptions(merged)
+      const ref = parseKeyUri(uri, own.region ?? (isArn(uri) ? undefined : defaults.region))
+      const credentialScope = own.credentialScope ?? `aws-kms ${uri}`
+      return awsCmk({
+        uri,
+        ref,
+        credentialScope,
+        grantTokens: own.grantTokens ?? [],
+        client() {
+          if (closed) throw new FieldsealError('ERR_CLOSED', { reason: 'awsKms was closed' })
+          return clients.get({
+            scope: credentialScope,
+            region: ref.region,
+            endpoint: merged.endpoint,
+            fips: merged.fips ?? false,
+            dualStack: merged.dualStack ?? false,
+            credentials: own.credentials,
+          })
+        },
+      })
+    },
+    async close() {
+      closed = true
+      clients.close()
+    },
+  }
+}
+
+/** The Region of all CMKs is for those whose uri names none. */
+function isArn(uri: string): boolean {
+  return uri.startsWith('arn:')
+}

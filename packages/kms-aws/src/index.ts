@@ -1,0 +1,3 @@
+export { awsKms } from './aws-kms.ts'
+export { awsCodeOf } from './map-error.ts'
+export type { AwsCmkOptions, AwsKmsOptions } from './options.ts'
