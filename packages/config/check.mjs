@@ -1,19 +1,24 @@
 // `npm run check`: everything that CI runs, by the commands that a user would type. Works on any Node that has npm.
+// With `--docker-host unix:///…`, some suites run once more against containers of images that are built for it.
 // The last line is the sum: each test counts, and so does each further step.
-import { capture, run } from './commands.mjs'
+import { existsSync } from 'node:fs'
+import path from 'node:path'
+import { parseArgs } from 'node:util'
+import { capture, root, run } from './commands.mjs'
 import { problemOf } from './quickstart-report.mjs'
 import { summaryLine } from './test-summary.mjs'
 
 const total = { passed: 0, failed: 0 }
 
-await step('npm test', async () => {
-  const { code, stdout } = await capture('npm', ['test'], { live: true })
-  const [, passed, failed] = /^(\d+) passed, (\d+) failed$/.exec(stdout.trimEnd().split('\n').at(-1)) ?? []
-  if (passed === undefined) return false
-  const counts = { passed: Number(passed), failed: Number(failed) }
-  // An exit code that contradicts the numbers is a failure of its own.
-  return code !== 0 && counts.failed === 0 ? false : counts
-})
+/** A suite of each server, and the one that starts servers; `typeorm/write` are the files below it named so. */
+const IN_CONTAINERS = ['servers', 'typeorm/write', 'mongoose'].filter((name) =>
+  existsSync(path.join(root, 'packages', name.split('/')[0], 'vitest.config.ts')),
+)
+
+const { values } = parseArgs({ options: { 'docker-host': { type: 'string' } } })
+const dockerHost = values['docker-host']
+
+await step('npm test', () => test())
 await step('platform packages of the lockfile', () =>
   run(process.execPath, ['packages/config/check-lockfile-platforms.mjs']),
 )
@@ -24,8 +29,31 @@ await step('npm run quickstart -- --json', async () => {
   if (problem) console.error(`the quickstart: ${problem}`)
   return problem === undefined
 })
+if (dockerHost !== undefined) await step(`npm test -- ${IN_CONTAINERS.join(' ')}, in containers`, testInContainers)
 console.log(summaryLine(total))
 process.exitCode = total.failed > 0 ? 1 : 0
+
+/** Runs `npm test`. @returns what it counted; false when it broke off */
+async function test(names = [], env = process.env) {
+  const { code, stdout } = await capture('npm', ['test', '--', ...names], { env, live: true })
+  const [, passed, failed] = /^(\d+) passed, (\d+) failed$/.exec(stdout.trimEnd().split('\n').at(-1)) ?? []
+  if (passed === undefined) return false
+  const counts = { passed: Number(passed), failed: Number(failed) }
+  // An exit code that contradicts the numbers is a failure of its own.
+  return code !== 0 && counts.failed === 0 ? false : counts
+}
+
+async function testInContainers() {
+  const env = { ...process.env, DOCKER_HOST: dockerHost, SERVERS_FROM: 'testcontainers' }
+  // The image of the container that cleans up after a killed run would have to be pulled.
+  env.TESTCONTAINERS_RYUK_DISABLED = 'true'
+  const withToolchain = path.join(import.meta.dirname, 'with-toolchain.mjs')
+  const build = [withToolchain, 'node', 'packages/servers/images/build.ts']
+  const { code, stdout } = await capture(process.execPath, build, { env, live: true })
+  if (code !== 0) return false
+  for (const [, name, image] of stdout.matchAll(/^(PG_IMAGE|MONGO_IMAGE)=(.+)$/gm)) env[name] = image
+  return test(IN_CONTAINERS, env)
+}
 
 /** @param action returns whether it succeeded, or how many tests did */
 async function step(name, action) {

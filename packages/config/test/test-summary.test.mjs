@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { countTests, summaryLine } from '../test-summary.mjs'
+import { countTests, notRunPerFile, serverLines, summaryLine } from '../test-summary.mjs'
 
 const file = (status, ...tests) => ({ status, assertionResults: tests.map((test) => ({ status: test })) })
 
@@ -23,4 +23,15 @@ it('counts a run that crashed as one failure, whatever it had passed', () => {
 
 it('ends in one line', () => {
   expect(summaryLine({ passed: 12, failed: 0 })).toBe('12 passed, 0 failed')
+})
+
+it('says how many tests of which file were not run', () => {
+  const report = { testResults: [{ name: '/r/test/a.test.ts', ...file('passed', 'passed', 'skipped', 'pending') }] }
+  expect(notRunPerFile(report, '/r')).toEqual(['not run: 2 of test/a.test.ts'])
+  expect(notRunPerFile(undefined, '/r')).toEqual([])
+})
+
+it('repeats what was said about servers, once', () => {
+  const said = 'servers: PostgreSQL 17.1 from POSTGRES_URL\n'
+  expect(serverLines(`x\n${said}y servers: z\n${said}`)).toEqual(['PostgreSQL 17.1 from POSTGRES_URL'])
 })

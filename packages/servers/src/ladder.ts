@@ -1,3 +1,5 @@
+import { say } from './say.ts'
+
 /** One way to get a server; the first that works is taken. */
 export interface Rung<Name extends string, Started> {
   readonly name: Name
@@ -6,7 +8,8 @@ export interface Rung<Name extends string, Started> {
 }
 
 /**
- * Tries the rungs in order. One that exists and fails is told in a line, and the next is tried; only a server that the
+ * Tries the rungs in order; only those that `SERVERS_FROM`, a comma-separated list of their names, has, if it is set.
+ * One that exists and fails is told in a line, and the next is tried; only a server that the
  * caller named, on the rung `environment`, must work.
  *
  * @param server what is looked for, to be shown
@@ -19,7 +22,7 @@ export async function climb<Name extends string, Started>(
   advice: string,
 ): Promise<{ readonly rung: Name; readonly started: Started }> {
   const failures: string[] = []
-  for (const { name, start } of rungs) {
+  for (const { name, start } of rungs.filter(isWanted)) {
     try {
       const started = await start()
       if (started !== undefined) return { rung: name, started }
@@ -27,10 +30,15 @@ export async function climb<Name extends string, Started>(
       if (name === 'environment') throw error
       const failure = `${name}: ${firstLine(error)}`
       failures.push(failure)
-      process.stderr.write(`${server} not from ${failure}\n`)
+      say(`${server} not from ${failure}`)
     }
   }
   throw new Error([`no ${server}: ${advice}`, ...failures].join('\n  '))
+}
+
+function isWanted({ name }: { readonly name: string }): boolean {
+  const list = process.env['SERVERS_FROM'] ?? ''
+  return list === '' || list.split(',').some((wanted) => wanted.trim() === name)
 }
 
 export function messageOf(error: unknown): string {

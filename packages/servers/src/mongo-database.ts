@@ -31,7 +31,8 @@ export async function withClient<Result>(
   uri: string,
   action: (client: MongoClient) => Promise<Result>,
 ): Promise<Result> {
-  const client = new MongoClient(uri, { serverSelectionTimeoutMS: 5000 })
+  const options = uri.includes('serverSelectionTimeoutMS') ? {} : { serverSelectionTimeoutMS: 5000 }
+  const client = new MongoClient(uri, options)
   try {
     return await action(await client.connect())
   } finally {

@@ -1,11 +1,14 @@
+import { containerRuntime, provideImage } from './containers.ts'
 import { cachedRoot, obstacle } from './documentdb/cached-root.ts'
-import { startEngineProcess } from './documentdb/engine-process.ts'
+import { startEngineProcess, type Engine } from './documentdb/engine-process.ts'
+import { startEngineContainer } from './documentdb/engine-container.ts'
 import { startGateway } from './documentdb/gateway.ts'
 import { climb, messageOf, type Rung } from './ladder.ts'
 import { inspectMongo, type MongoFacts } from './mongo-capabilities.ts'
 import { withClient } from './mongo-database.ts'
+import { say } from './say.ts'
 
-export type MongoRung = 'environment' | 'DocumentDB'
+export type MongoRung = 'environment' | 'testcontainers' | 'DocumentDB'
 
 export interface RunningMongo extends MongoFacts {
   readonly uri: string
@@ -22,7 +25,8 @@ interface Started {
 
 /**
  * Makes a MongoDB, or an engine compatible with it, available by the first rung that the machine offers:
- * `MONGODB_URI`, then the DocumentDB engine from Debian's packages.
+ * `MONGODB_URI`, then a container of `MONGO_IMAGE` where a Docker engine answers, then the DocumentDB engine from
+ * Debian's packages.
  *
  * A server named by the variable must answer: none is started in its place. A started one listens on 127.0.0.1 only
  * and is removed with all its files by `stop`, or when this process ends, however it ends.
@@ -35,7 +39,7 @@ export async function startMongo(): Promise<RunningMongo> {
   const { rung, started } = await climb('MongoDB', rungs, 'set MONGODB_URI to a replica set')
   try {
     const facts = await withClient(started.uri, inspectMongo)
-    process.stderr.write(`${nameOf(facts)} from ${started.where}\n`)
+    say(`${nameOf(facts)} from ${started.where}`)
     let stopped: Promise<void> | undefined
     return { ...facts, uri: started.uri, rung, stop: () => (stopped ??= started.stop()) }
   } catch (error) {
@@ -54,6 +58,7 @@ function nameOf({ engine, version, capabilities }: MongoFacts): string {
 
 const rungs: readonly Rung<MongoRung, Started>[] = [
   { name: 'environment', start: fromEnvironment },
+  { name: 'testcontainers', start: fromContainer },
   { name: 'DocumentDB', start: fromDebianPackages },
 ]
 
@@ -62,15 +67,35 @@ async function fromEnvironment(): Promise<Started | undefined> {
   return uri ? { uri, where: 'MONGODB_URI', stop: async () => {} } : undefined
 }
 
+async function fromContainer(): Promise<Started | undefined> {
+  const runtime = await containerRuntime()
+  if (!runtime) return undefined
+  const image = process.env['MONGO_IMAGE'] || 'mongo:8'
+  const where = `a container of ${image}`
+  const engine = await provideImage(runtime, image)
+  if (engine === 'documentdb') return { ...(await behindGateway(await startEngineContainer(image))), where }
+  const { MongoDBContainer } = await import('@testcontainers/mongodb')
+  const container = await new MongoDBContainer(image).start()
+  return {
+    uri: `${container.getConnectionString()}/?directConnection=true`,
+    where,
+    async stop() {
+      await container.stop()
+    },
+  }
+}
+
 async function fromDebianPackages(): Promise<Started | undefined> {
   if (obstacle() !== undefined) return undefined
   const { root, template } = await cachedRoot()
-  const engine = await startEngineProcess(root, template)
+  return { ...(await behindGateway(await startEngineProcess(root, template))), where: "Debian's packages" }
+}
+
+async function behindGateway(engine: Engine): Promise<Omit<Started, 'where'>> {
   try {
     const gateway = await startGateway(engine.connection)
     return {
       uri: gateway.uri,
-      where: "Debian's packages",
       async stop() {
         await gateway.close()
         await engine.stop()

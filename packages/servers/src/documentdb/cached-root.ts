@@ -2,11 +2,12 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, w
 import { homedir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { say } from '../say.ts'
 import { debianMirror, unpackEngine } from './debian-packages.ts'
 import { makeTemplate } from './engine-process.ts'
 
 /** Changes when what is built changes, so that an older build is not taken for it. */
-const BUILD = '1'
+const BUILD = '2'
 
 export interface CachedRoot {
   /** The engine and all libraries it needs, as the root folder of its process. */
@@ -76,18 +77,14 @@ async function build(folder: string): Promise<void> {
   const result = path.join(work, 'result')
   const [root, template] = [path.join(result, 'root'), path.join(result, 'template')]
   try {
-    say("unpacking Debian's packages, once (about 140 MB to download)")
+    say("DocumentDB: unpacking Debian's packages, once (about 140 MB to download)")
     await unpackEngine(mirror, root, work)
-    say('making its first cluster')
+    say('DocumentDB: making its first cluster')
     mkdirSync(template)
     await makeTemplate(root, template)
     renameSync(result, folder)
-    say(`kept in ${folder}`)
+    say(`DocumentDB: kept in ${folder}`)
   } finally {
     rmSync(work, { recursive: true, force: true })
   }
-}
-
-function say(what: string): void {
-  process.stderr.write(`DocumentDB: ${what}\n`)
 }

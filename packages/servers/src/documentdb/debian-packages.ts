@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
 
@@ -7,8 +7,8 @@ const run = promisify(execFile)
 
 /** The first Debian release that has the engine; it gets only what the engine needs, beside the machine's own. */
 const RELEASE = 'forky'
-/** `dash` for the scripts of initdb. */
-const PACKAGES = ['postgresql-18-documentdb', 'libc-bin', 'dash']
+/** The shells and tools are for the scripts of initdb and of images made from this. */
+const PACKAGES = ['postgresql-18-documentdb', 'libc-bin', 'dash', 'bash', 'coreutils']
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
 /** What a server never reads. */
 const LEFT_OUT = ['doc', 'man', 'locale', 'info', 'lintian', 'fonts', 'perl'].map((name) => `./usr/share/${name}`)
@@ -88,6 +88,7 @@ function finish(root: string): void {
   for (const name of ['proc', 'dev', 'tmp', 'run', 'var/lib/postgresql']) {
     mkdirSync(path.join(root, name), { recursive: true })
   }
+  chmodSync(path.join(root, 'tmp'), 0o1777)
   const write = (name: string, text: string) => writeFileSync(path.join(root, 'etc', name), text)
   write('passwd', 'root:x:0:0:root:/:/bin/sh\npostgres:x:999:999::/var/lib/postgresql:/bin/sh\n')
   write('group', 'root:x:0:\npostgres:x:999:\n')

@@ -56,7 +56,8 @@ export async function makeTemplate(root: string, folder: string): Promise<void> 
   ])
 }
 
-export interface EngineProcess {
+/** A running engine, to be spoken to by PostgreSQL's protocol. */
+export interface Engine {
   readonly connection: PoolConfig
   stop(): Promise<void>
 }
@@ -65,7 +66,7 @@ export interface EngineProcess {
  * Starts the engine on a copy of the template, as an unprivileged user, reachable only through a socket in a folder
  * that only root and that user may enter.
  */
-export async function startEngineProcess(root: string, template: string): Promise<EngineProcess> {
+export async function startEngineProcess(root: string, template: string): Promise<Engine> {
   const folder = mkdtempSync(path.join(tmpdir(), 'fieldseal-documentdb-'))
   const watchdog = startWatchdog(folder)
   try {
