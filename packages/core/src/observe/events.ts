@@ -37,9 +37,18 @@ export interface FieldsealEvents {
   'rewrap.done': { readonly tenant: string; readonly model: string; readonly updated: number; readonly changed: number }
   /** Lazy rewraps dropped because the queue was full; they are found again at the next read. */
   'rewrap.dropped': { readonly tenant: string; readonly model: string; readonly cells: number }
+  /** A wire guard in mode `audit` saw plaintext of an encrypted field leave the process. */
+  'plaintext.seen': { readonly model: string; readonly field: string; readonly operation: string }
   'system.entered': { readonly reason: string; readonly actor?: string }
   'breaker.opened': { readonly credentialScope: string; readonly retryAfterMs: number }
   'breaker.closed': { readonly credentialScope: string }
+  /** `activate` waits for a grant to arrive; `what` is a CMK (provider and uri), or `keys`. */
+  'activation.waiting': {
+    readonly tenant: string
+    readonly what: string
+    readonly code: ErrorCode
+    readonly waitedMs: number
+  }
   /** What is known of a CMK has changed; back to `healthy` is a recovery. */
   'health.changed': {
     readonly tenant: string
