@@ -7,6 +7,7 @@ import { isRecordId } from './context/record-id.ts'
 import { checkedTenant, SINGLE_TENANT } from './context/tenant-id.ts'
 import { FieldsealError, isFieldsealError } from './errors/fieldseal-error.ts'
 import { createKeyrings, type KeyringSettings } from './keyring/keyrings.ts'
+import { activate } from './keyring/activate.ts'
 import { createCmkMonitor } from './keyring/cmk-monitor.ts'
 import { createHealth } from './keyring/health.ts'
 import { createKekWraps } from './keyring/kek-wraps.ts'
@@ -14,7 +15,7 @@ import { createSnapshots } from './keyring/snapshots.ts'
 import { createTenantKeyring } from './keyring/tenant-keys.ts'
 import { type AuditActor, createAudit } from './observe/audit.ts'
 import { createEventBus } from './observe/events.ts'
-import type { Fieldseal, FieldsealOptions, PrepareOptions, Tenancy } from './fieldseal.ts'
+import type { ActivateOptions, Fieldseal, FieldsealOptions, PrepareOptions, Tenancy } from './fieldseal.ts'
 import { createCellAudit } from './record/cell-audit.ts'
 import { createModelRegistry } from './record/model-registry.ts'
 import { createRecordCipher } from './record/record-cipher.ts'
@@ -121,6 +122,11 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
       await audit?.close()
     }
   }
+  /** Arguments of what takes a tenant only where there are several. */
+  const targetOf = <O extends object>(args: readonly unknown[]): readonly [string, Partial<O>] => {
+    const [tenant, asked] = tenancy === 'single' ? [undefined, args[0]] : args
+    return [tenantOf(tenant as string | undefined), (asked ?? {}) as Partial<O>] // checked by those who use them
+  }
   const tenantOf = (tenant: string | undefined) => (tenancy === 'single' ? SINGLE_TENANT : checkedTenant(tenant))
 
   return hideInternals(internals, {
@@ -133,11 +139,24 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
     },
     async prepare(...args: readonly unknown[]) {
       internals.assertOpen()
-      const [tenant, prepared] = (tenancy === 'single' ? [undefined, args[0]] : args) as [
-        string | undefined,
-        PrepareOptions | undefined,
-      ]
-      await models.prepare(tenantOf(tenant), prepared?.keyspaces ?? [])
+      const [tenant, { keyspaces = [] }] = targetOf<PrepareOptions>(args)
+      await models.prepare(tenant, keyspaces)
+    },
+    async activate(...args: readonly unknown[]) {
+      internals.assertOpen()
+      const [tenant, { keyspaces = [], ...grant }] = targetOf<ActivateOptions>(args)
+      const { assertOpen } = internals
+      await act({ operation: 'activate', tenant }, () =>
+        activate(tenant, grant, () => models.prepare(tenant, keyspaces), {
+          app,
+          keyrings,
+          tenantKeys,
+          calls,
+          random,
+          events,
+          assertOpen,
+        }),
+      )
     },
     async health(tenant) {
       internals.assertOpen()

@@ -1,6 +1,7 @@
 import type { Clock } from './cache/clock.ts'
 import type { KeyCacheOptions, RevocationBound } from './cache/options.ts'
 import type { HealthReport } from './health-report.ts'
+import type { GrantOptions } from './keyring/activate.ts'
 import type { KeyRegistry, TenantKeys } from './keyring/tenant-keys.ts'
 import type { Cmk } from './keys/cmk.ts'
 import type { KeyStore } from './keys/key-store.ts'
@@ -44,6 +45,8 @@ export interface PrepareOptions {
   readonly keyspaces?: readonly string[]
 }
 
+export interface ActivateOptions extends PrepareOptions, GrantOptions {}
+
 /** The one object of an application. */
 export interface Fieldseal<T extends Tenancy = Tenancy> {
   /** Runs `fn` as a tenant and returns its own result. @throws FieldsealError ERR_TENANT_MISMATCH inside the `runAs` of another tenant */
@@ -57,6 +60,14 @@ export interface Fieldseal<T extends Tenancy = Tenancy> {
   /** Makes and loads the keys of a tenant, before you open a transaction of your own. */
   prepare(
     ...args: T extends 'single' ? [options?: PrepareOptions] : [tenant: string, options?: PrepareOptions]
+  ): Promise<void>
+  /**
+   * For a tenant whose CMKs were just registered: has each prove that it wraps and unwraps under this tenant's context and
+   * no other's, waits until a new grant has arrived, then does what `prepare` does. May be repeated.
+   * @throws FieldsealError ERR_ACTIVATION_REFUSED when a CMK fails the proof; kind `denied` when it still refuses after `waitForGrantMs`
+   */
+  activate(
+    ...args: T extends 'single' ? [options?: ActivateOptions] : [tenant: string, options?: ActivateOptions]
   ): Promise<void>
   /**
    * What is known of a tenant's CMKs, asked now; without a tenant, of all tenants that this process has worked for, asked at

@@ -69,6 +69,7 @@ it('shows its methods and nothing behind them when it is printed', async () => {
   }
   expect(Object.keys(world.fieldseal).sort()).toEqual(
     [
+      'activate',
       'afterRestore',
       'close',
       'flush',

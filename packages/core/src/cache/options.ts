@@ -8,7 +8,7 @@ export interface KeyCacheOptions {
   readonly validForMs?: number
   /** After this age nothing is served, whoever does not answer. @defaultValue 900_000 */
   readonly maxStaleMs?: number
-  /** Longest call to a KMS with all its retries, in milliseconds. @defaultValue 2_000 */
+  /** Longest call to a KMS with all its retries, in milliseconds; registry and key store get five times as long. @defaultValue 2_000 */
   readonly callDeadlineMs?: number
   /** Most keys held at once; the least recently used leaves first. @defaultValue 10_000 */
   readonly maxEntries?: number
@@ -24,6 +24,11 @@ export const DEFAULT_CACHE: KeyCachePolicy = Object.freeze({
   callDeadlineMs: 2_000,
   maxEntries: 10_000,
 })
+
+/** How long the registry or the key store may take to answer, in milliseconds: a database may have to wait for a connection. */
+export function lookUpDeadlineMs({ callDeadlineMs }: Pick<KeyCachePolicy, 'callDeadlineMs'>): number {
+  return 5 * callDeadlineMs
+}
 
 /** A stricter profile for regulated tenants: revocation within one minute when the KMS answers, two when it does not. */
 export const REGULATED_CACHE: KeyCacheOptions = Object.freeze({

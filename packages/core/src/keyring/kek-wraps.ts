@@ -20,12 +20,14 @@ export interface UnwrappedKek {
 
 /** KEKs ⇄ their wraps by the CMKs that the tenant's configuration names; the record names none of its own choice. */
 export interface KekWraps {
-  /** A new KEK with a wrap by each CMK of `keys`, at least `minWraps`. */
+  /** A new KEK with a verified wrap by each CMK of `keys`, at least `minWraps`. */
   create(
     context: EncryptionContext,
     keys: ResolvedTenantKeys,
   ): Promise<{ readonly key: SecretKey; readonly wraps: readonly StoredWrap[] }>
   wrapUnder(cmk: Cmk, key: SecretKey, context: EncryptionContext, keys: ResolvedTenantKeys): Promise<StoredWrap>
+  /** As `wrapUnder`, and seen to open to the same key. @throws FieldsealError ERR_KMS_INTEGRITY_FAILED */
+  verifiedWrap(cmk: Cmk, key: SecretKey, context: EncryptionContext, keys: ResolvedTenantKeys): Promise<StoredWrap>
   unwrapWith(cmk: Cmk, wrap: StoredWrap, context: EncryptionContext, keys: ResolvedTenantKeys): Promise<SecretKey>
   /**
    * Opens a KEK by its first leg that answers. A leg that denies closes the key (`revocation: 'any-leg'`); legs not
@@ -110,6 +112,25 @@ export function createKekWraps({
     }
   }
 
+  async function verify(
+    cmk: Cmk,
+    wrap: StoredWrap,
+    key: SecretKey,
+    context: EncryptionContext,
+    keys: ResolvedTenantKeys,
+  ): Promise<void> {
+    const back = await wraps.unwrapWith(cmk, wrap, context, keys)
+    try {
+      if (back.equals(key)) return
+    } finally {
+      back[Symbol.dispose]()
+    }
+    throw new FieldsealError('ERR_KMS_INTEGRITY_FAILED', {
+      provider: cmk.provider,
+      reason: 'the new wrap opens to another key',
+    })
+  }
+
   /** The legs among `cmks`; `tolerate` hears of those whose name nobody tells, and may throw. */
   async function findLegs(
     cmks: readonly Cmk[],
@@ -118,16 +139,16 @@ export function createKekWraps({
     keys: ResolvedTenantKeys,
     tolerate: (error: unknown) => void,
   ): Promise<Leg[]> {
-    const legs: Leg[] = []
-    for (const cmk of cmks) {
+    const found = cmks.map(async (cmk): Promise<Leg | undefined> => {
       try {
         const wrap = await wraps.wrapOf(record, cmk, context, keys)
-        if (wrap !== undefined) legs.push({ cmk, wrap, name: `${wrap.provider} ${wrap.uri}` })
+        return wrap && { cmk, wrap, name: `${wrap.provider} ${wrap.uri}` }
       } catch (error) {
         tolerate(error)
+        return undefined
       }
-    }
-    return legs
+    })
+    return (await Promise.all(found)).filter((leg) => leg !== undefined)
   }
 
   /** Asks a leg that did not open the key whether it may still be used. No answer is none. @throws when it denies */
@@ -147,38 +168,45 @@ export function createKekWraps({
   const wraps: KekWraps = {
     async create(context, keys) {
       const [first] = keys.cmks
-      const made: StoredWrap[] = []
-      let key: SecretKey | undefined
-      let failure: unknown
-      const tolerate = (error: unknown) => {
-        if (dispositionOf(error) !== 'serve-stale') throw error
-        failure ??= error
+      const failures: unknown[] = []
+      let generated: Awaited<ReturnType<NonNullable<Cmk['generate']>>> | undefined
+      if (first?.generate !== undefined) {
+        try {
+          generated = await call(first, 'generate', context, keys, async (request) => first.generate?.(request))
+        } catch (error) {
+          if (dispositionOf(error) !== 'serve-stale') throw error
+          failures.push(error)
+        }
       }
+      const key = generated?.key ?? new SecretKey(random.bytes(KEY_LENGTH))
       try {
-        if (first?.generate !== undefined) {
-          try {
-            const generated = await call(first, 'generate', context, keys, async (request) => first.generate?.(request))
-            key = generated?.key
-            if (generated !== undefined) made.push(await stored(first, generated.wrap, context, keys))
-          } catch (error) {
-            tolerate(error)
-          }
+        const wrapping = keys.cmks.map(async (cmk, i) => {
+          if (i > 0 || first?.generate === undefined) return wraps.verifiedWrap(cmk, key, context, keys)
+          if (generated === undefined) return undefined
+          const wrap = await stored(cmk, generated.wrap, context, keys)
+          await verify(cmk, wrap, key, context, keys)
+          return wrap
+        })
+        const made: StoredWrap[] = []
+        // All are waited for: a key is not zeroed while a provider still reads it.
+        for (const outcome of await Promise.allSettled(wrapping)) {
+          if (outcome.status === 'rejected') failures.push(outcome.reason)
+          else if (outcome.value !== undefined) made.push(outcome.value)
         }
-        key ??= new SecretKey(random.bytes(KEY_LENGTH))
-        for (const cmk of first?.generate === undefined ? keys.cmks : keys.cmks.slice(1)) {
-          try {
-            made.push(await wraps.wrapUnder(cmk, key, context, keys))
-          } catch (error) {
-            tolerate(error)
-          }
-        }
+        for (const error of failures) if (dispositionOf(error) !== 'serve-stale') throw error
         if (made.length < keys.minWraps)
-          throw failure ?? new FieldsealError('ERR_KMS_CONFIG', { reason: 'fewer wraps than minWraps' })
+          throw failures[0] ?? new FieldsealError('ERR_KMS_CONFIG', { reason: 'fewer wraps than minWraps' })
         return { key, wraps: made }
       } catch (error) {
-        key?.[Symbol.dispose]()
+        key[Symbol.dispose]()
         throw error
       }
+    },
+
+    async verifiedWrap(cmk, key, context, keys) {
+      const wrap = await wraps.wrapUnder(cmk, key, context, keys)
+      await verify(cmk, wrap, key, context, keys)
+      return wrap
     },
 
     async wrapUnder(cmk, key, context, keys) {
@@ -211,23 +239,29 @@ export function createKekWraps({
       const now = clock.monotonic()
       const checked = new Map<string, number>()
       let key: SecretKey | undefined
-      try {
-        for (const leg of legs) {
-          // Invariant: every leg was asked within validForMs, before the first use too.
-          const lastAt = checkedAt?.get(leg.name)
-          const due = lastAt === undefined || now - lastAt + keys.policy.refreshAfterMs >= keys.policy.validForMs
-          if (key !== undefined && !due) {
-            checked.set(leg.name, lastAt)
-            continue
-          }
-          try {
-            if (key === undefined) key = await wraps.unwrapWith(leg.cmk, leg.wrap, context, keys)
-            else await check(leg, context, keys)
-          } catch (error) {
-            tolerate(error)
-          }
-          checked.set(leg.name, now) // asked; one that does not answer is asked again in as long
+      const ask = async (leg: Leg, question: () => Promise<unknown>) => {
+        try {
+          await question()
+        } catch (error) {
+          tolerate(error)
         }
+        checked.set(leg.name, now) // asked; one that does not answer is asked again in as long
+      }
+      try {
+        const further = [...legs]
+        for (let leg = further.shift(); leg !== undefined; leg = key === undefined ? further.shift() : undefined) {
+          const { cmk, wrap } = leg
+          await ask(leg, async () => (key = await wraps.unwrapWith(cmk, wrap, context, keys)))
+        }
+        // Invariant: every leg was asked within validForMs, before the first use too.
+        await Promise.all(
+          further.map(async (leg) => {
+            const lastAt = checkedAt?.get(leg.name)
+            const due = lastAt === undefined || now - lastAt + keys.policy.refreshAfterMs >= keys.policy.validForMs
+            if (due) await ask(leg, () => check(leg, context, keys))
+            else checked.set(leg.name, lastAt)
+          }),
+        )
       } catch (error) {
         key?.[Symbol.dispose]()
         throw error

@@ -3,7 +3,6 @@ import type { Cmk } from '../keys/cmk.ts'
 import type { KeyspaceRef } from '../keys/key-store.ts'
 import type { KekRecord, StoredWrap } from '../keys/records.ts'
 import { keyspaceOf } from '../keys/records.ts'
-import type { SecretKey } from '../keys/secret-key.ts'
 import { assertGenuine, isKek } from './kek-selection.ts'
 import { kekContext } from './kek-wraps.ts'
 import type { Keyrings, KeyringSettings } from './keyrings.ts'
@@ -89,7 +88,8 @@ async function moveOne(
   try {
     assertGenuine(ref, record, key)
     const added: StoredWrap[] = []
-    for (const cmk of missing) added.push(await verifiedWrap(cmk, key, context, keys, wraps))
+    // Invariant: the last good wrap is never replaced by one that was not seen to open to the same key.
+    for (const cmk of missing) added.push(await wraps.verifiedWrap(cmk, key, context, keys))
     const update: KekRecord = { ...record, wraps: [...kept, ...added], rowVersion: record.rowVersion + 1 }
     if ((await answered(() => keyStore.update(update), ref)) === 'changed') {
       throw new FieldsealError('ERR_KEY_STORE_UNAVAILABLE', {
@@ -102,27 +102,5 @@ async function moveOne(
     return { added: added.length, dropped }
   } finally {
     key[Symbol.dispose]()
-  }
-}
-
-/** Invariant: the last good wrap is never replaced by one that was not seen to open to the same key. */
-async function verifiedWrap(
-  cmk: Cmk,
-  key: SecretKey,
-  context: ReturnType<typeof kekContext>,
-  keys: ResolvedTenantKeys,
-  wraps: KeyringSettings['wraps'],
-): Promise<StoredWrap> {
-  const wrap = await wraps.wrapUnder(cmk, key, context, keys)
-  const back = await wraps.unwrapWith(cmk, wrap, context, keys)
-  try {
-    if (!back.equals(key))
-      throw new FieldsealError('ERR_KMS_INTEGRITY_FAILED', {
-        provider: cmk.provider,
-        reason: 'the new wrap opens to another key',
-      })
-    return wrap
-  } finally {
-    back[Symbol.dispose]()
   }
 }

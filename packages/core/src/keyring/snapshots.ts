@@ -1,5 +1,6 @@
 import type { Clock } from '../cache/clock.ts'
-import { strictest, type KeyCachePolicy } from '../cache/options.ts'
+import { within } from '../cache/deadline.ts'
+import { lookUpDeadlineMs, strictest, type KeyCachePolicy } from '../cache/options.ts'
 import { createRevalidatingCache, type Use } from '../cache/revalidating-cache.ts'
 import type { RecordId } from '../context/record-id.ts'
 import { FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
@@ -36,7 +37,8 @@ export function createSnapshots({ keyStore, clock, maxEntries, policyOf }: Snaps
   })
 
   async function read(store: Pick<KeyStore, 'load'>, ref: KeyspaceRef): Promise<Snapshot> {
-    const records = await answered(() => store.load([ref]), ref)
+    const deadlineMs = lookUpDeadlineMs(policyOf(ref.tenant))
+    const records = await answered(() => within(deadlineMs, store.load([ref]), () => silent(ref)), ref)
     const own = records.filter((r) => r.app === ref.app && r.tenant === ref.tenant && keyspaceOf(r) === ref.keyspace)
     const { tenant } = ref
     return { tenant, records: new Map(own.map((record) => [record.id, record])), policy: policyOf(tenant) }
@@ -78,4 +80,8 @@ export async function answered<R>(run: () => Promise<R>, { tenant }: Pick<Keyspa
   } catch (error) {
     throw isFieldsealError(error) ? error : new FieldsealError('ERR_KEY_STORE_UNAVAILABLE', { tenant })
   }
+}
+
+function silent({ tenant }: KeyspaceRef): FieldsealError {
+  return new FieldsealError('ERR_KEY_STORE_UNAVAILABLE', { tenant, reason: 'no answer in time' })
 }

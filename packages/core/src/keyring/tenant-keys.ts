@@ -1,6 +1,7 @@
 import type { Clock } from '../cache/clock.ts'
 import type { KeyCacheOptions, KeyCachePolicy } from '../cache/options.ts'
-import { stricterPolicy } from '../cache/options.ts'
+import { within } from '../cache/deadline.ts'
+import { lookUpDeadlineMs, stricterPolicy } from '../cache/options.ts'
 import { createRevalidatingCache, type Use } from '../cache/revalidating-cache.ts'
 import { SHARED_TENANT } from '../context/tenant-id.ts'
 import { dispositionOf, FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
@@ -60,7 +61,9 @@ export function createTenantKeyring(settings: TenantKeySettings): TenantKeyring 
   async function ask(tenant: string): Promise<ResolvedTenantKeys> {
     let answer: TenantKeys | null | undefined
     try {
-      answer = await (keys as KeyRegistry)(tenant) // only reached when `keys` is a function
+      // Only reached when `keys` is a function; it may throw before it gives a promise.
+      const asked = (async () => (keys as KeyRegistry)(tenant))()
+      answer = await within(lookUpDeadlineMs(policy), asked, () => silent(tenant))
     } catch (error) {
       // A throw is no answer, whatever it says: only null denies.
       if (isFieldsealError(error) && dispositionOf(error) !== 'revoke') throw error
@@ -127,6 +130,10 @@ function resolve(keys: TenantKeys, base: KeyCachePolicy): ResolvedTenantKeys {
     revocation,
     policy: stricterPolicy(base, keys.cache),
   })
+}
+
+function silent(tenant: string): FieldsealError {
+  return new FieldsealError('ERR_REGISTRY_UNAVAILABLE', { tenant, reason: 'no answer in time' })
 }
 
 function invalid(option: string, reason: string): FieldsealError {

@@ -8,7 +8,7 @@ it('makes one KEK for a hundred concurrent first writes', async () => {
   const { seal, cmk, keyStore, events } = clinic()
   const rows = await Promise.all(Array.from({ length: 100 }, () => seal('a', { ssn: 'x' })))
   expect(new Set(rows.flatMap(({ kekIds }) => kekIds)).size).toBe(1)
-  expect(cmk.operations()).toEqual(['wrap'])
+  expect(cmk.operations()).toEqual(['wrap', 'unwrap'])
   expect(keyStore.calls).toEqual(['load', 'insert', 'load'])
   expect(events('kek.created')).toMatchObject([{ tenant: 'a', keyspace: 'default', version: 1 }])
 })
@@ -28,7 +28,7 @@ it('makes one index key for a hundred concurrent first writes and look-ups', asy
   expect(keyStore.indexes()).toHaveLength(1)
   // Two KEKs and one index record; who looked before it was there may try once more.
   expect(keyStore.calls.filter((operation) => operation === 'insert').length).toBeLessThanOrEqual(4)
-  expect(cmk.operations()).toEqual(['wrap', 'wrap'])
+  expect(cmk.operations()).toEqual(['wrap', 'unwrap', 'wrap', 'unwrap'])
 })
 
 it('ends with one KEK when many processes make the first one of a tenant at the same time', async () => {
@@ -54,7 +54,7 @@ it('uses a KEK only when its record is durable: a failed insert leaves nothing b
   keyStore.before = undefined
   const { envelopes } = await seal('a', { ssn: 'x' })
   expect(envelopes).toHaveLength(1)
-  expect(cmk.operations()).toEqual(['wrap', 'wrap'])
+  expect(cmk.operations()).toEqual(['wrap', 'unwrap', 'wrap', 'unwrap'])
 })
 
 it('takes up the record when an insert succeeded but its answer was lost', async () => {
@@ -74,7 +74,7 @@ it('gives up, and says so, when the new records never appear', async () => {
   const { seal, keyStore, cmk } = clinic()
   keyStore.load = async () => []
   await expect(seal('a', { ssn: 'x' })).rejects.toMatchObject({ code: 'ERR_KEY_STORE_UNAVAILABLE' })
-  expect(cmk.operations().length).toBeLessThanOrEqual(5)
+  expect(cmk.operations().length).toBeLessThanOrEqual(10)
   await new Promise((resolve) => setImmediate(resolve))
 })
 

@@ -20,9 +20,9 @@ async function twoLegs(keys: Partial<TenantKeys> = {}, options: FakeCmkOptions =
 }
 const operations = (...cmks: FakeCmk[]) => cmks.map((cmk) => cmk.operations().join(' '))
 
-it('wraps a new KEK by every configured CMK', async () => {
+it('wraps a new KEK by every configured CMK, and sees each wrap open', async () => {
   const { one, two, keyStore } = await twoLegs()
-  expect(operations(one, two)).toEqual(['wrap', 'wrap'])
+  expect(operations(one, two)).toEqual(['wrap unwrap', 'wrap unwrap'])
   expect(keyStore.keks()[0]?.wraps.map(({ uri }) => uri)).toEqual(['one', 'two'])
 })
 
@@ -147,7 +147,7 @@ it('lets a former CMK open only what no current one has wrapped', async () => {
   const during = clinic({ keyStore, keys: { cmks: [current], formerCmks: [old] } })
   expect((await during.open('a', { ssn: envelopes[0] })).values).toEqual(['x'])
   await during.seal('b', { ssn: 'y' })
-  expect(old.operations()).toEqual(['wrap', 'unwrap']) // never wraps again
+  expect(old.operations()).toEqual(['wrap', 'unwrap', 'unwrap']) // never wraps again
 
   const both = await twoLegs()
   both.one.calls.length = 0
@@ -192,10 +192,39 @@ it('lets the first CMK generate the key where it can, and zeroes it when the KEK
   const two = fakeCmk('two', { generates: true, credentialScope: 'two' })
   const world = clinic({ keys: { cmks: [one, two] } })
   await world.seal('a', { ssn: 'x' })
-  expect(operations(one, two)).toEqual(['generate', 'wrap'])
+  expect(operations(one, two)).toEqual(['generate unwrap', 'wrap unwrap'])
   two.failure = 'ERR_KMS_ACCESS_DENIED'
   await expect(world.seal('b', { ssn: 'x' })).rejects.toMatchObject({ kind: 'denied' })
   expect(one.given.at(-1)?.disposed).toBe(true)
+})
+
+it('stores no KEK whose wrap opens to another key, made here or generated', async () => {
+  for (const generates of [false, true]) {
+    const cmk = Object.assign(fakeCmk('one', { generates }), { liar: true })
+    const world = clinic({ cmk })
+    await expect(world.seal('a', { ssn: 'x' })).rejects.toMatchObject({ code: 'ERR_KMS_INTEGRITY_FAILED' })
+    expect(world.keyStore.rows.size).toBe(0)
+    expect(cmk.given.every(({ disposed }) => disposed)).toBe(true)
+  }
+})
+
+it('asks further legs at the same time, not one after another', async () => {
+  const cmks = ['k0', 'k1', 'k2', 'k3'].map((uri) => fakeCmk(uri, { credentialScope: uri }))
+  const keyStore = arrayKeyStore()
+  const { envelopes } = await clinic({ keyStore, keys: { cmks } }).seal('a', { ssn: 'x' })
+  let underWay = 0
+  let most = 0
+  for (const cmk of cmks)
+    cmk.before = async () => {
+      most = Math.max(most, ++underWay)
+      await new Promise((resolve) => setTimeout(resolve, 5))
+      underWay--
+    }
+  await clinic({ keyStore, keys: { cmks } }).open('a', { ssn: envelopes[0] })
+  expect(most).toBe(3)
+  most = 0
+  await clinic({ keys: { cmks } }).seal('a', { ssn: 'x' })
+  expect(most, 'a new KEK is wrapped by all at once').toBe(4)
 })
 
 it('refuses at once to store a wrap that could never be read again', async () => {

@@ -57,6 +57,7 @@ export const EVENT_NAMES: readonly EventName[] = [
   'system.entered',
   'breaker.opened',
   'breaker.closed',
+  'activation.waiting',
   'health.changed',
   'audit.failed',
 ]
