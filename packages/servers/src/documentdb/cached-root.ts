@@ -1,10 +1,22 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { homedir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { say } from '../say.ts'
 import { debianMirror, unpackEngine } from './debian-packages.ts'
 import { makeTemplate } from './engine-process.ts'
+
+const BUILDING = '-build-'
 
 /** Changes when what is built changes, so that an older build is not taken for it. */
 const BUILD = '2'
@@ -20,6 +32,7 @@ export interface CachedRoot {
 export function obstacle(): string | undefined {
   if (process.platform !== 'linux') return 'needs Linux'
   if (process.getuid?.() !== 0) return 'needs root'
+  if (spawnSync('unshare', ['--mount', '--', 'true']).status !== 0) return 'needs leave to mount'
   if (existsSync(cacheFolder())) return undefined
   return debianMirror() === undefined ? "needs Debian's package sources" : undefined
 }
@@ -70,10 +83,19 @@ function isLeftBehind(lock: string): boolean {
   }
 }
 
+/** What builds that were killed have left; the lock is ours, so none is running. */
+function removeLeftovers(folder: string): void {
+  const [parent, prefix] = [path.dirname(folder), `${path.basename(folder)}${BUILDING}`]
+  for (const name of readdirSync(parent)) {
+    if (name.startsWith(prefix)) rmSync(path.join(parent, name), { recursive: true, force: true })
+  }
+}
+
 async function build(folder: string): Promise<void> {
   const mirror = debianMirror()
   if (mirror === undefined) throw new Error('the machine names no Debian mirror')
-  const work = mkdtempSync(`${folder}-build-`)
+  removeLeftovers(folder)
+  const work = mkdtempSync(`${folder}${BUILDING}`)
   const result = path.join(work, 'result')
   const [root, template] = [path.join(result, 'root'), path.join(result, 'template')]
   try {
