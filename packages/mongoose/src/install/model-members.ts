@@ -1,0 +1,160 @@
+import { FieldsealError, isEnvelope, type OperationContext } from '@fieldseal/core/adapter'
+import mongoose, { type Model } from 'mongoose'
+import { isDoc, plain } from '../bson/documents.ts'
+import type { PathNode } from '../path-graph/path-node.ts'
+import { redactOrmError, redactFilter } from '../redact/redact-error.ts'
+import type { CollectionState } from './collection-state.ts'
+
+type Method = (this: never, ...args: never[]) => unknown
+type Members = Record<string, Method> & object
+
+/** What is overridden on a compiled model; all of it is its own, other models and Mongoose's classes stay as they are. */
+export interface ModelMembers {
+  Query: Method & { readonly prototype: Members; base?: unknown }
+  readonly prototype: Members
+  aggregate: Method
+  hydrate: Method
+  insertMany: Method
+  validate: Method
+  bulkWrite: Method
+}
+
+/** As Mongoose makes it; its typings leave out the second argument. */
+type NotFoundConstructor = new (filter: unknown, model: string) => Error
+
+const MEMBERS = Symbol.for('@fieldseal/mongoose:model')
+
+/**
+ * Makes the queries and aggregates of a model remember the context of the code that makes them, and takes values of
+ * encrypted paths out of the errors that Mongoose makes itself.
+ */
+export function overrideModel(model: Model<unknown>, state: CollectionState): void {
+  if (Object.hasOwn(model, MEMBERS)) return
+  Object.defineProperty(model, MEMBERS, { value: true })
+  const members = model as unknown as ModelMembers // a Model, past its overloads
+  overrideQuery(members, state)
+  const { host } = state
+  const aggregate = members.aggregate
+  members.aggregate = function (...args) {
+    const made = aggregate.apply(this, args) as Members
+    const context = host.captureIfAny()
+    for (const name of ['exec', 'cursor']) {
+      const run = made[name] as Method // Mongoose's Aggregate has both
+      made[name] = (...given) => host.run(context, () => run.apply(made as never, given))
+    }
+    return made
+  }
+  const hydrate = members.hydrate
+  members.hydrate = function (...args) {
+    const [document] = args as readonly unknown[]
+    if (holdsEnvelope(document, state.model().root))
+      throw new FieldsealError('ERR_QUERY_UNSUPPORTED', {
+        model: state.name,
+        reason: 'hydrate',
+        hint: 'the document holds ciphertext: open it with decryptRaw(Model, [document]) first',
+      })
+    return hydrate.apply(this, args)
+  }
+  for (const name of ['insertMany', 'validate', 'bulkWrite'] as const) members[name] = redacting(members[name], state)
+  for (const name of ['save', '$save', 'validate', '$validate', 'validateSync']) {
+    const method = members.prototype[name]
+    if (method !== undefined) members.prototype[name] = redacting(method, state)
+  }
+}
+
+function overrideQuery(members: ModelMembers, state: CollectionState): void {
+  const { host } = state
+  const Original = members.Query
+  const { prototype } = Original
+  const contexts = new WeakMap<object, OperationContext>()
+  const remember = (query: object, context: OperationContext | undefined) => context && contexts.set(query, context)
+  function Query(this: object, ...args: never[]): void {
+    Original.apply(this as never, args)
+    remember(this, host.captureIfAny())
+  }
+  Query.prototype = prototype
+  members.Query = Object.assign(Query as ModelMembers['Query'], { base: Original.base })
+
+  for (const name of ['exec', 'cursor', 'explain']) {
+    const run = prototype[name] as Method // Mongoose's Query has them
+    prototype[name] = function (this: object, ...args) {
+      const context = contexts.get(this)
+      assertMarkable(this, context, state)
+      return redacted(() => host.run(context, () => run.apply(this as never, args)), state)
+    }
+  }
+  const clone = prototype['clone'] as Method
+  prototype['clone'] = function (this: object, ...args) {
+    const copy = clone.apply(this as never, args) as object
+    remember(copy, contexts.get(this))
+    return copy
+  }
+  const orFail = prototype['orFail'] as Method
+  prototype['orFail'] = function (
+    this: { getQuery(): unknown; readonly model: { readonly modelName: string } },
+    ...args
+  ) {
+    if (args.length > 0 && args[0] !== undefined && args[0] !== null) return orFail.apply(this as never, args)
+    const { DocumentNotFoundError } = mongoose.Error as unknown as {
+      readonly DocumentNotFoundError: NotFoundConstructor
+    }
+    const notFound = () =>
+      new DocumentNotFoundError(redactFilter(this.getQuery(), state.model().root), this.model.modelName)
+    return orFail.apply(this as never, [notFound] as never)
+  }
+}
+
+/** A hydrated document would take the sentinel for a value of its path. */
+function assertMarkable(query: object, context: OperationContext | undefined, { name }: CollectionState): void {
+  if (context?.onUnreadable !== 'mark') return
+  const { op, _mongooseOptions } = query as {
+    readonly op?: string
+    readonly _mongooseOptions?: { readonly lean?: unknown }
+  }
+  if (op?.startsWith('find') !== true || Boolean(_mongooseOptions?.lean)) return
+  throw new FieldsealError('ERR_QUERY_UNSUPPORTED', {
+    model: name,
+    reason: 'mark-needs-lean',
+    hint: "onUnreadable: 'mark' needs lean(): a hydrated document has no place for an unreadable value",
+  })
+}
+
+function redacting(method: Method, state: CollectionState): Method {
+  return function (this: unknown, ...args) {
+    return redacted(() => method.apply(this as never, args), state)
+  }
+}
+
+/** Errors that are thrown, given by a promise, or returned (`validateSync`). */
+function redacted(run: () => unknown, state: CollectionState): unknown {
+  const redact = (error: unknown) => redactOrmError(error, state.model().root)
+  try {
+    const result = run()
+    if (result instanceof Promise)
+      return result.catch((error: unknown) => {
+        throw redact(error)
+      })
+    return result instanceof Error ? redact(result) : result
+  } catch (error) {
+    throw redact(error)
+  }
+}
+
+function holdsEnvelope(value: unknown, node: PathNode): boolean {
+  const given = plain(value)
+  if (given === null || given === undefined || !node.reaches) return false
+  if (node.annotation !== undefined) {
+    const sealed = isDoc(given) ? given['c'] : given
+    return isEnvelope(sealed instanceof mongoose.mongo.Binary ? sealed.value() : sealed)
+  }
+  if (Array.isArray(given)) return given.some((each) => holdsEnvelope(each, node.element ?? node))
+  if (given instanceof Map)
+    return [...given].some(([key, each]) => holdsEnvelope(each, node.child(String(key)) ?? node))
+  return (
+    isDoc(given) &&
+    Object.entries(given).some(([key, each]) => {
+      const child = node.child(key)
+      return child !== undefined && holdsEnvelope(each, child)
+    })
+  )
+}

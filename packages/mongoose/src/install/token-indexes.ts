@@ -1,0 +1,79 @@
+import type { Schema } from 'mongoose'
+import { isDoc, type Doc } from '../bson/documents.ts'
+import { configError } from '../encrypted-path/config-error.ts'
+import { nodesOf, type PathNode } from '../path-graph/path-node.ts'
+import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
+import { touchesEncrypted } from '../path-graph/walk-path.ts'
+import { SLOT_NAMES, type SlotName } from '../query-rewrite/token-terms.ts'
+
+interface IndexedSchema {
+  indexes(): [Record<string, unknown>, Record<string, unknown>][]
+  index(keys: Record<string, unknown>, options: Record<string, unknown>): unknown
+  removeIndex(keys: Record<string, unknown>): unknown
+}
+
+const SLOTS = Object.values(SLOT_NAMES)
+
+/**
+ * Gives a schema the indexes of its blind indexes, for both slots, and replaces encrypted paths in its compound ones by
+ * those of their tokens. Safe to repeat. What `syncIndexes` finds in the schema is then what the database has.
+ */
+export function addTokenIndexes(schema: Schema, { root, tenant }: StoredModel): void {
+  const indexed = schema as unknown as IndexedSchema // a Schema, past its overloads
+  for (const [keys, options] of indexed.indexes()) {
+    if (!Object.keys(keys).some((path) => touchesEncrypted(root, path) && !isTokenPath(path, root))) continue
+    indexed.removeIndex(keys)
+    for (const slot of SLOTS) add(indexed, onTokens(keys, root, slot), options, slot)
+  }
+  for (const [path, node] of indexedPaths(root)) {
+    const index = node.field?.blindIndex
+    if (index === undefined) continue
+    const scope = index.unique && !index.acrossTenants && tenant !== undefined ? { [tenant.path]: 1 } : {}
+    for (const slot of SLOTS)
+      add(indexed, { [`${path}.${slot}`]: 1, ...scope }, index.unique ? { unique: true } : {}, slot)
+  }
+  add(indexed, { [`${KEYS_PATH}.k`]: 1 }, {}, undefined)
+}
+
+function add(schema: IndexedSchema, keys: Doc, options: Doc, slot: SlotName | undefined): void {
+  const known = schema.indexes().some(([other]) => JSON.stringify(other) === JSON.stringify(keys))
+  if (known) return
+  const tokens = slot === undefined ? [] : Object.keys(keys).filter((path) => path.endsWith(`.${slot}`))
+  const given: unknown = options['partialFilterExpression']
+  // Only documents that have a token: all others would be equal to a unique index. `$exists` rather than `$type`, so that
+  // the planner can use the index for an equality. https://www.mongodb.com/docs/manual/core/index-partial/
+  const partial = {
+    ...(isDoc(given) ? given : {}),
+    ...Object.fromEntries(tokens.map((path) => [path, { $exists: true }])),
+  }
+  const { name, ...rest } = options
+  const named = typeof name === 'string' ? { name: slot === 'n' ? `${name}_next` : name } : {}
+  schema.index(keys, { ...rest, ...named, ...(tokens.length === 0 ? {} : { partialFilterExpression: partial }) })
+}
+
+function onTokens(keys: Doc, root: PathNode, slot: SlotName): Doc {
+  return Object.fromEntries(
+    Object.entries(keys).map(([path, direction]) => [
+      touchesEncrypted(root, path) ? `${path}.${slot}` : path,
+      direction,
+    ]),
+  )
+}
+
+function isTokenPath(path: string, root: PathNode): boolean {
+  return SLOTS.some((slot) => path.endsWith(`.${slot}`)) && touchesEncrypted(root, path.slice(0, -2))
+}
+
+/** Stored paths of searchable leaves, as an index names them: without array levels. A Map's keys are data and have no index. */
+function indexedPaths(root: PathNode): [string, PathNode][] {
+  const found: [string, PathNode][] = []
+  const visit = (node: PathNode, path: string): void => {
+    if (node.field?.blindIndex !== undefined) found.push([path, node])
+    for (const [name, child] of node.names) visit(child, path === '' ? name : `${path}.${name}`)
+    if (node.element !== undefined) visit(node.element, path)
+    if (node.values !== undefined && nodesOf(node.values).some(({ field }) => field?.blindIndex?.unique === true))
+      throw configError(path, 'unique', 'inside a Map: its keys are data, and no index covers them')
+  }
+  visit(root, '')
+  return found
+}

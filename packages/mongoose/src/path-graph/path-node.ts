@@ -1,0 +1,58 @@
+import type { Field, FieldOptions } from '@fieldseal/core/adapter'
+import type { StoredModel } from './stored-model.ts'
+
+/** An encrypted path as its schema declares it. */
+export interface Annotation {
+  /** Normalised path, which is the field's id: `history.$.note`, `phones.$*`. */
+  readonly path: string
+  /** Name of the value codec. */
+  readonly type: string
+  readonly options: FieldOptions
+}
+
+/** One level of what documents of a collection may hold. */
+export class PathNode {
+  /** A schema type stands here, not only names on the way to one. */
+  declared = false
+  /** Encrypted here, as one value; nothing below is seen by the database. */
+  annotation: Annotation | undefined
+  /** Set once core has checked the model. */
+  field: Field | undefined
+  readonly names = new Map<string, PathNode>()
+  /** What each element of an array is. */
+  element: PathNode | undefined
+  /** What each value of a Map is. */
+  values: PathNode | undefined
+  /** An encrypted path is here or below. */
+  reaches = false
+  /** A stored document begins here: the root, or what a `$lookup` brings. */
+  model: StoredModel | undefined
+
+  child(name: string): PathNode | undefined {
+    return this.values ?? this.names.get(name)
+  }
+
+  /** The node of a name, made when it is missing. */
+  grow(name: string): PathNode {
+    const known = this.names.get(name) ?? new PathNode()
+    this.names.set(name, known)
+    return known
+  }
+
+  *children(): Generator<PathNode> {
+    yield* this.names.values()
+    if (this.element !== undefined) yield this.element
+    if (this.values !== undefined) yield this.values
+  }
+}
+
+/** All nodes of a graph, parents first. */
+export function nodesOf(root: PathNode): PathNode[] {
+  return [root, ...[...root.children()].flatMap(nodesOf)]
+}
+
+/** Marks every node from which an encrypted path can be reached. */
+export function markReaches(root: PathNode): void {
+  for (const child of root.children()) markReaches(child)
+  root.reaches = root.annotation !== undefined || [...root.children()].some(({ reaches }) => reaches)
+}

@@ -1,0 +1,22 @@
+import type { FieldPath, RecordMap, RowKeyKind } from '@fieldseal/core/adapter'
+import type { PathNode } from './path-node.ts'
+
+/** A column that says whose key a document needs. */
+export interface FactPath {
+  readonly path: FieldPath
+  readonly kind: RowKeyKind
+}
+
+/** The encrypted documents of one collection. */
+export interface StoredModel {
+  readonly map: RecordMap
+  readonly root: PathNode
+  /** `_id`, tenant and keyspace, as far as the model has them. */
+  readonly facts: readonly FactPath[]
+  readonly tenant: FactPath | undefined
+  readonly keyspace: FactPath | undefined
+  readonly id: FactPath
+}
+
+/** Where each document keeps a superset of the ids of the KEKs it may need. */
+export const KEYS_PATH = '__fieldseal'

@@ -1,0 +1,71 @@
+import {
+  FieldsealError,
+  SoughtTokens,
+  tokenSlot,
+  type AdapterHost,
+  type BlindIndex,
+  type IndexToken,
+  type OperationContext,
+} from '@fieldseal/core/adapter'
+import { mongo } from 'mongoose'
+
+/** Where the leaf of a searchable path keeps its tokens: `{ c: ciphertext, b: odd epochs, n: even epochs }`. */
+export const SLOT_NAMES = { odd: 'b', even: 'n' } as const
+export type SlotName = (typeof SLOT_NAMES)[keyof typeof SLOT_NAMES]
+
+/** A token to look for, and the name under which leaves hold it. */
+export interface FoundToken {
+  readonly slot: SlotName
+  readonly token: mongo.Binary
+}
+
+interface Term {
+  readonly index: BlindIndex
+  readonly value: unknown
+}
+
+/**
+ * The tokens that a rewriting needs. Tokens take a key, which may have to be loaded, and rewriting is synchronous: it
+ * runs once to learn what is asked for, and once more with the answers.
+ */
+export class TokenTerms {
+  readonly #terms: Term[] = []
+  readonly #answers: readonly (readonly IndexToken[])[] | undefined
+  #next = 0
+
+  private constructor(answers?: readonly (readonly IndexToken[])[]) {
+    this.#answers = answers
+  }
+
+  /** The token of a value. @throws FieldsealError ERR_VALUE_INVALID when the value does not fit the field */
+  find(index: BlindIndex, value: unknown): FoundToken {
+    if (this.#answers === undefined) {
+      index.matchKey([value]) // a value that does not fit is an error before any key is asked for
+      this.#terms.push({ index, value })
+      return { slot: 'b', token: new mongo.Binary(new Uint8Array()) }
+    }
+    const [token] = this.#answers[this.#next++] ?? []
+    if (token === undefined) throw new FieldsealError('ERR_INDEX_UNKNOWN', { model: index.model, field: index.id })
+    return { slot: SLOT_NAMES[tokenSlot(token)], token: new mongo.Binary(token, mongo.Binary.SUBTYPE_USER_DEFINED) }
+  }
+
+  /** Runs a rewriting. It is called once or twice and must do the same each time. */
+  static async rewrite<R>(
+    host: AdapterHost,
+    context: OperationContext | undefined,
+    run: (terms: TokenTerms) => R,
+  ): Promise<{ readonly result: R; readonly sought: ReadonlyMap<BlindIndex, SoughtTokens> }> {
+    const asked = new TokenTerms()
+    const first = run(asked)
+    if (asked.#terms.length === 0) return { result: first, sought: new Map() }
+    const terms = asked.#terms.map(({ index, value }) => ({ index, values: [value] }))
+    const answers = await host.cipher.tokens(terms, context ?? host.capture())
+    const sought = new Map<BlindIndex, SoughtTokens>()
+    terms.forEach(({ index, values }, at) => {
+      const ofIndex = sought.get(index) ?? new SoughtTokens(index)
+      ofIndex.add(values, answers[at] ?? [])
+      sought.set(index, ofIndex)
+    })
+    return { result: run(new TokenTerms(answers)), sought }
+  }
+}

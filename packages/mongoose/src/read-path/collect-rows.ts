@@ -1,0 +1,159 @@
+import { FieldsealError, type Cell, type OperationContext, type RowFacts } from '@fieldseal/core/adapter'
+import { mongo } from 'mongoose'
+import { isDoc, valueAt, type Doc } from '../bson/documents.ts'
+import type { PathNode } from '../path-graph/path-node.ts'
+import { KEYS_PATH, type FactPath, type StoredModel } from '../path-graph/stored-model.ts'
+
+const { Binary, UUID } = mongo
+
+/** One stored document to open: its cells, and where each stands. */
+export interface StoredRow {
+  readonly model: StoredModel
+  readonly facts: RowFacts
+  readonly document: Doc
+  readonly cells: Cell<unknown>[]
+  readonly places: Place[]
+}
+export interface Place {
+  readonly holder: Doc | unknown[]
+  readonly key: string | number
+  /** Path of the cell in its document, with the indexes of array elements. */
+  readonly path: string
+  readonly tokens: readonly (Uint8Array | undefined)[]
+}
+
+/**
+ * The encrypted cells of a result, by stored document. `__fieldseal` is taken out of each.
+ *
+ * @throws FieldsealError ERR_TENANT_MISMATCH when a document is another tenant's
+ */
+export function collectRows(result: unknown, root: PathNode, context: OperationContext): StoredRow[] {
+  const rows: StoredRow[] = []
+  visit(result, root, undefined, '', [], { rows, context })
+  return rows
+}
+
+interface Visit {
+  readonly rows: StoredRow[]
+  readonly context: OperationContext
+}
+
+function visit(
+  value: unknown,
+  node: PathNode,
+  row: StoredRow | undefined,
+  path: string,
+  mapKeys: readonly string[],
+  visited: Visit,
+): void {
+  if (value === null || value === undefined || !node.reaches) return
+  if (Array.isArray(value)) {
+    const element = node.element ?? node
+    for (let at = 0; at < value.length; at++) step(value, at, element, row, join(path, at), mapKeys, visited)
+    return
+  }
+  if (node.element !== undefined) return visit(value, node.element, row, path, mapKeys, visited)
+  if (!isDoc(value)) return
+  const own = node.model === undefined ? row : begin(value, node.model, visited)
+  const at = node.model === undefined ? path : ''
+  if (node.values !== undefined) {
+    for (const key of Object.keys(value)) step(value, key, node.values, own, join(at, key), [...mapKeys, key], visited)
+    return
+  }
+  for (const [name, child] of node.names)
+    if (child.reaches && Object.hasOwn(value, name)) step(value, name, child, own, join(at, name), mapKeys, visited)
+}
+
+function step(
+  holder: Doc | unknown[],
+  key: string | number,
+  node: PathNode,
+  row: StoredRow | undefined,
+  path: string,
+  mapKeys: readonly string[],
+  visited: Visit,
+): void {
+  const stored: unknown = Reflect.get(holder, key)
+  if (node.field === undefined) return visit(stored, node, row, path, mapKeys, visited)
+  if (stored === undefined || row === undefined) return
+  if (stored === null && !node.field.encryptNull) return
+  if (Array.isArray(stored)) {
+    // Read through arrays that the schema does not know (an $unwind, a $lookup): each element is a value of the path.
+    for (let at = 0; at < stored.length; at++) step(stored, at, node, row, join(path, at), mapKeys, visited)
+    return
+  }
+  const { value, tokens } = leafOf(stored)
+  row.cells.push({ field: node.field, value, ...(mapKeys.length === 0 ? {} : { mapKeys }) })
+  row.places.push({ holder, key, path, tokens })
+}
+
+/** The envelope of a leaf, and its tokens. What is neither goes to core as it is, which refuses it. */
+function leafOf(stored: unknown): { readonly value: unknown; readonly tokens: Place['tokens'] } {
+  const sealed = isDoc(stored) ? stored['c'] : stored
+  const tokens = isDoc(stored) ? [bytesOf(stored['b']), bytesOf(stored['n'])] : []
+  return { value: bytesOf(sealed) ?? (sealed === null || sealed === undefined ? sealed : NOT_SEALED), tokens }
+}
+const NOT_SEALED = Object.freeze({})
+
+function bytesOf(value: unknown): Uint8Array | undefined {
+  if (value instanceof Binary) return value.value()
+  return value instanceof Uint8Array ? value : undefined
+}
+
+function begin(document: Doc, model: StoredModel, { rows, context }: Visit): StoredRow {
+  const facts = factsOf(document, model, context)
+  Reflect.deleteProperty(document, KEYS_PATH)
+  const row: StoredRow = { model, facts, document, cells: [], places: [] }
+  rows.push(row)
+  return row
+}
+
+/**
+ * Tenant, keyspace and row id of a document at hand.
+ *
+ * @throws FieldsealError ERR_TENANT_MISMATCH, ERR_WRITE_UNSUPPORTED when the tenant or keyspace is unknown
+ */
+export function factsOf(document: unknown, model: StoredModel, context: OperationContext): RowFacts {
+  const known: Record<string, unknown> = {}
+  for (const fact of model.facts) known[fact.path] = canonical(valueAt(document, fact.path), fact)
+  return model.map.facts(known, context)
+}
+
+/** A fact as core compares it; undefined where its BSON type is not the declared one, which keeps the row unbound. */
+export function canonical(value: unknown, { kind }: FactPath): unknown {
+  switch (kind) {
+    case 'objectid':
+      return value instanceof mongo.ObjectId ? value.toHexString() : undefined
+    case 'uuid':
+      return value instanceof Binary && value.sub_type === Binary.SUBTYPE_UUID
+        ? new UUID(value.value()).toHexString(true)
+        : undefined
+    case 'integer':
+      if (value instanceof mongo.Long) return value.toBigInt()
+      return value instanceof mongo.Int32 || value instanceof mongo.Double ? value.valueOf() : value
+    case 'string':
+      return typeof value === 'string' ? value : undefined
+    case 'other':
+      return undefined
+  }
+}
+
+/** A canonical fact as the database stores it. */
+export function stored(text: string, { kind, path }: FactPath): unknown {
+  switch (kind) {
+    case 'objectid':
+      return new mongo.ObjectId(text)
+    case 'uuid':
+      return new UUID(text)
+    case 'integer':
+      return Number.isSafeInteger(Number(text)) ? Number(text) : mongo.Long.fromString(text)
+    case 'string':
+      return text
+    case 'other':
+      throw new FieldsealError('ERR_CONFIG_INVALID', { field: path })
+  }
+}
+
+function join(path: string, name: string | number): string {
+  return path === '' ? String(name) : `${path}.${name}`
+}

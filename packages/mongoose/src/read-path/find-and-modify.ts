@@ -1,0 +1,61 @@
+import type { OperationContext } from '@fieldseal/core/adapter'
+import type { CollectionState, ModifyResult } from '../install/collection-state.ts'
+import type { OperationOptions } from '../query-rewrite/scope.ts'
+import { confinedCriteria, runReplace } from '../write-path/replace.ts'
+import { runUpdate } from '../write-path/update.ts'
+import { openingOf, prepareFind } from './find.ts'
+import { openDocuments } from './open-documents.ts'
+
+const WITH_METADATA = { includeResultMetadata: true } as const
+
+export async function findOneAndUpdate(
+  state: CollectionState,
+  filter: unknown,
+  update: unknown,
+  given: OperationOptions,
+) {
+  return modify(state, given, (options, context) =>
+    runUpdate<ModifyResult>(state, { filter, update, options, kind: 'one' }, context, {
+      run: (criteria, sent, sentOptions) =>
+        state.raw.findOneAndUpdate(criteria, sent, { ...sentOptions, ...WITH_METADATA }),
+      matched: (result) => Number(result.lastErrorObject?.['n'] ?? 0),
+    }),
+  )
+}
+
+export async function findOneAndReplace(
+  state: CollectionState,
+  filter: unknown,
+  replacement: unknown,
+  given: OperationOptions,
+) {
+  return modify(state, given, (options, context) =>
+    runReplace<ModifyResult>(state, { filter, replacement, options }, context, (criteria, sent, sentOptions) =>
+      state.raw.findOneAndReplace(criteria, sent, { ...sentOptions, ...WITH_METADATA }),
+    ),
+  )
+}
+
+export async function findOneAndDelete(state: CollectionState, filter: unknown, given: OperationOptions) {
+  return modify(state, given, async (options, context) => {
+    const { confined, rewritten } = await confinedCriteria(state, state.model(), filter, options, context)
+    return state.raw.findOneAndDelete(confined.filter, { ...rewritten, ...WITH_METADATA })
+  })
+}
+
+/** Opens the document that comes back, before or after the change, and gives it as the caller asked for it. */
+async function modify(
+  state: CollectionState,
+  given: OperationOptions,
+  run: (options: OperationOptions, context: OperationContext) => Promise<ModifyResult>,
+): Promise<unknown> {
+  const context = state.host.capture()
+  const model = state.model()
+  const { options, trim } = await prepareFind(state, model, {}, given, context, false)
+  const result = await run(options, context)
+  if (result.value !== null && result.value !== undefined) {
+    await openDocuments([result.value], openingOf(state, model, given, context))
+    trim(result.value)
+  }
+  return given['includeResultMetadata'] === true ? result : result.value
+}

@@ -1,0 +1,104 @@
+import {
+  FieldsealError,
+  isEnvelope,
+  isUnreadable,
+  type AdapterHost,
+  type BlindIndex,
+  type Envelope,
+  type OpenedRow,
+  type OperationContext,
+  type RecordWriter,
+  type SoughtTokens,
+} from '@fieldseal/core/adapter'
+import { toDriverValue, type PromoteOptions } from '../bson/driver-values.ts'
+import type { Doc } from '../bson/documents.ts'
+import type { PathNode } from '../path-graph/path-node.ts'
+import { collectRows, type StoredRow } from './collect-rows.ts'
+
+/** How the documents of one operation are opened. */
+export interface Opening {
+  readonly host: AdapterHost
+  readonly context: OperationContext
+  /** What the documents look like: the model's graph, or what a pipeline made of it. */
+  readonly root: PathNode
+  readonly promote: PromoteOptions
+  readonly sought: ReadonlyMap<BlindIndex, SoughtTokens>
+  /** Rewraps outdated cells in the background; undefined where nothing may be written (transactions, snapshots). */
+  readonly writer: RecordWriter | undefined
+}
+
+/** What the writer of rewraps needs to find a document and its cells again. */
+export interface DocumentKey {
+  readonly id: unknown
+  /** Paths by the bytes of the cell that stands there. */
+  readonly paths: ReadonlyMap<string, readonly string[]>
+}
+
+/**
+ * Opens documents of a result in place, in one batch, and compares what was found by token.
+ *
+ * @returns the documents, without those that a truncated index found in vain
+ * @throws FieldsealError ERR_TENANT_MISMATCH before any value of a foreign document is opened, ERR_TOKEN_MISMATCH when a
+ * full-length token stands beside a value that does not have it, and what opening throws
+ */
+export async function openDocuments(documents: readonly Doc[], opening: Opening): Promise<Doc[]> {
+  const { host, context, root, promote } = opening
+  if (!root.reaches) return [...documents]
+  const owners = documents.map((document) => collectRows(document, root, context))
+  const rows = owners.flat().filter(({ cells }) => cells.length > 0)
+  if (rows.length === 0) return [...documents]
+  const opened = await host.cipher.open(
+    rows.map(({ model, facts, cells }) => ({ map: model.map, facts, cells })),
+    context,
+  )
+  const dropped = new Set<StoredRow>()
+  rows.forEach((row, at) => {
+    const result = opened[at] as OpenedRow // results come in the order of the input
+    if (isForeign(row, result, opening.sought)) dropped.add(row)
+    row.places.forEach(({ holder, key }, cell) => {
+      const value = result.values[cell]
+      const shown = isUnreadable(value) ? value : toDriverValue(value, promote)
+      Object.defineProperty(holder, key, { value: shown, enumerable: true, configurable: true, writable: true })
+    })
+    if (result.outdated.length > 0 && opening.writer !== undefined) offer(host, row, result, opening.writer)
+  })
+  if (dropped.size === 0) return [...documents]
+  return documents.filter((_, at) => !owners[at]?.some((row) => dropped.has(row)))
+}
+
+/** True for a document that a truncated token found without having the value. @throws FieldsealError ERR_TOKEN_MISMATCH */
+function isForeign(row: StoredRow, { values }: OpenedRow, sought: Opening['sought']): boolean {
+  if (sought.size === 0) return false
+  const verdicts = new Map<BlindIndex, Set<string>>()
+  row.cells.forEach(({ field }, at) => {
+    const index = field.blindIndex
+    const of = index && sought.get(index)
+    const value = values[at]
+    if (index === undefined || of === undefined || isUnreadable(value)) return
+    const verdict = of.verdict(row.places[at]?.tokens ?? [], [value])
+    if (verdict === 'foreign' && !index.truncated)
+      throw new FieldsealError('ERR_TOKEN_MISMATCH', { model: index.model, field: index.id })
+    verdicts.set(index, (verdicts.get(index) ?? new Set()).add(verdict))
+  })
+  return [...verdicts].some(([, seen]) => seen.has('foreign') && !seen.has('hit'))
+}
+
+function offer(host: AdapterHost, row: StoredRow, { outdated }: OpenedRow, writer: RecordWriter): void {
+  const id = row.document['_id']
+  if (row.facts.rowId === undefined || id === undefined) return // it could not be found again
+  const paths = new Map<string, string[]>()
+  const cells = outdated.flatMap((at) => {
+    const [cell, place] = [row.cells[at], row.places[at]]
+    if (cell === undefined || place === undefined || !isEnvelope(cell.value)) return []
+    const name = cellName(cell.value)
+    paths.set(name, [...(paths.get(name) ?? []), place.path])
+    return [{ ...cell, value: cell.value }]
+  })
+  if (cells.length === 0) return
+  const key: DocumentKey = { id, paths }
+  host.rewraps.offer({ map: row.model.map, facts: row.facts, cells }, key, writer)
+}
+
+export function cellName(envelope: Envelope | Uint8Array): string {
+  return Buffer.from(envelope.buffer, envelope.byteOffset, envelope.byteLength).toString('latin1')
+}

@@ -1,0 +1,122 @@
+import { FieldsealError } from '@fieldseal/core/adapter'
+import type { Doc } from '../bson/documents.ts'
+
+/** What we rely on of the driver's cursors, which are alike for find, aggregate and index listings. */
+export interface DriverCursor {
+  readonly closed: boolean
+  next(): Promise<Doc | null>
+  tryNext(): Promise<Doc | null>
+  hasNext(): Promise<boolean>
+  toArray(): Promise<Doc[]>
+  forEach(visit: (document: Doc) => unknown): Promise<void>
+  map(transform: (document: Doc) => unknown): DriverCursor
+  clone(): DriverCursor
+  rewind(): void
+  close(): Promise<void>
+  readBufferedDocuments(count?: number): Doc[]
+  bufferedCount(): number
+  explain?(...args: unknown[]): Promise<unknown>
+  [Symbol.asyncIterator](): AsyncGenerator<Doc, void, void>
+}
+
+/** How the documents of a cursor become those that its reader sees. */
+export interface CursorSteps {
+  /** Runs once, before anything is sent. */
+  prepare(): Promise<void>
+  /** Opens what one answer of the server brought; may leave documents out. */
+  open(documents: readonly Doc[]): Promise<Doc[]>
+}
+
+/**
+ * Puts our steps into one cursor of the driver: its command is completed before it is sent, and each fetched batch is
+ * opened together before any of its documents is handed out.
+ */
+export function secureCursor<C extends DriverCursor>(cursor: C, { prepare, open }: CursorSteps): C {
+  const next = cursor.next.bind(cursor)
+  const tryNext = cursor.tryNext.bind(cursor)
+  const rewind = cursor.rewind.bind(cursor)
+  const readBuffered = cursor.readBufferedDocuments.bind(cursor)
+  const explain = cursor.explain?.bind(cursor)
+  const transforms: ((document: Doc) => unknown)[] = []
+  const opened: Doc[] = []
+  let prepared: Promise<void> | undefined
+  const ready = () => (prepared ??= prepare())
+
+  /** Fetches and opens until there is a document, or none to come. */
+  async function fill(fetch: () => Promise<Doc | null>): Promise<boolean> {
+    await ready()
+    while (opened.length === 0) {
+      const document = await fetch()
+      if (document === null) return false
+      opened.push(...(await open([document, ...readBuffered()])))
+    }
+    return true
+  }
+  async function attempt<R>(run: () => Promise<R>): Promise<R> {
+    try {
+      return await run()
+    } catch (error) {
+      await cursor.close().catch(() => {})
+      throw error
+    }
+  }
+  async function transformed(document: unknown): Promise<Doc> {
+    let shown = document
+    for (const transform of transforms) shown = await transform(shown as Doc) // the driver's cursors take any result
+    return shown as Doc
+  }
+  const pull = (fetch: () => Promise<Doc | null>) =>
+    attempt(async () => ((await fill(fetch)) ? transformed(opened.shift()) : null))
+  async function* iterate(): AsyncGenerator<Doc, void, void> {
+    try {
+      for (let document = await pull(next); document !== null; document = await pull(next)) yield document
+    } finally {
+      if (!cursor.closed) await cursor.close().catch(() => {})
+    }
+  }
+
+  return Object.assign(cursor, {
+    next: () => pull(next),
+    tryNext: () => pull(tryNext),
+    hasNext: () => attempt(() => fill(next)),
+    toArray: () =>
+      attempt(async () => {
+        const documents: Doc[] = []
+        while (await fill(next)) {
+          const batch = opened.splice(0)
+          if (transforms.length === 0) documents.push(...batch)
+          else for (const document of batch) documents.push(await transformed(document))
+        }
+        if (!cursor.closed) await cursor.close().catch(() => {})
+        return documents
+      }),
+    async forEach(visit: (document: Doc) => unknown) {
+      for await (const document of iterate()) if (visit(document) === false) return
+    },
+    map(transform: (document: Doc) => unknown) {
+      transforms.push(transform)
+      return cursor
+    },
+    clone(): never {
+      throw new FieldsealError('ERR_QUERY_UNSUPPORTED', {
+        reason: 'unsupported-method',
+        hint: 'clone() of a cursor: make the query once more',
+      })
+    },
+    rewind() {
+      opened.length = 0
+      rewind()
+    },
+    readBufferedDocuments: (count?: number) => opened.splice(0, count ?? opened.length),
+    bufferedCount: () => opened.length,
+    ...(explain === undefined
+      ? {}
+      : {
+          async explain(...args: unknown[]) {
+            await ready()
+            return explain(...args)
+          },
+        }),
+    [Symbol.asyncIterator]: iterate,
+  })
+}

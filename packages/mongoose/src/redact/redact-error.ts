@@ -1,0 +1,63 @@
+import mongoose from 'mongoose'
+import { isDoc, plain, type Doc } from '../bson/documents.ts'
+import type { PathNode } from '../path-graph/path-node.ts'
+import { walkPath } from '../path-graph/walk-path.ts'
+
+export const REDACTED = '[redacted]'
+
+/**
+ * Takes values of encrypted paths out of Mongoose's own errors, in place: validation and cast errors hold the value,
+ * and their texts quote it.
+ */
+export function redactOrmError(error: unknown, root: PathNode): unknown {
+  if (!(error instanceof Error)) return error
+  const { errors } = error as { readonly errors?: unknown }
+  if (error instanceof mongoose.Error.ValidationError && isDoc(errors)) {
+    for (const [path, each] of Object.entries(errors)) redactOne(each, path, root)
+    error.message = `${error.message.split(':')[0]}: ${Object.entries(errors)
+      .map(([path, each]) => `${path}: ${String(Reflect.get(Object(each), 'message'))}`)
+      .join(', ')}`
+  }
+  redactOne(error, String(Reflect.get(error, 'path') ?? ''), root)
+  return error
+}
+
+function redactOne(error: unknown, path: string, root: PathNode): void {
+  if (typeof error !== 'object' || error === null || path === '') return
+  const { node, inside } = walkPath(root, path)
+  if (inside === undefined && node?.reaches !== true) return
+  const value: unknown = Reflect.get(error, 'value')
+  const texts = [value, Reflect.get(error, 'stringValue') as unknown]
+    .map((each) => (typeof each === 'string' ? each : each === undefined || each === null ? '' : String(each)))
+    .map((text) => text.replace(/^"(.*)"$/s, '$1'))
+    .filter((text) => text !== '')
+  const clean = (text: unknown) =>
+    typeof text === 'string' ? texts.reduce((result, each) => result.replaceAll(each, REDACTED), text) : text
+  for (const name of ['message', 'stack']) Reflect.set(error, name, clean(Reflect.get(error, name)))
+  for (const name of ['value', 'stringValue']) if (Reflect.has(error, name)) Reflect.set(error, name, REDACTED)
+  const properties: unknown = Reflect.get(error, 'properties')
+  if (isDoc(properties)) {
+    properties['message'] = clean(properties['message'])
+    if ('value' in properties) properties['value'] = REDACTED
+  }
+  const reason: unknown = Reflect.get(error, 'reason')
+  if (reason !== null && reason !== undefined) Reflect.set(error, 'reason', undefined)
+}
+
+/** A filter, update or document with the values of encrypted paths replaced; paths and operators stay. */
+export function redactFilter(given: unknown, root: PathNode): unknown {
+  const value = plain(given)
+  if (Array.isArray(value)) return value.map((each) => redactFilter(each, root))
+  if (!isDoc(value)) return value
+  const out: Doc = {}
+  for (const [key, each] of Object.entries(value)) {
+    if (key.startsWith('$')) out[key] = redactFilter(each, root)
+    else {
+      const { node, inside } = walkPath(root, key)
+      if (inside !== undefined || node?.annotation !== undefined || node?.element?.annotation !== undefined)
+        out[key] = each === null || each === undefined ? each : REDACTED
+      else out[key] = node?.reaches === true ? redactFilter(each, node.element ?? node) : each
+    }
+  }
+  return out
+}

@@ -1,0 +1,92 @@
+import type { OperationContext } from '@fieldseal/core/adapter'
+import { isDoc, type Doc } from '../bson/documents.ts'
+import type { CollectionState } from '../install/collection-state.ts'
+import type { StoredModel } from '../path-graph/stored-model.ts'
+import { refuseWrite } from '../query-rewrite/refuse.ts'
+import type { OperationOptions } from '../query-rewrite/scope.ts'
+import { sealDrafts, type Draft } from './draft.ts'
+import { keepId, prepareDocument } from './insert.ts'
+import { confinedCriteria, prepareReplace } from './replace.ts'
+import { NOTHING, prepareUpdate, TOUCH } from './update.ts'
+
+/** One operation of a bulk write; `finish` gives it as it is sent, once its draft is sealed. */
+interface PreparedOperation {
+  readonly draft?: Draft
+  finish(): Doc
+}
+
+/**
+ * A bulk write: every operation is protected by itself, so that their order, their results and the index of one that
+ * fails are the driver's own.
+ */
+export async function bulkWrite(
+  state: CollectionState,
+  operations: unknown,
+  options: OperationOptions,
+): Promise<unknown> {
+  const context = state.host.capture()
+  const model = state.model()
+  if (!Array.isArray(operations)) return state.raw.bulkWrite(operations as never, options) // the driver says what is wrong
+  const prepared: PreparedOperation[] = []
+  for (const operation of operations as unknown[])
+    prepared.push(await prepare(state, model, operation, options, context))
+  await sealDrafts(
+    prepared.flatMap(({ draft }) => (draft === undefined ? [] : [draft])),
+    state.host,
+    context,
+  )
+  const sent = prepared.map(({ finish }) => finish())
+  return state.raw.bulkWrite(sent, options)
+}
+
+async function prepare(
+  state: CollectionState,
+  model: StoredModel,
+  operation: unknown,
+  shared: OperationOptions,
+  context: OperationContext,
+): Promise<PreparedOperation> {
+  const [[name, body] = ['', undefined]] = isDoc(operation) ? Object.entries(operation) : []
+  if (!isDoc(body))
+    return refuseWrite(model.map.id, '', 'bulk-op', `an operation of a bulk write, not ${name || 'nothing'}`)
+  const { filter, update, replacement, document, ...own } = body
+  const options: OperationOptions = { ...own, ...(shared.session === undefined ? {} : { session: shared.session }) }
+  const sendable = (sent: OperationOptions) =>
+    Object.fromEntries(Object.entries(sent).filter(([key]) => key !== 'session'))
+  switch (name) {
+    case 'insertOne': {
+      const prepared = prepareDocument(document, model, context, { makes: true })
+      return {
+        draft: prepared.draft,
+        finish() {
+          const sent = prepared.finish()
+          keepId(document, sent)
+          return { insertOne: { ...own, document: sent } }
+        },
+      }
+    }
+    case 'updateOne':
+    case 'updateMany': {
+      const kind = name === 'updateMany' ? 'many' : 'bulk'
+      const prepared = await prepareUpdate(state, model, { filter, update, options, kind }, context)
+      if (prepared === undefined) return { finish: () => ({ [name]: { filter: NOTHING, update: TOUCH } }) }
+      const { draft, filter: sent, options: rewritten } = prepared
+      return { draft, finish: () => ({ [name]: { ...sendable(rewritten), filter: sent, update: prepared.finish() } }) }
+    }
+    case 'replaceOne': {
+      const prepared = await prepareReplace(state, model, { filter, replacement, options }, context)
+      const { draft, filter: sent, options: rewritten } = prepared
+      return {
+        draft,
+        finish: () => ({ replaceOne: { ...sendable(rewritten), filter: sent, replacement: prepared.finish() } }),
+      }
+    }
+    case 'deleteOne':
+    case 'deleteMany': {
+      const { confined, rewritten } = await confinedCriteria(state, model, filter, options, context)
+      return { finish: () => ({ [name]: { ...sendable(rewritten), filter: confined.filter } }) }
+    }
+    default:
+      return refuseWrite(model.map.id, '', 'bulk-op', `${name} is not known`)
+  }
+}

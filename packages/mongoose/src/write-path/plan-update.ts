@@ -1,0 +1,214 @@
+import { isDoc, isOperators, plain, setKey, type Doc } from '../bson/documents.ts'
+import type { PathNode } from '../path-graph/path-node.ts'
+import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
+import { touchesEncrypted, walkPath, type Walked } from '../path-graph/walk-path.ts'
+import { refuseWrite } from '../query-rewrite/refuse.ts'
+import { findToken, rewriteFilter, type FilterScope } from '../query-rewrite/rewrite-filter.ts'
+import { assertSortable } from '../query-rewrite/rewrite-projection.ts'
+import type { Draft } from './draft.ts'
+import { assertPlainPipeline } from './pipeline-update.ts'
+import { sealValue } from './seal-value.ts'
+
+/** An operator whose result depends on the plaintext that an encrypted path has now. */
+export interface Edit {
+  readonly node: PathNode
+  /** Path of the encrypted value. */
+  readonly root: string
+  readonly mapKeys: readonly string[]
+  readonly operator: string
+  /** Names below the encrypted value; empty when the operator is about the value itself. */
+  readonly rest: readonly string[]
+  readonly operand: unknown
+}
+
+/** An update as it may be sent, once its draft is sealed. */
+export interface UpdatePlan {
+  readonly update: Doc | readonly unknown[]
+  readonly edits: readonly Edit[]
+}
+
+const EDITS: readonly string[] = [
+  '$set',
+  '$unset',
+  '$inc',
+  '$mul',
+  '$min',
+  '$max',
+  '$push',
+  '$addToSet',
+  '$pull',
+  '$pullAll',
+  '$pop',
+]
+
+interface Planning {
+  readonly model: StoredModel
+  readonly draft: Draft
+  readonly scope: FilterScope
+  readonly out: Doc
+  readonly edits: Edit[]
+}
+
+/**
+ * Splits an update into what can be sent with ciphertext in place of plaintext and what needs the present plaintext. The
+ * given one is left as it is.
+ *
+ * @throws FieldsealError ERR_WRITE_UNSUPPORTED for what ciphertext cannot do
+ */
+export function planUpdate(given: unknown, model: StoredModel, draft: Draft, scope: FilterScope): UpdatePlan {
+  const { map, root } = model
+  if (Array.isArray(given)) {
+    assertPlainPipeline(given, model)
+    return { update: given, edits: [] }
+  }
+  if (!isDoc(given) || Object.keys(given).some((key) => !key.startsWith('$')))
+    return refuseWrite(map.id, '', 'replacement-as-update', 'an update has operators: use replaceOne for a document')
+  const planning: Planning = { model, draft, scope, out: {}, edits: [] }
+  for (const [operator, operands] of Object.entries(given)) {
+    for (const [path, operand] of Object.entries(isDoc(operands) ? operands : {})) {
+      if (path === KEYS_PATH || path.startsWith(`${KEYS_PATH}.`))
+        refuseWrite(map.id, path, 'reserved', 'the name belongs to Fieldseal')
+      planOperator(operator, path, operand, walkPath(root, path), planning)
+    }
+  }
+  return { update: planning.out, edits: planning.edits }
+}
+
+function planOperator(operator: string, path: string, operand: unknown, walked: Walked, planning: Planning): void {
+  const { model, out } = planning
+  const { node, inside } = walked
+  const refuse = (reason: string, hint: string) => refuseWrite(model.map.id, path, reason, hint)
+  const keep = () => put(out, operator, path, operand)
+  if (inside !== undefined) return addEdit(operator, operand, inside.node, inside.path, inside.rest, walked, planning)
+  if (operator === '$rename') {
+    if (node?.reaches === true || touchesEncrypted(model.root, String(operand)))
+      refuse('rename', 'ciphertext is bound to its path: read the value and write it to the other one')
+    return keep()
+  }
+  if (node === undefined || !node.reaches) return keep()
+  switch (operator) {
+    case '$set':
+    case '$setOnInsert':
+      return sealInto(operator, path, operand, node, walked, planning)
+    case '$unset':
+      if (node.field?.encryptNull === true) return sealInto('$set', path, null, node, walked, planning)
+      return keep()
+    case '$pop':
+      return node.field === undefined ? keep() : addEdit(operator, operand, node, path, [], walked, planning)
+    case '$push':
+      if (node.field !== undefined) return addEdit(operator, operand, node, path, [], walked, planning)
+      return planPush(path, operand, node, walked, planning)
+    case '$pull':
+    case '$pullAll':
+      if (node.field !== undefined) return addEdit(operator, operand, node, path, [], walked, planning)
+      return planPull(operator, path, operand, node, planning)
+    case '$addToSet':
+      if (node.field !== undefined) return addEdit(operator, operand, node, path, [], walked, planning)
+      return refuse('addtoset', 'equal values have different ciphertext: use $push, or encrypt the array as a whole')
+    default:
+      if (node.field !== undefined) return addEdit(operator, operand, node, path, [], walked, planning)
+      return refuse('unsupported-op', `${operator} would meet ciphertext`)
+  }
+}
+
+function sealInto(
+  operator: string,
+  path: string,
+  value: unknown,
+  node: PathNode,
+  walked: Walked,
+  planning: Planning,
+): void {
+  const operands = operandsOf(planning.out, operator)
+  sealValue(value, node, walked.mapKeys, { holder: operands, key: path }, planning.draft)
+}
+
+function planPush(path: string, operand: unknown, node: PathNode, { mapKeys }: Walked, planning: Planning): void {
+  const { model, draft, out } = planning
+  const element = node.element ?? node
+  const operands = operandsOf(out, '$push')
+  if (!isDoc(operand) || !('$each' in operand)) {
+    sealValue(operand, element, mapKeys, { holder: operands, key: path }, draft)
+    return
+  }
+  const sort: unknown = operand['$sort']
+  if (sort !== undefined && element.field !== undefined)
+    refuseWrite(model.map.id, path, 'sort-on-encrypted', '$sort of encrypted elements has no order: sort after reading')
+  assertSortable(sort, element, model.map.id)
+  const each = [...(operand['$each'] as Iterable<unknown>)]
+  const sealed: unknown[] = []
+  each.forEach((value, key) => sealValue(value, element, mapKeys, { holder: sealed, key }, draft))
+  setKey(operands, path, { ...operand, $each: sealed })
+}
+
+/** Elements go by their tokens, or by plain paths of theirs. */
+function planPull(
+  operator: string,
+  path: string,
+  operand: unknown,
+  node: PathNode,
+  { model, scope, out }: Planning,
+): void {
+  const element = node.element ?? node
+  const { field } = element
+  const refuse = (hint: string) => refuseWrite(model.map.id, path, 'pull', hint)
+  if (field === undefined) {
+    const condition = plain(operand)
+    if (operator === '$pullAll' || !isDoc(condition))
+      return refuse('whole subdocuments compare as ciphertext: pull by _id or another plain path')
+    return put(out, '$pull', path, rewriteFilter(condition, element, scope, true))
+  }
+  if (field.blindIndex === undefined) return refuse('add a blindIndex to the elements, or encrypt the array as a whole')
+  const values = operator === '$pullAll' ? [...(operand as Iterable<unknown>)] : valuesOf(operand)
+  if (values === undefined) return refuse('elements can be pulled by equality and $in only')
+  const found = values.map((value) => findToken(path, value, field, scope, true))
+  const [first] = found
+  put(
+    out,
+    '$pull',
+    path,
+    first === undefined ? { $in: [] } : { [first.slot]: { $in: found.map(({ token }) => token) } },
+  )
+}
+
+function valuesOf(operand: unknown): readonly unknown[] | undefined {
+  if (!isOperators(operand)) return [operand]
+  const entries = Object.entries(operand)
+  const [operator, value] = entries[0] ?? []
+  if (entries.length !== 1) return undefined
+  if (operator === '$eq') return [value]
+  return operator === '$in' && Array.isArray(value) ? value : undefined
+}
+
+function addEdit(
+  operator: string,
+  operand: unknown,
+  node: PathNode,
+  root: string,
+  rest: readonly string[],
+  { mapKeys, positional }: Walked,
+  { model, edits }: Planning,
+): void {
+  if (!EDITS.includes(operator))
+    refuseWrite(model.map.id, root, 'unsupported-op', `${operator} needs the server to see the value`)
+  if (positional && /(^|\.)\$/.test(root))
+    refuseWrite(
+      model.map.id,
+      root,
+      'needs-emulation',
+      'which element a positional operator means is known to the server only',
+    )
+  edits.push({ node, root, mapKeys, operator, rest, operand })
+}
+
+function put(out: Doc, operator: string, path: string, operand: unknown): void {
+  setKey(operandsOf(out, operator), path, operand)
+}
+
+function operandsOf(out: Doc, operator: string): Doc {
+  const known = out[operator]
+  if (isDoc(known)) return known
+  const operands: Doc = {}
+  out[operator] = operands
+  return operands
+}

@@ -1,0 +1,110 @@
+import { createFieldseal, type Fieldseal, type FieldsealOptions } from '@fieldseal/core'
+import { recordingProxy } from '@fieldseal/servers'
+import { useMongoDatabase } from '@fieldseal/servers/vitest'
+import { fakeKms, leakOracle, type FakeKms, type LeakOracle } from '@fieldseal/testkit'
+import mongoose, { type ConnectOptions, type Connection, type Model, type Mongoose, type Schema } from 'mongoose'
+import { afterAll, afterEach, beforeAll, expect } from 'vitest'
+import { fieldsealPlugin, mongoKeyStore, type FieldsealPluginOptions } from '../../src/index.ts'
+
+type Tenancy = 'single' | 'multi'
+type RecordingProxy = Awaited<ReturnType<typeof recordingProxy>>
+
+/** A running application: one Mongoose, one connection through a recording proxy, one Fieldseal, one CMK for all tenants. */
+export interface Clinic<T extends Tenancy> {
+  readonly mongoose: Mongoose
+  readonly connection: Connection
+  readonly fieldseal: Fieldseal<T>
+  readonly kms: FakeKms
+  readonly oracle: LeakOracle
+  /** Registers a plaintext that must never be seen outside of the process, and returns it. */
+  secret(text: string): string
+  model<S extends Schema>(schema: S, name?: string): Model<any>
+  /** The documents as they are stored, read by the driver past everything of ours. */
+  stored(model: Model<any>): Promise<Record<string, any>[]>
+}
+
+export interface ClinicOptions<T extends Tenancy> {
+  readonly tenancy: T
+  readonly fieldseal?: Partial<FieldsealOptions<T>>
+  readonly registration?: Partial<FieldsealPluginOptions>
+  readonly connect?: ConnectOptions
+}
+
+let applications = 0
+
+/**
+ * Starts a clinic for the test file or `describe` it is called in. After every test, whatever was registered as secret is
+ * searched in every byte that was sent and in every stored document.
+ */
+export function useClinic<T extends Tenancy>(options: ClinicOptions<T>): Clinic<T> {
+  const database = useMongoDatabase()
+  let started:
+    | (Omit<Clinic<T>, 'secret' | 'model' | 'stored'> & { readonly proxy: RecordingProxy; readonly direct: Connection })
+    | undefined
+  const clinic = () => {
+    if (started === undefined) throw new Error('the clinic exists only in hooks and tests')
+    return started
+  }
+  let models = 0
+  beforeAll(async () => {
+    const proxy = await recordingProxy(database.uri)
+    const kms = fakeKms()
+    const fieldseal = createFieldseal<T>({
+      app: `test-${++applications}`,
+      tenancy: options.tenancy,
+      keyStore: mongoKeyStore(database.uri),
+      keys: { cmks: [kms.cmk('test-key')] },
+      ...options.fieldseal,
+    } as FieldsealOptions<T>) // a set of CMKs fits both tenancies
+    const own = new mongoose.Mongoose()
+    own.plugin(fieldsealPlugin as never, { fieldseal, ...options.registration })
+    await own.connect(proxy.uri, { monitorCommands: true, ...options.connect })
+    const direct = await mongoose.createConnection(database.uri).asPromise()
+    started = {
+      mongoose: own,
+      connection: own.connection,
+      fieldseal,
+      kms,
+      oracle: leakOracle({ taps: 'none' }),
+      proxy,
+      direct,
+    }
+  })
+  afterEach(async () => {
+    const { proxy, oracle, direct } = clinic()
+    for (const bytes of proxy.bytesSent()) oracle.observe(bytes, 'sent')
+    proxy.clear()
+    for (const { name } of await direct.listCollections())
+      for (const document of await direct.collection(name).find().toArray())
+        oracle.observe(mongoose.mongo.BSON.serialize(document), `stored in ${name}`)
+    expect(await oracle.hits()).toEqual([])
+  })
+  afterAll(async () => {
+    const { fieldseal, mongoose: own, proxy, direct, oracle } = clinic()
+    await own.disconnect()
+    await fieldseal.close()
+    await direct.close()
+    await proxy.close()
+    await oracle[Symbol.asyncDispose]()
+  })
+  return {
+    get mongoose() {
+      return clinic().mongoose
+    },
+    get connection() {
+      return clinic().connection
+    },
+    get fieldseal() {
+      return clinic().fieldseal
+    },
+    get kms() {
+      return clinic().kms
+    },
+    get oracle() {
+      return clinic().oracle
+    },
+    secret: (text) => clinic().oracle.canary(text),
+    model: (schema, name = `Model${++models}`) => clinic().connection.model(name, schema),
+    stored: (model) => clinic().direct.collection(model.collection.collectionName).find().toArray(),
+  }
+}
