@@ -150,6 +150,9 @@ function isDuplicate(error: unknown): boolean {
 
 function unavailable(error: unknown): FieldsealError {
   if (isFieldsealError(error)) return error as FieldsealError
-  const code: unknown = error instanceof mongo.MongoError ? error.code : undefined
-  return new FieldsealError('ERR_KEY_STORE_UNAVAILABLE', code === undefined ? {} : { vendorCode: String(code) })
+  const code: unknown = typeof error === 'object' && error !== null ? Reflect.get(error, 'code') : undefined
+  return new FieldsealError(
+    'ERR_KEY_STORE_UNAVAILABLE',
+    typeof code === 'number' || typeof code === 'string' ? { vendorCode: String(code) } : {},
+  )
 }

@@ -3,7 +3,7 @@ import type { Schema } from 'mongoose'
 import { modelOptionsOf } from '../encrypted-path/annotation.ts'
 import { configError } from '../encrypted-path/config-error.ts'
 import { buildGraph } from './build-graph.ts'
-import { nodesOf, type PathNode } from './path-node.ts'
+import { nodesOf } from './path-node.ts'
 import { assertRegistrable } from './schema-rules.ts'
 import type { FactPath, StoredModel } from './stored-model.ts'
 

@@ -120,7 +120,7 @@ export function factsOf(document: unknown, model: StoredModel, context: Operatio
 }
 
 /** A fact as core compares it; undefined where its BSON type is not the declared one, which keeps the row unbound. */
-export function canonical(value: unknown, { kind }: FactPath): unknown {
+export function canonical(value: unknown, { kind }: FactPath): string | number | bigint | undefined {
   switch (kind) {
     case 'objectid':
       return value instanceof mongo.ObjectId ? value.toHexString() : undefined
@@ -130,7 +130,8 @@ export function canonical(value: unknown, { kind }: FactPath): unknown {
         : undefined
     case 'integer':
       if (value instanceof mongo.Long) return value.toBigInt()
-      return value instanceof mongo.Int32 || value instanceof mongo.Double ? value.valueOf() : value
+      if (value instanceof mongo.Int32 || value instanceof mongo.Double) return value.valueOf()
+      return typeof value === 'number' || typeof value === 'bigint' ? value : undefined
     case 'string':
       return typeof value === 'string' ? value : undefined
     case 'other':

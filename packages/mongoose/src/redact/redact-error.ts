@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import mongoose from 'mongoose'
 import { isDoc, plain, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
@@ -27,10 +28,7 @@ function redactOne(error: unknown, path: string, root: PathNode): void {
   const { node, inside } = walkPath(root, path)
   if (inside === undefined && node?.reaches !== true) return
   const value: unknown = Reflect.get(error, 'value')
-  const texts = [value, Reflect.get(error, 'stringValue') as unknown]
-    .map((each) => (typeof each === 'string' ? each : each === undefined || each === null ? '' : String(each)))
-    .map((text) => text.replace(/^"(.*)"$/s, '$1'))
-    .filter((text) => text !== '')
+  const texts = [value, Reflect.get(error, 'stringValue') as unknown].map(textOf).filter((text) => text !== '')
   const clean = (text: unknown) =>
     typeof text === 'string' ? texts.reduce((result, each) => result.replaceAll(each, REDACTED), text) : text
   for (const name of ['message', 'stack']) Reflect.set(error, name, clean(Reflect.get(error, name)))
@@ -42,6 +40,13 @@ function redactOne(error: unknown, path: string, root: PathNode): void {
   }
   const reason: unknown = Reflect.get(error, 'reason')
   if (reason !== null && reason !== undefined) Reflect.set(error, 'reason', undefined)
+}
+
+/** A value as a message quotes it. */
+function textOf(value: unknown): string {
+  if (value === undefined || value === null) return ''
+  const text = typeof value === 'string' ? value : typeof value === 'object' ? inspect(value) : String(value as number)
+  return text.replace(/^["'](.*)["']$/s, '$1')
 }
 
 /** A filter, update or document with the values of encrypted paths replaced; paths and operators stay. */

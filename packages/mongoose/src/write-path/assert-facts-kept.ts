@@ -36,7 +36,7 @@ function assertSame(
   operator: string,
   path: string,
   operand: unknown,
-  now: unknown,
+  now: ReturnType<typeof canonical>,
   { map, tenant }: StoredModel,
 ): void {
   const isSetting = operator === '$set' || operator === '$setOnInsert'

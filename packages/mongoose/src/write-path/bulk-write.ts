@@ -7,7 +7,8 @@ import type { OperationOptions } from '../query-rewrite/scope.ts'
 import { sealDrafts, type Draft } from './draft.ts'
 import { keepId, prepareDocument } from './insert.ts'
 import { confinedCriteria, prepareReplace } from './replace.ts'
-import { NOTHING, prepareUpdate, TOUCH } from './update.ts'
+import { NOTHING, TOUCH } from './prepared-update.ts'
+import { prepareUpdate } from './update.ts'
 
 /** One operation of a bulk write; `finish` gives it as it is sent, once its draft is sealed. */
 interface PreparedOperation {

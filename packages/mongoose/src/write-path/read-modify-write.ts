@@ -9,7 +9,14 @@ import { applyEdit } from './apply-edit.ts'
 import { addKeys, Draft, sealDrafts } from './draft.ts'
 import type { Edit } from './plan-update.ts'
 import { sealValue } from './seal-value.ts'
-import { NOTHING, readOptions, TOUCH, withoutUpsert, type PreparedUpdate, type UpdateRunner } from './update.ts'
+import {
+  NOTHING,
+  readOptions,
+  TOUCH,
+  withoutUpsert,
+  type PreparedUpdate,
+  type UpdateRunner,
+} from './prepared-update.ts'
 import { isStill } from './still.ts'
 import { pinTo } from './update-facts.ts'
 

@@ -16,9 +16,17 @@ import {
 import { TokenTerms } from '../query-rewrite/token-terms.ts'
 import { assertFactsKept } from './assert-facts-kept.ts'
 import { addKeys, Draft, sealDrafts } from './draft.ts'
-import { planUpdate, type Edit } from './plan-update.ts'
+import { planUpdate } from './plan-update.ts'
 import { editMatched } from './read-modify-write.ts'
 import { sealValue } from './seal-value.ts'
+import {
+  NOTHING,
+  readOptions,
+  TOUCH,
+  withoutUpsert,
+  type PreparedUpdate,
+  type UpdateRunner,
+} from './prepared-update.ts'
 import { confine, isSufficient, pinned, pinTo } from './update-facts.ts'
 
 /** One update by criteria. `one`: at most one document; `bulk`: part of a bulk write, sent together with others. */
@@ -27,22 +35,6 @@ export interface UpdateRequest {
   readonly update: unknown
   readonly options: OperationOptions
   readonly kind: 'one' | 'many' | 'bulk'
-}
-
-/** An update whose values are not sealed yet. */
-export interface PreparedUpdate {
-  readonly filter: Doc
-  readonly options: OperationOptions
-  readonly draft: Draft
-  readonly edits: readonly Edit[]
-  /** The update to send, once the draft is sealed. */
-  finish(): Doc | readonly unknown[]
-}
-
-/** Sends a prepared update; `matched` of its result is 0 when no document met the filter. */
-export interface UpdateRunner<R> {
-  run(filter: Doc, update: Doc | readonly unknown[], options: OperationOptions): Promise<R>
-  matched(result: R): number
 }
 
 export async function runUpdate<R>(
@@ -58,10 +50,6 @@ export async function runUpdate<R>(
   await sealDrafts([prepared.draft], state.host, context)
   return runner.run(prepared.filter, prepared.finish(), prepared.options)
 }
-
-/** A filter that meets no document, and an update that the server takes: what an update of nothing is sent as. */
-export const NOTHING: Doc = Object.freeze({ _id: Object.freeze({ $in: Object.freeze([]) }) })
-export const TOUCH: Doc = Object.freeze({ $unset: Object.freeze({ __fieldseal: 1 }) })
 
 /**
  * Rewrites an update and confines it to the caller's tenant.
@@ -101,7 +89,7 @@ export async function prepareUpdate(
   const collation = comparesByCollation(state, options)
   const confined = confine(criteria, model, context, { collation, seals })
   if (plan.edits.length > 0 && kind !== 'one') {
-    const [edit] = plan.edits as [Edit]
+    const [edit] = plan.edits as [(typeof plan.edits)[number]]
     refuseWrite(
       model.map.id,
       edit.root,
@@ -135,18 +123,6 @@ async function findFacts(
 ): Promise<Doc | undefined> {
   const projection = Object.fromEntries(facts.map(({ path }) => [path, 1]))
   return (await state.raw.findOne(criteria, { ...readOptions(options), projection })) ?? undefined
-}
-
-/** The options of a write that decide which document a read before it finds. */
-export function readOptions(options: OperationOptions): Doc {
-  const kept = ['session', 'collation', 'sort', 'let', 'maxTimeMS', 'comment'].filter(
-    (name) => options[name] !== undefined,
-  )
-  return Object.fromEntries(kept.map((name) => [name, options[name]]))
-}
-
-export function withoutUpsert(options: OperationOptions): OperationOptions {
-  return { ...options, upsert: false }
 }
 
 /**

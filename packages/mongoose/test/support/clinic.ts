@@ -2,10 +2,12 @@ import { createFieldseal, type Fieldseal, type FieldsealOptions } from '@fieldse
 import { recordingProxy } from '@fieldseal/servers'
 import { useMongoDatabase } from '@fieldseal/servers/vitest'
 import { fakeKms, leakOracle, type FakeKms, type LeakOracle } from '@fieldseal/testkit'
-import mongoose, { type ConnectOptions, type Connection, type Model, type Mongoose, type Schema } from 'mongoose'
+import mongoose, { type ConnectOptions, type Connection, type Mongoose } from 'mongoose'
 import { afterAll, afterEach, beforeAll, expect } from 'vitest'
 import { fieldsealPlugin, mongoKeyStore, type FieldsealPluginOptions } from '../../src/index.ts'
 
+/** A model whose documents a test may read and write without their types. */
+export type LooseModel = Connection['models'][string]
 type Tenancy = 'single' | 'multi'
 type RecordingProxy = Awaited<ReturnType<typeof recordingProxy>>
 
@@ -18,9 +20,9 @@ export interface Clinic<T extends Tenancy> {
   readonly oracle: LeakOracle
   /** Registers a plaintext that must never be seen outside of the process, and returns it. */
   secret(text: string): string
-  model<S extends Schema>(schema: S, name?: string): Model<any>
+  model(schema: unknown, name?: string): LooseModel
   /** The documents as they are stored, read by the driver past everything of ours. */
-  stored(model: Model<any>): Promise<Record<string, any>[]>
+  stored(model: LooseModel): Promise<mongoose.mongo.Document[]>
 }
 
 export interface ClinicOptions<T extends Tenancy> {
@@ -104,7 +106,7 @@ export function useClinic<T extends Tenancy>(options: ClinicOptions<T>): Clinic<
       return clinic().oracle
     },
     secret: (text) => clinic().oracle.canary(text),
-    model: (schema, name = `Model${++models}`) => clinic().connection.model(name, schema),
+    model: (schema, name = `Model${++models}`) => clinic().connection.model(name, schema as never) as LooseModel,
     stored: (model) => clinic().direct.collection(model.collection.collectionName).find().toArray(),
   }
 }

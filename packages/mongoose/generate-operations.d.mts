@@ -1,0 +1,3 @@
+export const page: string
+export function operations(): { operation: string; what: string; refusal: string | undefined }[]
+export function render(): string
