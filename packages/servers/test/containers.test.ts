@@ -8,10 +8,13 @@ const hasDocker = (await containerRuntime()) !== undefined
 const { PG_IMAGE, MONGO_IMAGE } = process.env
 
 beforeEach(() => {
+  // Said by the run, for its own servers.
+  vi.spyOn(process.stderr, 'write').mockReturnValue(true)
   for (const variable of ['POSTGRES_URL', 'DATABASE_URL', 'MONGODB_URI', 'SERVERS_FROM'])
     vi.stubEnv(variable, undefined)
 })
 afterEach(() => {
+  vi.restoreAllMocks()
   vi.unstubAllEnvs()
 })
 

@@ -1,11 +1,16 @@
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { afterAll, afterEach, describe, expect, it, vi } from 'vitest'
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { downloadedMongod, localMongod } from '../src/mongod.ts'
 import { startMongo } from '../src/start-mongo.ts'
 
+beforeEach(() => {
+  // Said by the run, for its own servers.
+  vi.spyOn(process.stderr, 'write').mockReturnValue(true)
+})
 afterEach(() => {
+  vi.restoreAllMocks()
   vi.unstubAllEnvs()
 })
 
@@ -25,6 +30,7 @@ describe.skipIf(process.platform === 'win32')('an installed mongod', () => {
     vi.stubEnv('PATH', `${folder}${path.delimiter}${process.env['PATH'] ?? ''}`)
     vi.stubEnv('MONGODB_URI', undefined)
     vi.stubEnv('SERVERS_FROM', 'local binaries')
+    vi.spyOn(console, 'warn').mockReturnValue() // mongodb-memory-server says it too
     await expect(startMongo()).rejects.toThrow(/^no MongoDB: .+\n {2}local binaries: /)
   })
 })

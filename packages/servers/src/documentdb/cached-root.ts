@@ -13,7 +13,8 @@ import { homedir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { say } from '../say.ts'
-import { debianMirror, unpackEngine } from './debian-packages.ts'
+import { debianMirror } from './debian-mirror.ts'
+import { KEYRING, unpackEngine } from './debian-packages.ts'
 import { makeTemplate } from './engine-process.ts'
 
 const BUILDING = '-build-'
@@ -34,7 +35,7 @@ export function obstacle(): string | undefined {
   if (process.getuid?.() !== 0) return 'needs root'
   if (spawnSync('unshare', ['--mount', '--', 'true']).status !== 0) return 'needs leave to mount'
   if (existsSync(cacheFolder())) return undefined
-  return debianMirror() === undefined ? "needs Debian's package sources" : undefined
+  return debianMirror() === undefined || !existsSync(KEYRING) ? "needs Debian's package sources" : undefined
 }
 
 /**

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
 
@@ -9,26 +9,10 @@ const run = promisify(execFile)
 const RELEASE = 'forky'
 /** The shells and tools are for the scripts of initdb and of images made from this. */
 const PACKAGES = ['postgresql-18-documentdb', 'libc-bin', 'dash', 'bash', 'coreutils']
-const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
+/** Of Debian's archive; apt checks every list and package by it. */
+export const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
 /** What a server never reads. */
 const LEFT_OUT = ['doc', 'man', 'locale', 'info', 'lintian', 'fonts', 'perl'].map((name) => `./usr/share/${name}`)
-
-/** The address that the machine's own package sources name for Debian; undefined on another system. */
-export function debianMirror(folder = '/etc/apt'): string | undefined {
-  if (!existsSync(KEYRING)) return undefined
-  const parts = path.join(folder, 'sources.list.d')
-  const files = [path.join(folder, 'sources.list'), ...(existsSync(parts) ? readdirSync(parts) : [])]
-    .map((name) => path.resolve(parts, name))
-    .filter((file) => /\.(list|sources)$/.test(file) && existsSync(file))
-  for (const file of files) {
-    const text = readFileSync(file, 'utf8').replaceAll(/^#.*$/gm, '')
-    const [, inList] = /^deb\s+(?:\[[^\]]*\]\s+)?(\S+\/debian\/?)\s/m.exec(text) ?? []
-    const [, inSources] = /^URIs:\s*(\S+\/debian\/?)\s*$/m.exec(text) ?? []
-    const mirror = inList ?? inSources
-    if (mirror !== undefined) return mirror
-  }
-  return undefined
-}
 
 /**
  * Unpacks the engine and all libraries it needs below a folder, from Debian's packages. Their signatures are checked

@@ -62,6 +62,11 @@ const CODE_NAMES = {
   8000: 'EngineError',
   10334: 'BSONObjectTooLarge',
   11000: 'DuplicateKey',
+  31249: 'Location31249',
+  31250: 'Location31250',
+  31253: 'Location31253',
+  31254: 'Location31254',
+  40324: 'Location40324',
 } as const
 
 /** The engine numbers its errors in its own order, in base 36 behind an M: `M001C` is 11000. */
@@ -100,6 +105,11 @@ const BY_SQLSTATE: Readonly<Record<string, keyof typeof CODE_NAMES>> = {
   M0017: 276,
   M001B: 10334,
   M001C: 11000,
+  M0056: 31249,
+  M0057: 31250,
+  M0058: 31253,
+  M0059: 31254,
+  M007U: 40324,
   M00CO: 121,
   M00DO: 16,
   M00ER: 13,
