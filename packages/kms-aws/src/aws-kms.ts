@@ -2,20 +2,27 @@ import { FieldsealError, type Kms } from '@fieldseal/core/kms'
 import { awsCmk } from './aws-cmk.ts'
 import { createClients } from './clients.ts'
 import { parseKeyUri } from './key-ref.ts'
-import { assertKmsOptions, assertOptions, type AwsCmkOptions, type AwsKmsOptions } from './options.ts'
+import {
+  assertKmsOptions,
+  assertNoStreamDebugging,
+  assertOptions,
+  type AwsCmkOptions,
+  type AwsKmsOptions,
+} from './options.ts'
 
 /**
  * CMKs in AWS KMS. One per process: it holds the SDK's clients and their sockets.
  *
  * `awsKms().cmk('arn:aws:kms:eu-west-1:111122223333:key/…', { credentialScope: tenant.id, credentials })`
  *
- * Every call is one attempt, ended by core's deadline. Nothing is read from the environment but by the SDK's own
- * credential chain, which `credentials` replaces.
+ * Every call is one attempt, ended by core's deadline. Reads the environment variable NODE_DEBUG only to refuse to
+ * run while Node would print what is read; the SDK's credential chain, which `credentials` replaces, reads more.
  *
- * @throws FieldsealError ERR_CONFIG_INVALID for contradictory options or a uri that names no CMK
+ * @throws FieldsealError ERR_CONFIG_INVALID for contradictory options, a uri that names no CMK, or that debugging
  */
 export function awsKms(options: AwsKmsOptions = {}): Kms<AwsCmkOptions> {
   assertKmsOptions(options)
+  assertNoStreamDebugging(process.env['NODE_DEBUG'])
   const defaults = Object.freeze({ ...options })
   const clients = createClients(defaults)
   let closed = false

@@ -77,6 +77,28 @@ export function assertKmsOptions(options: AwsKmsOptions): void {
   }
 }
 
+/**
+ * With `NODE_DEBUG=stream` Node prints the first 50 bytes of all that a stream reads: most of a key in an answer.
+ * @throws FieldsealError ERR_CONFIG_INVALID
+ */
+export function assertNoStreamDebugging(sections: string | undefined): void {
+  if (!matchesSection(sections ?? '', 'stream')) return
+  throw new FieldsealError('ERR_CONFIG_INVALID', {
+    field: 'NODE_DEBUG',
+    reason: 'it would print keys',
+    hint: 'leave out stream and * from this environment variable',
+  })
+}
+
+/** As Node reads the variable: names with commas between, `*` for anything, any case. */
+function matchesSection(sections: string, name: string): boolean {
+  const pattern = sections
+    .replace(/[|\\{}()[\]^$+?.]/g, '\\$&')
+    .replaceAll('*', '.*')
+    .replaceAll(',', '$|^')
+  return new RegExp(`^${pattern}$`, 'i').test(name)
+}
+
 function invalid(field: string, reason: string, hint?: string): FieldsealError {
   return new FieldsealError('ERR_CONFIG_INVALID', {
     field: `awsKms.${field}`,

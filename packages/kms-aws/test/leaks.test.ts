@@ -23,6 +23,11 @@ async function run(script: string, env: Record<string, string>) {
   return { code, stdout, stderr }
 }
 
+/** The first bytes as Node prints a buffer. */
+function spaced(bytes: Buffer): string {
+  return bytes.toString('hex').slice(0, 24).match(/../g)?.join(' ') ?? ''
+}
+
 /** A key as it could stand in a log. */
 function forms(key: Buffer): string[] {
   const list = [...key]
@@ -32,7 +37,8 @@ function forms(key: Buffer): string[] {
     key.toString('base64url'),
     list.slice(0, 12).join(','),
     list.slice(0, 12).join(', '),
-    key.toString('hex').slice(0, 24).match(/../g)?.join(' ') ?? '',
+    spaced(key),
+    spaced(Buffer.from(key.toString('base64'))),
   ]
 }
 
@@ -42,7 +48,7 @@ it('writes no key to a log, not with the SDK’s own logger and Node’s debuggi
   const { code, stdout, stderr } = await run(script, {
     CANARY: canary.toString('hex'),
     DEBUG: '*',
-    NODE_DEBUG: 'http,https,net,tls,stream',
+    NODE_DEBUG: 'http,https,net,tls',
     AWS_NODEJS_DEBUG: 'true',
   })
   expect(code, stderr.slice(-2_000)).toBe(0)
@@ -89,4 +95,19 @@ it('says that our credentials are missing, and does not end the process', async 
     code: 0,
     stdout: 'ERR_KMS_OPERATOR_CREDENTIALS ERR_KMS_OPERATOR_CREDENTIALS',
   })
+})
+
+it('refuses to run while Node prints what streams read', () => {
+  const before = process.env['NODE_DEBUG']
+  try {
+    for (const value of ['stream', 'http,STREAM', '*', 'str*']) {
+      process.env['NODE_DEBUG'] = value
+      expect(() => aws.kms(), value).toThrow('NODE_DEBUG')
+    }
+    process.env['NODE_DEBUG'] = 'http,tls'
+    expect(() => aws.kms()).not.toThrow()
+  } finally {
+    if (before === undefined) delete process.env['NODE_DEBUG']
+    else process.env['NODE_DEBUG'] = before
+  }
 })

@@ -10,8 +10,8 @@ export interface TcpGate {
 
 export async function openGate(port: number, innerPort: number): Promise<TcpGate> {
   const open = new Set<Socket>()
-  const server = createServer((outer) => {
-    const inner = connect(innerPort, '127.0.0.1')
+  const server = createServer({ noDelay: true }, (outer) => {
+    const inner = connect({ port: innerPort, host: '127.0.0.1', noDelay: true })
     for (const [from, to] of [
       [outer, inner],
       [inner, outer],
