@@ -209,6 +209,14 @@ describe.runIf(hasMongo())('the MongoDB of this run', () => {
     expect(await names()).toEqual(['_id_'])
   })
 
+  it('makes indexes while documents are written', async () => {
+    const keys = ['a', 'b', 'c', 'd'] as const
+    const write = (n: number) => c.updateOne({ n }, { $set: { a: n, b: n } }, { upsert: true })
+    await Promise.all([...keys.map((key) => c.createIndex({ [key]: 1 })), ...numbers(30).map(({ n }) => write(n))])
+    expect(await c.countDocuments()).toBe(30)
+    expect(await c.indexes()).toHaveLength(5)
+  })
+
   it('says that a query uses an index', async () => {
     await c.insertMany(numbers(1000))
     await c.createIndex({ n: 1 })

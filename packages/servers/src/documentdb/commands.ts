@@ -56,12 +56,14 @@ function hello(): Document {
   }
 }
 
-const createIndexes: Handle = async ({ command, pool, transaction }) => {
-  const reply = await callReply(
-    transaction ?? pool,
-    // Without `true`, a collection that has documents would be refused.
-    `SELECT documentdb_api_internal.create_indexes_non_concurrently($1, $2::bytea::documentdb_core.bson, true)::bytea`,
-    [command.database, command.body],
+const createIndexes: Handle = async ({ command, pool, transaction, alone }) => {
+  const reply = await alone(`${command.database}.${nameIn(command)}`, () =>
+    callReply(
+      transaction ?? pool,
+      // Without `true`, a collection that has documents would be refused.
+      `SELECT documentdb_api_internal.create_indexes_non_concurrently($1, $2::bytea::documentdb_core.bson, true)::bytea`,
+      [command.database, command.body],
+    ),
   )
   const { raw } = decode(reply) as { raw?: Record<string, Document> }
   return { ...(raw && Object.values(raw)[0]), ok: 1 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { Engine } from './engine-process.ts'
+import { serverOptions, type Engine } from './engine-process.ts'
 
 const PORT = 5432
 
@@ -9,6 +9,7 @@ export async function startEngineContainer(image: string): Promise<Engine> {
   const password = randomBytes(18).toString('base64url')
   const container = await new GenericContainer(image)
     .withEnvironment({ POSTGRES_PASSWORD: password })
+    .withCommand(serverOptions('/tmp'))
     .withExposedPorts(PORT)
     .withWaitStrategy(Wait.forLogMessage(/database system is ready to accept connections/))
     .start()

@@ -14,21 +14,30 @@ const BIN = '/usr/lib/postgresql/18/bin'
 /** Of user and group `postgres` in the unpacked root. */
 const ID = 999
 
-/** Nothing here outlives the process, so durability would only cost time. */
-const SETTINGS = {
-  listen_addresses: '',
-  unix_socket_directories: `${HOME}/run`,
-  shared_preload_libraries: 'pg_cron,pg_documentdb_core,pg_documentdb,pg_documentdb_extended_rum',
-  'cron.database_name': 'postgres',
-  'cron.use_background_workers': 'on',
-  // The engine makes collections over a connection of its own.
-  'documentdb.localhost_connection_string': `host=${HOME}/run`,
-  'documentdb_core.enableCollation': 'on',
-  fsync: 'off',
-  synchronous_commit: 'off',
-  full_page_writes: 'off',
-  jit: 'off',
-  max_connections: '200',
+const LIBRARIES = 'pg_cron,pg_documentdb_core,pg_documentdb,pg_documentdb_extended_rum'
+
+/**
+ * Options of the server.
+ *
+ * @param sockets where its Unix socket stands; the engine makes collections over a connection of its own
+ */
+export function serverOptions(sockets: string): string[] {
+  return flags({
+    unix_socket_directories: sockets,
+    'documentdb.localhost_connection_string': `host=${sockets}`,
+    shared_preload_libraries: LIBRARIES,
+    'cron.database_name': 'postgres',
+    'cron.use_background_workers': 'on',
+    'documentdb_core.enableCollation': 'on',
+    // Found out soon, and then repeated by the gateway.
+    deadlock_timeout: '50ms',
+    // Nothing here outlives the process, so durability would only cost time.
+    fsync: 'off',
+    synchronous_commit: 'off',
+    full_page_writes: 'off',
+    jit: 'off',
+    max_connections: '200',
+  })
 }
 
 /** In namespaces of its own: what is mounted here is unmounted when the last process of the server ends. */
@@ -45,7 +54,7 @@ export async function makeTemplate(root: string, folder: string): Promise<void> 
   prepare(folder)
   const options = ['-D', `${HOME}/data`, '-U', 'postgres', '-A', 'trust', '--no-sync', '-E', 'UTF8']
   await run(...enter(root, folder, [`${BIN}/initdb`, ...options, '--locale=C.UTF-8']))
-  const settings = [...flags({ shared_preload_libraries: SETTINGS.shared_preload_libraries }), '-c', 'fsync=off']
+  const settings = flags({ shared_preload_libraries: LIBRARIES, fsync: 'off' })
   const sql = 'CREATE EXTENSION documentdb CASCADE'
   await run('/bin/sh', [
     '-c',
@@ -74,7 +83,13 @@ export async function startEngineProcess(root: string, template: string): Promis
     await run('cp', ['--archive', '--reflink=auto', path.join(template, 'data'), folder])
     const logFile = path.join(folder, 'engine.log')
     const log = openSync(logFile, 'a')
-    const command = enter(root, folder, [`${BIN}/postgres`, '-D', `${HOME}/data`, ...flags(SETTINGS)])
+    const command = enter(root, folder, [
+      `${BIN}/postgres`,
+      '-D',
+      `${HOME}/data`,
+      ...flags({ listen_addresses: '' }),
+      ...serverOptions(`${HOME}/run`),
+    ])
     // In its own group: Ctrl-C reaches us, and the watchdog ends it.
     const child = spawn(...command, { stdio: ['ignore', log, log], detached: true })
     closeSync(log)

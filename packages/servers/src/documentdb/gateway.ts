@@ -4,6 +4,7 @@ import type { PoolConfig } from 'pg'
 import { parseCommand } from './command.ts'
 import { createCursors } from './cursors.ts'
 import { callEngine, enginePool } from './engine-client.ts'
+import { oneAtATime } from './one-at-a-time.ts'
 import { runCommand } from './run-command.ts'
 import { createSessions } from './sessions.ts'
 import { encodeReply, messageSplitter, parseMessage } from './wire.ts'
@@ -30,7 +31,7 @@ export async function startGateway(engine: PoolConfig): Promise<Gateway> {
     "SELECT extversion FROM pg_extension WHERE extname = 'documentdb'",
     [],
   )
-  const server = { pool, cursors, sessions, version }
+  const server = { pool, cursors, sessions, alone: oneAtATime(), version }
   const sockets = new Set<Socket>()
   let replies = 0
 

@@ -2,6 +2,7 @@ import type { Document } from 'bson'
 import type { Command } from './command.ts'
 import type { Cursors } from './cursors.ts'
 import type { EngineClient, EnginePool } from './engine-client.ts'
+import type { OneAtATime } from './one-at-a-time.ts'
 import type { Sessions } from './sessions.ts'
 
 /** What a command runs with. */
@@ -10,6 +11,8 @@ export interface Run {
   readonly pool: EnginePool
   readonly cursors: Cursors
   readonly sessions: Sessions
+  /** Indexes of one collection are made one after the other: two at once would wait for each other. */
+  readonly alone: OneAtATime
   /** The version of the engine. */
   readonly version: string
   /** The client of the transaction that the command belongs to. */

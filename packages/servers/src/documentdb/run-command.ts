@@ -18,6 +18,8 @@ import type { Run } from './handle.ts'
 /** The driver may run the whole transaction again after one of these. */
 const TRANSIENT: readonly number[] = [WRITE_CONFLICT, NO_SUCH_TRANSACTION]
 const LOCK_TIMEOUT = 24
+/** MongoDB repeats a single write that conflicts by itself, so outside of transactions no client expects an error. */
+const ATTEMPTS = 10
 
 interface WriteError {
   index: number
@@ -29,31 +31,44 @@ type Server = Omit<Run, 'command' | 'transaction'>
 
 /** Runs one command. Never throws: what goes wrong becomes the reply, and ends the command's transaction. */
 export async function runCommand(server: Server, command: Command): Promise<Buffer> {
-  const endsTransaction = /^(commit|abort)Transaction$/.test(command.name)
-  try {
-    const handle = handleFor(command.name)
-    const transaction = endsTransaction ? undefined : await server.sessions.clientOf(command)
-    const reply = await handle({ ...server, command, transaction })
-    if (!Buffer.isBuffer(reply)) return encode(reply)
-    return hasWriteErrors(reply) ? encode(await withWriteErrors(server, command, reply)) : reply
-  } catch (error) {
-    if (command.transaction) await server.sessions.abort(command.session)
-    return encode(await failure(server, command, error))
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await runOnce(server, command)
+    } catch (error) {
+      const conflicts = codesOf(error).code === WRITE_CONFLICT && !command.transaction
+      // What conflicted was undone as a whole.
+      if (conflicts && attempt < ATTEMPTS) continue
+      if (command.transaction) await server.sessions.abort(command.session)
+      return encode(await failure(server, command, error))
+    }
   }
+}
+
+async function runOnce(server: Server, command: Command): Promise<Buffer> {
+  const handle = handleFor(command.name)
+  const endsTransaction = /^(commit|abort)Transaction$/.test(command.name)
+  const transaction = endsTransaction ? undefined : await server.sessions.clientOf(command)
+  const reply = await handle({ ...server, command, transaction })
+  if (!Buffer.isBuffer(reply)) return encode(reply)
+  return hasWriteErrors(reply) ? encode(await withWriteErrors(server, command, reply)) : reply
 }
 
 function hasWriteErrors(reply: Buffer): boolean {
   return elementsOf(reply).some(({ name }) => name === 'writeErrors')
 }
 
-/** Translates the errors of single writes. In a transaction the first one ends it, and a conflict is the command's. */
+/**
+ * Translates the errors of single writes. In a transaction the first one ends it, and a conflict is the command's; so
+ * it is of the only write of a command.
+ */
 async function withWriteErrors(server: Server, command: Command, reply: Buffer): Promise<Document> {
   const result = decodeExactly(reply) as Document & { writeErrors: WriteError[] }
-  const documents = command.name === 'insert' ? documentsOf(command) : []
+  const documents = command.name === 'insert' ? itemsOf(command, 'documents') : []
   const writeErrors: Document[] = []
   for (const { index, code: packed, errmsg } of result.writeErrors) {
     const translated = inTransaction(command, translate(unpackSqlstate(Number(packed))))
-    if (translated.code === WRITE_CONFLICT) throw new CommandError(WRITE_CONFLICT, errmsg)
+    const isAll = command.transaction !== undefined || writesIn(command) === 1
+    if (translated.code === WRITE_CONFLICT && isAll) throw new CommandError(WRITE_CONFLICT, errmsg)
     const document = documents[Number(index)]
     const details = await detailsOf(server, command, translated, errmsg, document)
     writeErrors.push({ index: Number(index), code: translated.code, ...details })
@@ -95,10 +110,14 @@ async function detailsOf(
   return { ...(await describeDuplicate(pool, { database: command.database, collection, message, document })) }
 }
 
-/** The encoded documents of an insert. */
-function documentsOf(command: Command): Buffer[] {
-  const field = elementsOf(command.body).find(({ name }) => name === 'documents')
-  if (!field) return []
-  const array = field.bytes.subarray(1 + field.name.length + 1)
+function writesIn(command: Command): number {
+  return ['documents', 'updates', 'deletes'].reduce((sum, field) => sum + itemsOf(command, field).length, 0)
+}
+
+/** The encoded documents in a field of a command. */
+function itemsOf(command: Command, field: string): Buffer[] {
+  const element = elementsOf(command.body).find(({ name }) => name === field)
+  if (!element) return []
+  const array = element.bytes.subarray(1 + field.length + 1)
   return elementsOf(array).map(({ name, bytes }) => bytes.subarray(1 + name.length + 1))
 }
