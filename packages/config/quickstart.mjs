@@ -1,16 +1,21 @@
 // `npm run quickstart`: installs and builds the demo and what it needs, nothing else, and runs it. Only the demo
-// writes to stdout; options reach it: `npm run quickstart -- --json`.
+// writes to stdout; options reach it: `npm run quickstart -- --json`. Other stages than TypeORM with a key file are
+// another package, so that the plain demo does not install what they need.
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { root, run } from './commands.mjs'
 
-const folder = path.join(root, 'packages', 'quickstart')
+const EXTENDED = ['--mongoose', '--kms']
+const name = process.argv.slice(2).some((option) => EXTENDED.includes(option.split('=')[0]))
+  ? 'quickstart-extended'
+  : 'quickstart'
+const folder = path.join(root, 'packages', name)
 process.exitCode = (await install()) && (await build()) ? demo() : 1
 
 function install() {
   if (!existsSync(path.join(folder, 'node_modules'))) console.error('installing dependencies …')
-  return run('pnpm', ['--filter-prod', '@fieldseal/quickstart...', 'install', '--frozen-lockfile'], { quiet: true })
+  return run('pnpm', ['--filter-prod', `@fieldseal/${name}...`, 'install', '--frozen-lockfile'], { quiet: true })
 }
 
 function build() {

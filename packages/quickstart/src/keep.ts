@@ -1,7 +1,7 @@
 import { copyFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import type { DataSource } from 'typeorm'
-import type { Patient } from './patient.ts'
+import type { Patient } from './stage.ts'
 
 /** Encrypted columns of `patients` and their types, as the annotations declare them. */
 const FIELDS = { email: 'string', name: 'string', born: 'day', diagnosis: 'string' } as const

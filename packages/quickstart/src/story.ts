@@ -1,10 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isFieldsealError } from '@fieldseal/core'
+import { isFieldsealError, type TenantKeys } from '@fieldseal/core'
 import { moveWraps, rotateKek } from '@fieldseal/core/adapter'
-import { changeCmk } from '@fieldseal/kms-local'
 import { leakOracle } from '@fieldseal/testkit'
-import { CACHE, type Clinics } from './clinics.ts'
-import { Patient } from './patient.ts'
+import { CACHE, type KeyDesk, type Patient, type Stage } from './stage.ts'
 
 /** What a run measured. */
 export interface Findings {
@@ -35,62 +33,67 @@ const PEOPLE = [
   ['clinic-b', 'alan@example.net', 'Alan Turing', '1912-06-23', 'hay fever'],
 ] as const
 
+/** What the story plays with. */
+export interface Scene {
+  readonly stage: Stage
+  readonly desk: KeyDesk
+  readonly registry: Map<string, TenantKeys>
+}
+
 /** Tells the story on `tell` and returns what was measured on the way. `keepTables` runs before anything is revoked. */
 export async function tellStory(
-  clinics: Clinics,
+  { stage, desk, registry }: Scene,
   tell: Telling,
   keepTables: (patients: readonly Patient[]) => Promise<void>,
 ): Promise<Findings> {
-  const { dataSource, fieldseal, registry, cmk, keyFile } = clinics
-  const patients = dataSource.getRepository(Patient)
+  const { fieldseal } = stage
+  let kmsCalls = 0
+  fieldseal.on('kms.call', ({ operation }) => {
+    if (operation === 'wrap' || operation === 'unwrap' || operation === 'generate') kmsCalls++
+  })
   const as = <R>(clinicId: string, fn: () => Promise<R>) =>
     fieldseal.runAs({ tenant: clinicId, actor: 'quickstart' }, fn)
-  const raw = (): Promise<Record<string, string>[]> =>
-    dataSource.query('SELECT * FROM patients ORDER BY clinic_id, ward')
+  const readAll = (clinicId: string) => as(clinicId, () => stage.readAll(clinicId))
 
   tell.chapter('1. The application writes plain entities')
   const written: Patient[] = []
   for (const [clinicId, email, name, born, diagnosis] of PEOPLE) {
     const ward = `ward ${written.length + 1}`
-    written.push(
-      await as(clinicId, () => patients.save(patients.create({ clinicId, ward, email, name, born, diagnosis }))),
-    )
+    written.push(await as(clinicId, () => stage.save({ clinicId, ward, email, name, born, diagnosis })))
     tell.line(`${clinicId}: save({ email: '${email}', name: '${name}', … })`)
   }
 
   tell.chapter('2. The database holds ciphertext')
-  for (const row of await raw())
-    tell.line(`${row['clinic_id']}  email=${shorten(row['email'])}  name=${shorten(row['name'])}`)
-  const [ada, charles] = await as('clinic-a', () =>
-    patients.find({ where: { clinicId: 'clinic-a' }, order: { ward: 'ASC' } }),
-  )
-  const stored = new Map((await raw()).map((row) => [row['id'], row]))
+  for (const row of await stage.storedRows())
+    tell.line(`${row['clinic_id'] ?? row['clinicId']}  email=${shorten(row['email'])}  name=${shorten(row['name'])}`)
+  const [ada, charles] = await readAll('clinic-a')
+  const stored = new Map((await stage.storedRows()).map((row) => [row['id'], row]))
   const sameValueDifferentCiphertext =
     ada?.diagnosis === charles?.diagnosis &&
     stored.get(ada?.id ?? '')?.['diagnosis'] !== stored.get(charles?.id ?? '')?.['diagnosis']
   tell.line(`Ada and Charles have the same diagnosis; their ciphertexts differ: ${sameValueDifferentCiphertext}`)
 
   tell.chapter('3. It is found by an encrypted e-mail address')
-  const found = await as('clinic-a', () => patients.findOneBy({ email: 'ada.lovelace@EXAMPLE.org' }))
-  tell.line(`findOneBy({ email: 'ada.lovelace@EXAMPLE.org' }) → ${found?.name}`)
-  const elsewhere = await as('clinic-b', () => patients.findOneBy({ email: 'ada.lovelace@example.org' }))
+  const found = await as('clinic-a', () => stage.findByEmail('ada.lovelace@EXAMPLE.org'))
+  tell.line(`${stage.queryByEmail('ada.lovelace@EXAMPLE.org')} → ${found?.name}`)
+  const elsewhere = await as('clinic-b', () => stage.findByEmail('ada.lovelace@example.org'))
   tell.line(`the same question from clinic-b → ${elsewhere === null ? 'nobody' : elsewhere.name}`)
 
   tell.chapter('4. The key encryption key of clinic-a is rotated; rows follow when they are read')
   const rotated = await rotateKek(fieldseal, { tenant: 'clinic-a' })
   tell.line(`clinic-a now wraps with version ${rotated.version} of its KEK`)
-  await as('clinic-a', () => patients.findBy({ clinicId: 'clinic-a' }))
+  await readAll('clinic-a')
   const { updated: rowsRewrapped } = await fieldseal.flush()
   tell.line(`reading them rewrapped ${rowsRewrapped} rows in the background; their values were not encrypted anew`)
 
   tell.chapter('5. The CMK of clinic-a is replaced: key records are rewritten, data is not')
-  const before = await versions(clinics)
-  registry.set('clinic-a', { cmks: [cmk('clinic-a-new')], formerCmks: [cmk('clinic-a')] })
+  const before = await stage.rowVersions()
+  registry.set('clinic-a', { cmks: [desk.cmk('clinic-a-new')], formerCmks: [desk.cmk('clinic-a')] })
   const moved = await moveWraps(fieldseal, { tenant: 'clinic-a' })
-  changeCmk(keyFile, 'clinic-a', 'disable')
+  await desk.disable('clinic-a')
   fieldseal.purge('clinic-a') // the next read has to open its keys by the new CMK alone
-  const readable = await as('clinic-a', () => patients.findBy({ clinicId: 'clinic-a' }))
-  const after = await versions(clinics)
+  const readable = await readAll('clinic-a')
+  const after = await stage.rowVersions()
   const dataRowsWrittenByCmkMove = [...after].filter(([id, version]) => before.get(id) !== version).length
   tell.line(
     `${moved.rewritten} key records rewritten, ${dataRowsWrittenByCmkMove} data rows written; old CMK disabled, ${readable.length} rows read`,
@@ -100,26 +103,26 @@ export async function tellStory(
   tell.chapter('6. Clinic B disables its CMK')
   const { reachable } = fieldseal.revocationBoundMs('clinic-b')
   tell.line(`limits of this demo: ${JSON.stringify(CACHE)}; a revocation takes effect within ${reachable} ms`)
-  await as('clinic-b', () => patients.findBy({ clinicId: 'clinic-b' }))
-  changeCmk(keyFile, 'clinic-b', 'disable')
-  const revoked = await waitForRefusal(clinics, reachable + 2_000)
+  await readAll('clinic-b')
+  await desk.disable('clinic-b')
+  const revoked = await waitForRefusal(readAll, reachable + 2_000)
   tell.line(
     `clinic-b was refused after ${revoked.afterMs} ms (${revoked.code}); clinic-a went on: ${revoked.otherTenantReads} reads`,
   )
 
   tell.chapter('7. Somebody with access to the database swaps two cells')
-  await swapNames(clinics, ada?.id ?? '', charles?.id ?? '')
-  const swap = await codeOf(as('clinic-a', () => patients.findBy({ clinicId: 'clinic-a' })))
+  await stage.swapNames(ada?.id ?? '', charles?.id ?? '')
+  const swap = await codeOf(readAll('clinic-a'))
   tell.line(`reading the rows is refused: ${swap ?? 'no, it was not noticed'}`)
-  await swapNames(clinics, ada?.id ?? '', charles?.id ?? '')
+  await stage.swapNames(ada?.id ?? '', charles?.id ?? '')
 
   await using oracle = leakOracle({ taps: 'none' }) // the story itself prints what the application knows
   for (const [, ...values] of PEOPLE) for (const value of values) if (value !== null) oracle.canary(value)
-  oracle.observe(JSON.stringify(await raw()), 'raw rows')
-  oracle.observe(clinics.traffic(), 'wire')
+  oracle.observe(JSON.stringify(await stage.storedRows()), 'raw rows')
+  oracle.observe(stage.traffic(), 'wire')
   return {
     plaintextHits: (await oracle.hits()).length,
-    rowsWritten: (await raw()).length,
+    rowsWritten: (await stage.storedRows()).length,
     rowsRewrapped,
     dataRowsWrittenByCmkMove,
     foundByEmail: found?.id === written[0]?.id && elsewhere === null,
@@ -129,38 +132,21 @@ export async function tellStory(
     revokedAfterMs: revoked.afterMs,
     revocationBoundMs: reachable,
     otherTenantReads: revoked.otherTenantReads,
-    kmsCalls: clinics.kmsCalls(),
+    kmsCalls,
   }
 }
 
 /** Reads as both clinics until clinic B is refused: no purge, only the limits of the key cache. */
-async function waitForRefusal({ dataSource, fieldseal }: Clinics, giveUpAfterMs: number) {
-  const patients = dataSource.getRepository(Patient)
+async function waitForRefusal(readAll: (clinicId: string) => Promise<readonly Patient[]>, giveUpAfterMs: number) {
   const started = performance.now()
   let otherTenantReads = 0
   for (;;) {
-    const code = await codeOf(fieldseal.runAs({ tenant: 'clinic-b' }, () => patients.findBy({ clinicId: 'clinic-b' })))
+    const code = await codeOf(readAll('clinic-b'))
     const afterMs = Math.round(performance.now() - started)
-    const readable = await fieldseal.runAs({ tenant: 'clinic-a' }, () => patients.findBy({ clinicId: 'clinic-a' }))
-    if (readable.length > 0) otherTenantReads++
+    if ((await readAll('clinic-a')).length > 0) otherTenantReads++
     if (code !== undefined || afterMs > giveUpAfterMs) return { code, afterMs, otherTenantReads }
     await sleep(50)
   }
-}
-
-/** PostgreSQL gives a row a new xmin whenever it is written. */
-async function versions({ dataSource }: Clinics): Promise<ReadonlyMap<string, string>> {
-  const rows: { readonly id: string; readonly xmin: string }[] = await dataSource.query(
-    'SELECT id, xmin::text AS xmin FROM patients',
-  )
-  return new Map(rows.map(({ id, xmin }) => [id, xmin]))
-}
-
-async function swapNames({ dataSource }: Clinics, one: string, other: string): Promise<void> {
-  await dataSource.query(
-    'UPDATE patients p SET name = q.name FROM patients q WHERE (p.id = $1 AND q.id = $2) OR (p.id = $2 AND q.id = $1)',
-    [one, other],
-  )
 }
 
 async function codeOf(work: Promise<unknown>): Promise<string | undefined> {

@@ -28,7 +28,7 @@ export function reliedOn(
       of: mongoose.Query.prototype,
       members: ['exec', 'cursor', 'clone', 'orFail', 'explain', 'getQuery'],
     },
-    { owner: 'Connection', of: model.db, members: ['openUri', 'collections', 'models', 'name', 'on'] },
+    { owner: 'Connection', of: model.db, members: ['openUri', 'collections', 'models', 'on'] },
     { owner: 'Collection', of: model.collection, members: ['name', 'conn', 'queue', 'addQueue', 'removeQueue'] },
     {
       owner: 'Schema',

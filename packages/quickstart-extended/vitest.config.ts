@@ -1,0 +1,1 @@
+export { withMongo as default } from '@fieldseal/config/vitest'
