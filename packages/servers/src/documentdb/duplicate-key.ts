@@ -39,25 +39,16 @@ async function violatedIndex(pool: EnginePool, violation: Violation): Promise<In
   const number = /"documents_rum_index_(\d+)"/.exec(violation.message)?.[1]
   if (name === '_id_' || violation.message.includes('"collection_pk')) return { name: '_id_', key: { _id: 1 } }
   if (name === undefined && number === undefined) return undefined
-  const [page] = await callEngine<readonly [Buffer]>(
+  const [found, key] = await callEngine<readonly [string | null, Buffer | null]>(
     pool,
-    `SELECT COALESCE((SELECT (i.index_spec).index_key::bytea FROM documentdb_api_catalog.collection_indexes i
-       JOIN documentdb_api_catalog.collections c USING (collection_id)
-       WHERE c.database_name = $1 AND c.collection_name = $2
-         AND ((i.index_spec).index_name = $3 OR i.index_id = $4) LIMIT 1), ''::bytea)`,
+    `SELECT i.name, i.key FROM (VALUES (1)) AS always LEFT JOIN LATERAL (
+       SELECT (index_spec).index_name AS name, (index_spec).index_key::bytea AS key
+       FROM documentdb_api_catalog.collection_indexes JOIN documentdb_api_catalog.collections USING (collection_id)
+       WHERE database_name = $1 AND collection_name = $2 AND ((index_spec).index_name = $3 OR index_id = $4)
+       LIMIT 1) AS i ON true`,
     [violation.database, violation.collection, name ?? null, number ?? null],
   )
-  if (page.length === 0) return undefined
-  return { name: name ?? (await nameOf(pool, Number(number))), key: decode(page) }
-}
-
-async function nameOf(pool: EnginePool, indexId: number): Promise<string> {
-  const [name] = await callEngine<readonly [string]>(
-    pool,
-    'SELECT (index_spec).index_name FROM documentdb_api_catalog.collection_indexes WHERE index_id = $1',
-    [indexId],
-  )
-  return name
+  return found === null || key === null ? undefined : { name: found, key: decode(key) }
 }
 
 /** The values at some paths; a path that leads through an array has none that could be named. */

@@ -107,7 +107,12 @@ async function detailsOf(
 ): Promise<Document> {
   const collection = command.get(command.name)
   if (code !== DUPLICATE_KEY || typeof collection !== 'string') return { errmsg: message }
-  return { ...(await describeDuplicate(pool, { database: command.database, collection, message, document })) }
+  const violation = { database: command.database, collection, message, document }
+  // The write was refused all the same where the index has gone meanwhile.
+  return describeDuplicate(pool, violation).then(
+    (details) => ({ ...details }),
+    () => ({ errmsg: message }),
+  )
 }
 
 function writesIn(command: Command): number {
