@@ -11,3 +11,5 @@ export type { CallFacts, CallMatch, LoggedCall, Policy } from './shared/calls.ts
 export type { EmulatorControl, Propagation } from './shared/control.ts'
 export type { FaultOptions } from './shared/faults.ts'
 export { selfSigned, type SelfSigned } from './shared/self-signed.ts'
+export { awsPolicy, type ConditionFacts } from './policy/aws-policy.ts'
+export { readTerraform, type TerraformModule, type TerraformValue } from './policy/terraform.ts'
