@@ -1,8 +1,9 @@
 import 'reflect-metadata'
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { startPostgres } from '@fieldseal/servers'
+import { newMongoDatabase, startMongo, startPostgres } from '@fieldseal/servers'
 import { rowGroups } from './cases/core-cases.ts'
+import { mongooseBench } from './cases/mongoose-cases.ts'
 import { typeormBench } from './cases/typeorm-cases.ts'
 import { runGroup, type CaseResult } from './harness.ts'
 import { toMarkdown } from './report.ts'
@@ -32,6 +33,14 @@ for (const group of groups) if (wanted(group.name)) results.push(...(await runGr
 if (wanted('TypeORM')) {
   const server = await startPostgres()
   const bench = await typeormBench(server.url)
+  for (const group of bench.groups)
+    results.push(...(await runGroup(group, { ...options, sampleMs: Math.max(60, options.sampleMs) })))
+  await bench.close()
+  await server.stop()
+}
+if (wanted('Mongoose')) {
+  const server = await startMongo()
+  const bench = await mongooseBench(newMongoDatabase(server.uri).uri)
   for (const group of bench.groups)
     results.push(...(await runGroup(group, { ...options, sampleMs: Math.max(60, options.sampleMs) })))
   await bench.close()

@@ -44,3 +44,27 @@ export function rawKey(): KeyObject {
   rawRandom(bytes, 0, 32)
   return createSecretKey(bytes)
 }
+
+/** What rows of so many fields cost at least: one wrap and the values. */
+export function rawRows(text: string, fields: number) {
+  const kek = rawKey()
+  const aad = Buffer.alloc(32)
+  const sample = rawSeal(kek, aad, Buffer.from(text))
+  const wrap = rawSeal(kek, aad, Buffer.alloc(32))
+  return {
+    open(rows: number) {
+      for (let i = 0; i < rows; i++) {
+        rawOpen(kek, aad, wrap)
+        rawKey()
+        for (let j = 0; j < fields; j++) rawOpen(kek, aad, sample).toString('utf8')
+      }
+    },
+    seal(rows: number) {
+      for (let i = 0; i < rows; i++) {
+        const key = rawKey()
+        rawSeal(kek, aad, Buffer.alloc(32))
+        for (let j = 0; j < fields; j++) rawSeal(key, aad, Buffer.from(text, 'utf8'))
+      }
+    },
+  }
+}

@@ -4,7 +4,7 @@ import { Column, DataSource, Entity, PrimaryColumn } from 'typeorm'
 import { benchFieldseal } from '../clinic.ts'
 import type { BenchGroup } from '../harness.ts'
 import { typeormEncryptedTransformer } from '../peers.ts'
-import { rawKey, rawOpen, rawSeal } from '../raw-crypto.ts'
+import { rawRows } from '../raw-crypto.ts'
 
 const SECRETS = ['a', 'b', 'c', 'd', 'e'] as const
 const FOUND = 1_000
@@ -99,26 +99,7 @@ export async function typeormBench(url: string): Promise<TypeormBench> {
   for (const [name, repository] of Object.entries(repositories)) {
     await repository.insert(rowsOf(FOUND, name === 'transport' ? carried : value))
   }
-  const kek = rawKey()
-  const aad = Buffer.alloc(32)
-  const sample = rawSeal(kek, aad, Buffer.from(value))
-  const wrap = rawSeal(kek, aad, Buffer.alloc(32))
-  const crypto = {
-    open(rows: number) {
-      for (let i = 0; i < rows; i++) {
-        rawOpen(kek, aad, wrap)
-        rawKey()
-        for (let j = 0; j < SECRETS.length; j++) rawOpen(kek, aad, sample).toString('utf8')
-      }
-    },
-    seal(rows: number) {
-      for (let i = 0; i < rows; i++) {
-        const key = rawKey()
-        rawSeal(kek, aad, Buffer.alloc(32))
-        for (let j = 0; j < SECRETS.length; j++) rawSeal(key, aad, Buffer.from(value, 'utf8'))
-      }
-    },
-  }
+  const crypto = rawRows(value, SECRETS.length)
   const gate = async () => {
     const rows = await repositories.sealed.find({ take: 3 })
     if (rows.length !== 3 || rows.some((row) => row.a !== value || row.e !== value))
