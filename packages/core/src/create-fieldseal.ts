@@ -9,6 +9,8 @@ import { FieldsealError, isFieldsealError } from './errors/fieldseal-error.ts'
 import { createKeyrings, type KeyringSettings } from './keyring/keyrings.ts'
 import { activate } from './keyring/activate.ts'
 import { createCmkMonitor } from './keyring/cmk-monitor.ts'
+import { createDirectDeks } from './keyring/direct-deks.ts'
+import { createDirectKeys } from './keyring/direct-keys.ts'
 import { createHealth } from './keyring/health.ts'
 import { createKekWraps } from './keyring/kek-wraps.ts'
 import { createSnapshots } from './keyring/snapshots.ts'
@@ -64,7 +66,31 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
     maxEntries: policy.maxEntries,
     policyOf: (tenant) => tenantKeys.policyOf(tenant),
   })
+  const directKeys = createDirectKeys({
+    keyStore,
+    snapshots,
+    tenantKeys,
+    wraps,
+    calls,
+    clock,
+    random,
+    events,
+    deniedKeks,
+    maxEntries: policy.maxEntries,
+  })
+  const directDeks = createDirectDeks({
+    directKeys,
+    tenantKeys,
+    clock,
+    maxEntries: policy.maxEntries,
+    onDenied({ record: { tenant, id } }, { code }, dropped) {
+      if (dropped) events.emit('key.revoked', { tenant, kekId: id, code })
+      keyrings.dropKeys(tenant)
+    },
+  })
   const settings: KeyringSettings = {
+    directKeys,
+    directDeks,
     keyStore,
     snapshots,
     tenantKeys,
@@ -88,10 +114,10 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
     audit?.admit({ type: 'act', operation: 'run-as-system', outcome: 'begun' }, asked),
   )
   const scope = createContextScope(context)
-  const cipher = createRecordCipher({ app, keyrings, indexKeys, random, cellAudit })
-  const rewraps = createRewrapQueue({ app, keyrings, random, events })
+  const cipher = createRecordCipher({ app, keyrings, indexKeys, random, cellAudit, directKeys, directDeks })
+  const rewraps = createRewrapQueue({ app, keyrings, random, events, directKeys, directDeks })
   const hasSharedKeys = options.sharedKeys !== undefined || typeof options.keys !== 'function'
-  const models = createModelRegistry({ app, tenancy, hasSharedKeys, keyrings, indexKeys, cellAudit })
+  const models = createModelRegistry({ app, tenancy, hasSharedKeys, keyrings, indexKeys, directKeys, cellAudit })
   let closed = false
   const internals: Internals = {
     app,

@@ -39,6 +39,8 @@ export interface KekWraps {
     keys: ResolvedTenantKeys,
     checkedAt: ReadonlyMap<string, number> | undefined,
   ): Promise<UnwrappedKek>
+  /** The name that is stored for what `cmk` wraps. */
+  canonicalUri(cmk: Cmk, context: EncryptionContext, keys: ResolvedTenantKeys): Promise<string>
   /** The wrap of `record` that `cmk` made. */
   wrapOf(
     record: KekRecord,
@@ -166,6 +168,7 @@ export function createKekWraps({
   }
 
   const wraps: KekWraps = {
+    canonicalUri,
     async create(context, keys) {
       const [first] = keys.cmks
       const failures: unknown[] = []
@@ -287,8 +290,8 @@ export async function probed(cmk: Cmk, wrap: CmkWrap | undefined, request: KmsRe
   if (answer === 'unreachable') throw new FieldsealError('ERR_KMS_UNAVAILABLE', { provider: cmk.provider })
 }
 
-/** A record with a wrap beyond its limits could not be read again. @throws FieldsealError ERR_KMS_CONFIG */
-function assertStorable({ provider }: Cmk, { blob, keyVersion = '-' }: CmkWrap): void {
+/** What has a wrap beyond its limits could not be read again. @throws FieldsealError ERR_KMS_CONFIG */
+export function assertStorable({ provider }: Cmk, { blob, keyVersion = '-' }: CmkWrap): void {
   const label = Buffer.byteLength(keyVersion)
   if (blob.length > 0 && blob.length <= MAX_BLOB_BYTES && label > 0 && label <= MAX_LABEL_BYTES) return
   throw new FieldsealError('ERR_KMS_CONFIG', {

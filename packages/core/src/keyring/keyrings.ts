@@ -11,6 +11,9 @@ import type { KekPurpose, KekRecord } from '../keys/records.ts'
 import type { EventBus } from '../observe/events.ts'
 import { createKekMaker } from './create-kek.ts'
 import { assertGenuine, assertReadable, isKek, keksOf, toWrapWith } from './kek-selection.ts'
+import type { DirectDeks } from './direct-deks.ts'
+import type { DirectKeys } from './direct-keys.ts'
+import { createRecordFinder } from './find-record.ts'
 import { kekContext, type KekWraps } from './kek-wraps.ts'
 import { createLiveKek, type LiveKek } from './live-kek.ts'
 import { PARENT_PROVIDER, unwrapUnderParent } from './parent-wrap.ts'
@@ -45,9 +48,10 @@ export interface KeyringSettings {
   readonly events: EventBus
   readonly deniedKeks: ReadonlySet<KekId>
   readonly maxEntries: number
+  readonly directKeys: DirectKeys
+  readonly directDeks: DirectDeks
 }
 
-const UNKNOWN_ID_MS = 10_000
 const MAX_CHECKED = 100_000
 
 export function createKeyrings(settings: KeyringSettings): Keyrings {
@@ -58,7 +62,7 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
   const checked = new Map<KekId, KekRecord>()
   /** Under which key the facts of a stored record were found genuine. */
   const genuine = new WeakMap<KekRecord, LiveKek>()
-  const unknownIds = new Map<string, number>()
+  const finder = createRecordFinder(settings)
   /** Keys that left the cache while somebody may still use them. */
   const leaving = new Set<LiveKek>()
   let closed = false
@@ -91,6 +95,7 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
 
   function drop(prefix: string): void {
     cache.drop(prefix)
+    settings.directDeks.drop(prefix) // named by tenant and digest: a prefix beyond the tenant matches none
     for (const kek of leaving) if (cacheKey(kek.record, kek.record.id).startsWith(prefix)) kek[Symbol.dispose]()
   }
 
@@ -215,15 +220,8 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
   }
 
   async function find(ref: KeyspaceRef, id: KekId, snapshot: Snapshot, via: unknown): Promise<KekRecord> {
-    const record = snapshot.records.get(id)
+    const record = await finder.find(ref, id, snapshot, via)
     if (record !== undefined && isKek(record)) return record
-    const name = cacheKey(ref, id)
-    const askedAt = unknownIds.get(name)
-    if (askedAt !== undefined && clock.monotonic() - askedAt < UNKNOWN_ID_MS) return notFound(ref, id)
-    const again = (await snapshots.reload(ref, via)).records.get(id) // another process may just have made it
-    if (again !== undefined && isKek(again)) return again
-    if (unknownIds.size >= settings.maxEntries) unknownIds.clear()
-    unknownIds.set(name, clock.monotonic())
     forget(ref, id, new FieldsealError('ERR_KEY_NOT_FOUND'))
     return notFound(ref, id)
   }
@@ -271,7 +269,9 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
     purge(tenant) {
       drop(`${tenant}\0`)
       cache.forgive(`${tenant}\0`)
-      for (const name of unknownIds.keys()) if (name.startsWith(`${tenant}\0`)) unknownIds.delete(name)
+      finder.forget(tenant)
+      settings.directKeys.forget(tenant)
+      settings.directDeks.purge(tenant)
       snapshots.drop(tenant)
       tenantKeys.purge(tenant)
     },

@@ -7,6 +7,7 @@ import { recordIdBytes } from '../context/record-id.ts'
 import { SALT_BYTES } from '../envelope/layout.ts'
 import type { KekRecord } from '../keys/records.ts'
 import type { SecretKey } from '../keys/secret-key.ts'
+import { createHolding, type Holding } from './holding.ts'
 
 /** Wraps under one salt; NIST SP 800-38D allows 2^32 random nonces per key, this stays far below. */
 export const MAX_WRAPS_PER_SALT = 2 ** 20
@@ -22,7 +23,7 @@ export interface Confirmation {
 }
 
 /** A KEK unwrapped in memory, its record checked against its MAC. One object for as long as the key is in use. */
-export interface LiveKek extends Confirmation, Disposable {
+export interface LiveKek extends Confirmation, Holding, Disposable {
   readonly idBytes: Uint8Array
   readonly key: SecretKey
   /** By how much this key is due earlier, because a leg had not been asked since: milliseconds. */
@@ -31,12 +32,6 @@ export interface LiveKek extends Confirmation, Disposable {
   confirmed(confirmation: Confirmation): void
   /** A key derived once for what a record says, and kept no longer than this KEK or that record. */
   derived(record: object, derive: (kek: KeyObject) => KeyObject): KeyObject
-  /** Keeps the key alive beyond `retire`, never beyond its disposal. @returns the release */
-  hold(): () => void
-  /** No longer in the cache: zeroed when nobody holds it any more, a turn of the event loop later at the earliest. */
-  retire(onZeroed: () => void): void
-  /** May still be put into the cache. */
-  readonly retired: boolean
   /** The subkey for one wrap salt: HKDF-Expand(KEK, LP("fieldseal/1/wrap", salt)). */
   wrapKey(salt: Uint8Array): KeyObject
   /** Salt and subkey for one more wrap: a new salt per process, day, restore and 2^20 wraps. */
@@ -50,8 +45,6 @@ export function createLiveKek(
 ): LiveKek {
   let { record, legsCheckedAt, policy } = confirmation
   let legLagMs = lagOf(legsCheckedAt)
-  let holders = 0
-  let onRetired: (() => void) | undefined
   const saltKeys = new Map<string, KeyObject>()
   let derivedKeys = new WeakMap<object, KeyObject>()
   let current: { salt: Uint8Array; key: KeyObject; wraps: number; day: number; generation: number } | undefined
@@ -60,12 +53,7 @@ export function createLiveKek(
     return Math.max(0, ...[...checkedAt.values()].map((at) => clock.monotonic() - at))
   }
 
-  function zeroIfUnused(): void {
-    if (onRetired === undefined || holders > 0) return
-    kek[Symbol.dispose]()
-    onRetired()
-  }
-
+  const holding = createHolding(() => kek[Symbol.dispose]())
   const kek: LiveKek = {
     get record() {
       return record
@@ -82,8 +70,10 @@ export function createLiveKek(
       return policy
     },
     get retired() {
-      return onRetired !== undefined
+      return holding.retired
     },
+    hold: holding.hold,
+    retire: holding.retire,
     derived(of, derive) {
       const master = key.exposeKeyObject()
       let derivedKey = derivedKeys.get(of)
@@ -93,20 +83,6 @@ export function createLiveKek(
     confirmed(later) {
       ;({ record, legsCheckedAt, policy } = later)
       legLagMs = lagOf(legsCheckedAt)
-    },
-    hold() {
-      let held = true
-      holders++
-      return () => {
-        if (!held) return
-        held = false
-        holders--
-        zeroIfUnused()
-      }
-    },
-    retire(onZeroed) {
-      onRetired = onZeroed
-      setImmediate(zeroIfUnused) // whoever is just being handed the key can still hold it
     },
     wrapKey(salt) {
       const name = Buffer.from(salt.buffer, salt.byteOffset, salt.length).toString('latin1')

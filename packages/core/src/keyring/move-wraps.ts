@@ -1,8 +1,9 @@
 import { FieldsealError } from '../errors/fieldseal-error.ts'
 import type { Cmk } from '../keys/cmk.ts'
 import type { KeyspaceRef } from '../keys/key-store.ts'
-import type { KekRecord, StoredWrap } from '../keys/records.ts'
+import type { DirectKeyRecord, KekRecord, StoredWrap } from '../keys/records.ts'
 import { keyspaceOf } from '../keys/records.ts'
+import { uriContext } from './direct-keys.ts'
 import { assertGenuine, isKek } from './kek-selection.ts'
 import { kekContext } from './kek-wraps.ts'
 import type { Keyrings, KeyringSettings } from './keyrings.ts'
@@ -51,21 +52,34 @@ async function keksToMove(
   app: string,
   tenant: string,
   keys: ResolvedTenantKeys,
-  { keyStore }: KeyringSettings,
+  { keyStore, wraps }: KeyringSettings,
 ): Promise<readonly KekRecord[]> {
   const keks: KekRecord[] = []
   for await (const record of keyStore.list({ app, tenant })) {
     if (record.tenant !== tenant) continue
     if (isKek(record) && record.parent === undefined && record.wraps.length > 0) keks.push(record)
-    if (record.kind !== 'direct') continue
-    if (keys.cmks.some((cmk) => cmk.provider === record.provider && cmk.uri === record.uri)) continue
+    // A denied record opens nothing, so it needs no CMK.
+    if (record.kind !== 'direct' || record.denial !== undefined) continue
+    if (await isCurrent(record, { app, tenant, keyspace: record.keyspace }, keys, wraps)) continue
     throw new FieldsealError('ERR_KMS_CONFIG', {
       tenant,
-      reason: 'a direct key record needs a CMK that is not configured',
-      hint: 'rewrap the rows of its models first',
+      kekId: record.id,
+      reason: 'rows of mode direct need a CMK that is no longer among cmks',
+      hint: 'name it under formerCmks, rewrap the rows, retire their direct key record, then move',
     })
   }
   return keks
+}
+
+async function isCurrent(
+  { provider, uri }: DirectKeyRecord,
+  ref: KeyspaceRef,
+  keys: ResolvedTenantKeys,
+  wraps: KeyringSettings['wraps'],
+): Promise<boolean> {
+  for (const cmk of keys.cmks)
+    if (cmk.provider === provider && (await wraps.canonicalUri(cmk, uriContext(ref), keys)) === uri) return true
+  return false
 }
 
 async function moveOne(

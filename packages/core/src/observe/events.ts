@@ -22,6 +22,14 @@ export interface FieldsealEvents {
     readonly kekId: string
     readonly version: number
   }
+  /** A CMK wraps the DEKs of a keyspace itself (mode `direct`) from now on. */
+  'direct-key.created': {
+    readonly tenant: string
+    readonly keyspace: string
+    readonly kekId: string
+    readonly provider: string
+    readonly uri: string
+  }
   'kek.rotated': {
     readonly tenant: string
     readonly keyspace: string

@@ -31,7 +31,7 @@ export function wantedBy(rows: readonly Row<unknown>[]): WantedKeys {
   const indexes = new Map<BlindIndex, Set<string>>()
   for (const { map, facts, cells } of rows) {
     const name = nameOf(facts)
-    if (!keyspaces.has(name)) keyspaces.set(name, facts)
+    if (map.mode === 'kek' && !keyspaces.has(name)) keyspaces.set(name, facts)
     for (const index of map.indexes) {
       if (!index.fields.every((field) => cells.some((cell) => cell.field === field))) continue
       const tenants = indexes.get(index)

@@ -102,7 +102,8 @@ function assertFactsArePlain(
 
 type Refuse = (field: string | undefined, option: string, reason: string) => never
 
-function assertModelOptions({ options, rowKey }: ModelDeclaration, { tenancy }: ModelSettings, refuse: Refuse): void {
+function assertModelOptions(declaration: ModelDeclaration, { tenancy }: ModelSettings, refuse: Refuse): void {
+  const { options, rowKey } = declaration
   const { tenantBy, keyspace, bindRow, mode, accepts, compoundIndexes } = options
   if (tenantBy !== undefined && (typeof tenantBy !== 'string' || tenantBy === ''))
     refuse(undefined, 'tenantBy', 'a name')
@@ -115,7 +116,7 @@ function assertModelOptions({ options, rowKey }: ModelDeclaration, { tenancy }: 
       "name the property with the row's tenant, or 'none' for a database or schema per tenant",
     )
   }
-  if (mode !== undefined && mode !== 'kek') refuse(undefined, 'mode', mode === 'direct' ? NOT_YET : "'kek' or 'direct'")
+  if (mode !== undefined && mode !== 'kek' && mode !== 'direct') refuse(undefined, 'mode', "'kek' or 'direct'")
   if (bindRow !== undefined && !['when-known', 'require', 'never'].includes(bindRow))
     refuse(undefined, 'bindRow', "'when-known', 'require' or 'never'")
   if (bindRow === 'require' && (rowKey.length === 0 || rowKey.some(({ kind }) => kind === 'other'))) {
@@ -123,12 +124,29 @@ function assertModelOptions({ options, rowKey }: ModelDeclaration, { tenancy }: 
   }
   if (accepts !== undefined && !Array.isArray(accepts)) refuse(undefined, 'accepts', 'a list')
   for (const layout of accepts ?? []) {
-    if (layout === 'direct') refuse(undefined, 'accepts', NOT_YET)
-    if (layout !== 'kek' && layout !== 'unbound') refuse(undefined, 'accepts', "'kek', 'direct' or 'unbound'")
+    if (layout !== 'kek' && layout !== 'direct' && layout !== 'unbound')
+      refuse(undefined, 'accepts', "'kek', 'direct' or 'unbound'")
   }
   if (compoundIndexes !== undefined && Object.keys(compoundIndexes).length > 0)
     refuse(undefined, 'compoundIndexes', NOT_YET)
   if (keyspace !== undefined) assertKeyspace(keyspace, (reason) => refuse(undefined, 'keyspace', reason))
+  const direct = mode === 'direct' ? 'mode' : accepts?.includes('direct') === true ? 'accepts' : undefined
+  if (direct !== undefined) assertDirect(declaration, (option, reason) => refuse(undefined, option ?? direct, reason))
+}
+
+/** What stands in the log of the customer's KMS with every row: an opaque key, and the model's id. */
+function assertDirect(
+  { id, options, rowKey }: ModelDeclaration,
+  refuse: (option: string | undefined, reason: string) => never,
+): void {
+  if (rowKey.length === 0 || rowKey.some(({ kind }) => kind === 'other' || kind === 'string'))
+    refuse(undefined, 'direct needs an opaque primary key (uuid, ObjectId, integer): the KMS logs it in clear')
+  if (typeof options.keyspace === 'object')
+    refuse(undefined, 'direct has no key of ours to shred: no keyspace per data subject')
+  const model = options.id ?? id
+  if (model.normalize('NFC') !== model) refuse('id', 'direct needs an id in Unicode form NFC')
+  if (options.mode === 'direct' && options.bindRow !== undefined && options.bindRow !== 'require')
+    refuse('bindRow', "mode 'direct' binds every row")
 }
 
 function assertKeyspace(keyspace: unknown, refuse: (reason: string) => never): void {

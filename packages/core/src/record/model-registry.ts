@@ -3,12 +3,14 @@ import { checkedKeyspace, DEFAULT_KEYSPACE } from '../context/keyspace.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
 import { BUILT_IN_CODECS } from '../field/built-in-codecs.ts'
 import type { ValueCodec } from '../field/codec.ts'
+import type { DirectKeys } from '../keyring/direct-keys.ts'
 import type { Keyrings } from '../keyring/keyrings.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
 import type { LoadOptions } from './adapter-host.ts'
 import { built } from './blind-index-of-model.ts'
 import type { CellAudit } from './cell-audit.ts'
 import { defineModel } from './define-model.ts'
+import type { KeyMode } from './options.ts'
 import type { ModelDeclaration, RecordMap } from './ports.ts'
 
 /** The models of all adapters of one Fieldseal. */
@@ -25,6 +27,7 @@ export interface ModelRegistrySettings {
   readonly hasSharedKeys: boolean
   readonly keyrings: Keyrings
   readonly indexKeys: IndexKeys
+  readonly directKeys: DirectKeys
   readonly cellAudit: CellAudit
 }
 
@@ -34,6 +37,7 @@ export function createModelRegistry({
   hasSharedKeys,
   keyrings,
   indexKeys,
+  directKeys,
   cellAudit,
 }: ModelRegistrySettings): ModelRegistry {
   const models = new Map<string, { readonly declaration: ModelDeclaration; readonly map: RecordMap }>()
@@ -43,10 +47,16 @@ export function createModelRegistry({
     tenant: string,
     { use = 'write', keyspaces = [], via }: LoadOptions,
   ): Promise<void> {
-    const names = new Set([...maps.map((map) => map.keyspace).filter((name) => name !== undefined), ...keyspaces])
-    for (const keyspace of names) {
-      const ref = { app, tenant, keyspace: checkedKeyspace(keyspace) }
+    const fixed = (mode: KeyMode) =>
+      maps.filter((map) => map.mode === mode).flatMap(({ keyspace }) => (keyspace === undefined ? [] : [keyspace]))
+    const refOf = (keyspace: string) => ({ app, tenant, keyspace: checkedKeyspace(keyspace) })
+    for (const keyspace of new Set([...fixed('kek'), ...keyspaces])) {
+      const ref = refOf(keyspace)
       await (use === 'write' ? keyrings.toWrap(ref, 'wrap', via) : keyrings.snapshot(ref, 'read', via))
+    }
+    for (const keyspace of new Set(fixed('direct'))) {
+      const ref = refOf(keyspace)
+      await (use === 'write' ? directKeys.toWrap(ref, via) : keyrings.snapshot(ref, 'read', via))
     }
     for (const map of maps) {
       for (const index of map.indexes) await indexKeys.live(tenant, built.index(index).description, use, via)

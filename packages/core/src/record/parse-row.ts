@@ -4,12 +4,17 @@ import { keyIdOf, parseEnvelope, type ParsedEnvelope } from '../envelope/parse.t
 import { envelopeFromText } from '../envelope/text-form.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
 import { sharesWrap } from '../field/dek-wrap.ts'
+import { sharesDirectWrap } from '../field/direct-value.ts'
 import { built, type BuiltField } from './blind-index-of-model.ts'
+import type { KeyMode } from './options.ts'
 import type { Cell, Row } from './ports.ts'
 
 /** A distinct wrap among the cells of one row. */
 export interface RowWrap {
+  /** Any envelope that carries it. */
   readonly envelope: Buffer
+  readonly layout: KeyMode
+  /** Id of the KEK record, or of the direct key record. */
   readonly kekId: KekId
   readonly rowBound: boolean
 }
@@ -53,13 +58,14 @@ export function parseRow(row: Row<unknown>, onError: (column: number, error: unk
 const WINDOW = 64
 
 /** The place of a cell's wrap: one unwrap per distinct write that a row holds. */
-function wrapAt(wraps: RowWrap[], { bytes, rowBound }: ParsedEnvelope): number {
+function wrapAt(wraps: RowWrap[], { bytes, layout, rowBound }: ParsedEnvelope): number {
   for (let i = wraps.length - 1; i >= Math.max(0, wraps.length - WINDOW); i--) {
     // Every byte is compared: a copy of the wrap under another header gains nothing.
     const wrap = wraps[i]
-    if (wrap !== undefined && sharesWrap(wrap.envelope, bytes)) return i
+    const shares = layout === 'kek' ? sharesWrap : sharesDirectWrap
+    if (wrap !== undefined && wrap.layout === layout && shares(wrap.envelope, bytes)) return i
   }
-  return wraps.push({ envelope: bytes, kekId: keyIdOf(bytes), rowBound }) - 1
+  return wraps.push({ envelope: bytes, layout, kekId: keyIdOf(bytes), rowBound }) - 1
 }
 
 /** The envelope of a cell, null for a database NULL. Checks all that can be known without a key. */
@@ -70,7 +76,8 @@ function parseCell({ map, facts }: Row<unknown>, field: BuiltField, value: unkno
   }
   if (typeof value !== 'string' && !(value instanceof Uint8Array)) throw new FieldsealError('ERR_PLAINTEXT_FOUND')
   const parsed = parseEnvelope(typeof value === 'string' ? envelopeFromText(value) : value)
-  if (parsed.layout !== 'kek') throw new FieldsealError('ERR_LAYOUT_REFUSED', { reason: 'layout direct' })
+  if (!map.layouts.has(parsed.layout))
+    throw new FieldsealError('ERR_LAYOUT_REFUSED', { reason: `layout ${parsed.layout}` })
   if (!parsed.rowBound && !map.acceptsUnbound) {
     throw new FieldsealError('ERR_LAYOUT_REFUSED', { reason: 'not bound to its row' })
   }

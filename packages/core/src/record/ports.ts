@@ -2,7 +2,7 @@ import type { IndexToken } from '../blind-index/token.ts'
 import type { Envelope } from '../envelope/layout.ts'
 import type { KekId } from '../context/record-id.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
-import type { FieldOptions, ModelOptions } from './options.ts'
+import type { FieldOptions, KeyMode, ModelOptions } from './options.ts'
 import type { RowId, RowKeyKind } from './row-id.ts'
 
 export type { Envelope, IndexToken }
@@ -77,7 +77,12 @@ export interface RecordMap {
   /** The one keyspace of all rows; undefined when it comes from `keyspacePath`. */
   readonly keyspace: string | undefined
   readonly rowKey: ModelDeclaration['rowKey']
+  /** `require` in mode `direct`. */
   readonly bindRow: NonNullable<ModelOptions['bindRow']>
+  /** What wraps the DEKs of new values. */
+  readonly mode: KeyMode
+  /** Layouts that may be read: that of `mode`, and those that `accepts` names. */
+  readonly layouts: ReadonlySet<KeyMode>
   /** Whether values that are bound to no row are readable. */
   readonly acceptsUnbound: boolean
   at(path: FieldPath): { readonly relation: 'field' | 'inside' | 'parent' | 'none'; readonly field?: Field }
@@ -121,12 +126,13 @@ export interface SealedRow {
    * of the cells: one token per live epoch, none for null. An index over several fields has one occurrence.
    */
   readonly tokens: ReadonlyMap<BlindIndex, readonly (readonly IndexToken[])[]>
+  /** Ids of the KEK records, or direct key records, that the envelopes name. */
   readonly kekIds: readonly KekId[]
 }
 export interface OpenedRow {
   /** One per cell, in order; an `Unreadable` where the context says `onUnreadable: 'mark'`. */
   readonly values: readonly unknown[]
-  /** Indexes of cells whose DEK is wrapped by a KEK that is no longer the newest. */
+  /** Indexes of cells whose DEK is not wrapped as it would be now: by an older KEK, another CMK or version, in the other layout. */
   readonly outdated: readonly number[]
 }
 

@@ -12,6 +12,8 @@ export function createRecordMap(
   fields: readonly Field[],
   indexes: readonly BlindIndex[],
 ): RecordMap {
+  const { mode = 'kek', accepts = [] } = options
+  const bindRow = mode === 'direct' ? 'require' : (options.bindRow ?? 'when-known')
   const byPath = new Map(fields.map((field) => [field.path, field]))
   const tenantPath = options.tenantBy === undefined || options.tenantBy === 'none' ? undefined : options.tenantBy
   const keyspacePath = typeof options.keyspace === 'object' ? options.keyspace.per : undefined
@@ -59,8 +61,10 @@ export function createRecordMap(
     keyspacePath,
     keyspace: keyspacePath === undefined ? fixedKeyspace : undefined,
     rowKey,
-    bindRow: options.bindRow ?? 'when-known',
-    acceptsUnbound: options.bindRow !== 'require' || (options.accepts ?? []).includes('unbound'),
+    bindRow,
+    mode,
+    layouts: new Set([mode, ...accepts.filter((layout) => layout !== 'unbound')]),
+    acceptsUnbound: bindRow !== 'require' || accepts.includes('unbound'),
     at(path) {
       const field = byPath.get(path)
       if (field !== undefined) return { relation: 'field', field }

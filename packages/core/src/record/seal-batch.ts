@@ -10,10 +10,11 @@ import { built } from './blind-index-of-model.ts'
 import { assertOwnRow } from './key-lookup.ts'
 import type { BlindIndex, IndexToken, Row, SealedRow } from './ports.ts'
 import { inTimeSlices } from './time-slices.ts'
+import { type SealDirectDeps, sealDirectRows } from './seal-direct.ts'
 import { isUnreadable } from './unreadable.ts'
 import { createWrapFrames, type WrapFrames } from './wrap-frames.ts'
 
-export interface SealDeps extends BatchKeyDeps {
+export interface SealDeps extends BatchKeyDeps, SealDirectDeps {
   readonly random: RandomSource
 }
 
@@ -31,15 +32,18 @@ export async function sealBatch(
   let keys = await resolveKeys(wanted, via, deps)
   try {
     const frames = createWrapFrames()
+    const direct = await sealDirect(rows, via, deps)
+    const keepAlive = async () => {
+      if (keys.alive()) return
+      keys.release()
+      keys = await resolveKeys(wanted, via, deps) // purged while the event loop turned
+    }
+    if (direct.size > 0) await keepAlive()
     const sealed: SealedRow[] = []
     await inTimeSlices(
       rows.length,
-      (from, to) => sealed.push(...sealSlice(rows.slice(from, to), keys, frames, deps.random)),
-      async () => {
-        if (keys.alive()) return
-        keys.release()
-        keys = await resolveKeys(wanted, via, deps) // purged while the event loop turned
-      },
+      (from, to) => sealed.push(...sealSlice(rows.slice(from, to), keys, frames, direct, deps.random)),
+      keepAlive,
     )
     return sealed
   } finally {
@@ -51,19 +55,14 @@ function sealSlice(
   rows: readonly Row<unknown>[],
   keys: BatchKeys,
   frames: WrapFrames,
+  direct: DirectRows,
   random: RandomSource,
 ): SealedRow[] {
   const toSeal: RowToSeal[] = []
   const places = rows.map((row) => {
-    const { map, facts, cells } = row
-    const values: ValueToSeal[] = []
-    const slots = cells.map(({ field, value, mapKeys }) => {
-      const { policy } = built.field(field)
-      const encoded = policy.encode(value)
-      return encoded === null
-        ? -1
-        : values.push({ ...encoded, aad: policy.aad(encoded.valueFlags, encoded.typeTag, mapKeys) }) - 1
-    })
+    const { map, facts } = row
+    if (map.mode === 'direct') return { slots: [], sealedRow: undefined, kek: undefined }
+    const { slots, values } = encodeRow(row)
     if (values.length === 0) return { slots, sealedRow: undefined, kek: undefined }
     const bound = map.bindRow !== 'never' && facts.rowId !== undefined
     const kek = keys.kekOf(row)
@@ -72,6 +71,8 @@ function sealSlice(
   })
   const envelopes = sealRows(toSeal, nodeEngine, random)
   return rows.map((row, i) => {
+    const sealed = direct.get(row)
+    if (sealed !== undefined) return { ...sealed, tokens: tokensOf(row, keys) }
     const { slots, sealedRow, kek } = places[i] ?? { slots: [], sealedRow: undefined, kek: undefined }
     return {
       envelopes: slots.map((slot): Envelope | null =>
@@ -81,6 +82,39 @@ function sealSlice(
       kekIds: kek === undefined ? [] : [kek.record.id],
     }
   })
+}
+
+/** Encoded values of a row, and for each cell its place among them; -1 where a null stays null. */
+function encodeRow({ cells }: Row<unknown>): { readonly slots: readonly number[]; readonly values: ValueToSeal[] } {
+  const values: ValueToSeal[] = []
+  const slots = cells.map(({ field, value, mapKeys }) => {
+    const { policy } = built.field(field)
+    const encoded = policy.encode(value)
+    return encoded === null
+      ? -1
+      : values.push({ ...encoded, aad: policy.aad(encoded.valueFlags, encoded.typeTag, mapKeys) }) - 1
+  })
+  return { slots, values }
+}
+
+type DirectRows = ReadonlyMap<Row<unknown>, Omit<SealedRow, 'tokens'>>
+
+/** The rows of models of mode `direct`. All are encoded before the first call to a KMS: a value that does not fit costs none. */
+async function sealDirect(rows: readonly Row<unknown>[], via: unknown, deps: SealDeps): Promise<DirectRows> {
+  const encoded = rows.filter(({ map }) => map.mode === 'direct').map((row) => ({ row, ...encodeRow(row) }))
+  if (encoded.length === 0) return new Map()
+  const sealed = await sealDirectRows(
+    encoded.filter(({ values }) => values.length > 0),
+    via,
+    deps,
+  )
+  return new Map(
+    encoded.map(({ row, slots }) => {
+      const { envelopes = [], recordId } = sealed.get(row) ?? {}
+      const kekIds = recordId === undefined ? [] : [recordId]
+      return [row, { envelopes: slots.map((slot) => envelopes[slot] ?? null), kekIds }]
+    }),
+  )
 }
 
 function tokensOf({ map, facts, cells }: Row<unknown>, keys: BatchKeys): SealedRow['tokens'] {

@@ -95,7 +95,7 @@ it('names formerCmks when no configured CMK opens a key', async () => {
 
 it('refuses to drop a CMK that direct rows need', async () => {
   const { keyStore, old, next, configured } = await before()
-  const record = directRecord({ provider: 'fake', uri: 'old' })
+  const { denial, ...record } = directRecord({ provider: 'fake', uri: 'old' })
   keyStore.rows.set(record.id, recordToJson(record))
   await expect(moveWraps(configured([next], [old]).fieldseal, { tenant: 'a' })).rejects.toMatchObject({
     code: 'ERR_KMS_CONFIG',
@@ -103,6 +103,8 @@ it('refuses to drop a CMK that direct rows need', async () => {
   })
   expect(uris(keyStore)).toEqual(['old', 'old', 'old']) // refused before anything was written
   expect(await moveWraps(configured([old]).fieldseal, { tenant: 'a' })).toMatchObject({ unchanged: 3 })
+  keyStore.tamper(record.id, { denial }) // its rows were rewrapped, the record is needed no more
+  expect(await moveWraps(configured([next], [old]).fieldseal, { tenant: 'a' })).toMatchObject({ rewritten: 3 })
 })
 
 it('writes nothing over a record that changed meanwhile', async () => {

@@ -7,7 +7,7 @@ import { type Clinic, clinic, ID, OTHER_ID, PATIENTS } from '../support/clinic.t
 
 const rewrap = ({ fieldseal }: Clinic, row: Row<unknown>) => {
   const { app, keyrings, settings } = internalsOf(fieldseal)
-  return rewrapRow(row, { app, keyrings, random: settings.random })
+  return rewrapRow(row, { ...settings, app, keyrings })
 }
 const bytes = (envelope: Uint8Array | null | undefined) => Buffer.from(envelope ?? [])
 

@@ -50,6 +50,7 @@ export const EVENT_NAMES: readonly EventName[] = [
   'key.stale-served',
   'key.changed',
   'kek.created',
+  'direct-key.created',
   'kek.rotated',
   'background.failed',
   'rewrap.done',

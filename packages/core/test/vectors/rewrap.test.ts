@@ -34,7 +34,8 @@ function rewrap(vector: EnvelopeVector, cell: string | Uint8Array = unhex(vector
     toWrap: () => Promise.resolve(live(newer.record.id, newer.kek)),
     toUnwrap: () => Promise.resolve(keks),
   } as unknown as Keyrings
-  return rewrapRow(rowOf(vector, cell), { app: 'clinic', keyrings, random })
+  const noDirect = { directKeys: {} as never, directDeks: {} as never }
+  return rewrapRow(rowOf(vector, cell), { app: 'clinic', keyrings, random, ...noDirect })
 }
 
 it('replaces bytes 3–15 and 18–83 of every vector and nothing else, and the new envelope opens under the new KEK', async () => {

@@ -1,0 +1,137 @@
+import { nodeEngine } from '../cipher/aead.ts'
+import type { KekId } from '../context/record-id.ts'
+import { FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
+import type { RowPlace } from '../field/dek-wrap.ts'
+import { type DirectToOpen, openDirectValues } from '../field/direct-value.ts'
+import { openValues, type ValueToOpen, type WrapToOpen } from '../field/open-rows.ts'
+import type { OperationContext } from '../tenant/tenant-context.ts'
+import type { CellAudit } from './cell-audit.ts'
+import type { DirectLookup } from './direct-lookup.ts'
+import type { KeyLookup } from './key-lookup.ts'
+import { isOutdated, type Newest } from './newest.ts'
+import type { ParsedCell, ParsedRow, RowWrap } from './parse-row.ts'
+import type { Row } from './ports.ts'
+import { Unreadable } from './unreadable.ts'
+import type { WrapFrames } from './wrap-frames.ts'
+
+/** A parsed row, to be filled with its values. */
+export interface PendingRow extends ParsedRow {
+  readonly row: Row<unknown>
+  readonly place: RowPlace
+  readonly values: unknown[]
+  readonly outdated: number[]
+}
+
+/** Where the keys of one batch were looked for. */
+export interface Lookups {
+  readonly keks: KeyLookup
+  readonly deks: DirectLookup
+}
+
+/** Who opens, and who hears of it. */
+export interface Reader {
+  readonly context: OperationContext
+  readonly cellAudit: CellAudit
+}
+
+interface Owner {
+  readonly target: PendingRow
+  readonly cell: ParsedCell
+}
+
+/** Opens the cells of some rows, each layout in one call of the cipher. */
+export function openSlice(
+  targets: readonly PendingRow[],
+  { keks, deks }: Lookups,
+  frames: WrapFrames,
+  newest: ReadonlyMap<RowPlace, Newest | undefined>,
+  reader: Reader,
+): void {
+  const wraps: WrapToOpen[] = []
+  const values: ValueToOpen[] = []
+  const owners: Owner[] = []
+  const directs: DirectToOpen[] = []
+  const directOwners: Owner[] = []
+
+  /** The place of a wrap of layout `kek` among those to open. */
+  function wrapAt(
+    { row, place }: PendingRow,
+    { envelope, kekId, rowBound }: RowWrap,
+  ): number | { readonly error: unknown } {
+    const found = keks.found(row.facts, kekId)
+    if ('error' in found) return found
+    const frame = frames.toOpen(found.kek, envelope, place)
+    return wraps.push({ envelope, frame, rowId: rowBound ? row.facts.rowId : undefined }) - 1
+  }
+
+  for (const target of targets) {
+    const keys = target.wraps.map((wrap) => (wrap.layout === 'kek' ? wrapAt(target, wrap) : deks.found(wrap)))
+    for (const cell of target.cells) {
+      const key = keys[cell.wrap]
+      const { parsed, aad } = cell
+      if (typeof key === 'number') {
+        values.push({ parsed, wrap: key, aad })
+        owners.push({ target, cell })
+      } else if (key !== undefined && 'dek' in key) {
+        directs.push({ parsed, dek: key.dek.key.exposeKeyObject(), aad })
+        directOwners.push({ target, cell })
+      } else {
+        const kekId = target.wraps[cell.wrap]?.kekId
+        target.values[cell.column] = unreadable(target.row, cell.column, key?.error, reader, kekId)
+      }
+    }
+  }
+  finishAll(openValues(values, wraps, nodeEngine), owners, newest, reader)
+  finishAll(openDirectValues(directs, nodeEngine), directOwners, newest, reader)
+}
+
+function finishAll(
+  opened: readonly (Buffer | undefined)[],
+  owners: readonly Owner[],
+  newest: ReadonlyMap<RowPlace, Newest | undefined>,
+  reader: Reader,
+): void {
+  for (let i = 0; i < opened.length; i++) {
+    const { target, cell } = owners[i] as Owner // one owner per value
+    finish(target, cell, opened[i], newest.get(target.place), reader)
+  }
+}
+
+function finish(
+  target: PendingRow,
+  { column, field, parsed, wrap }: ParsedCell,
+  plaintext: Buffer | undefined,
+  newest: Newest | undefined,
+  reader: Reader,
+): void {
+  const found = target.wraps[wrap]
+  const kekId = found?.kekId
+  try {
+    if (plaintext === undefined) throw new FieldsealError('ERR_DECRYPT_FAILED')
+    target.values[column] = field.policy.decode(parsed, plaintext)
+    if (newest !== undefined && found !== undefined && isOutdated(found, newest)) target.outdated.push(column)
+  } catch (error) {
+    target.values[column] = unreadable(target.row, column, error, reader, kekId)
+  }
+}
+
+/** The sentinel, where the context asks for it and the error is about this value; throws otherwise, naming the field. */
+export function unreadable(
+  row: Row<unknown>,
+  column: number,
+  error: unknown,
+  { context, cellAudit }: Reader,
+  kekId?: KekId,
+): Unreadable {
+  if (!isFieldsealError(error)) throw error
+  const { map, facts, cells } = row
+  cellAudit.failed(row, column, error, kekId)
+  const cell = cells[column]
+  const stored = cell?.value
+  const ofThisValue = error.kind === 'corrupt' || error.kind === 'denied' || error.kind === 'erased'
+  if (context.onUnreadable === 'mark' && ofThisValue && (typeof stored === 'string' || stored instanceof Uint8Array)) {
+    return new Unreadable(error.code, stored)
+  }
+  const named = { ...error.details, tenant: facts.tenant, model: map.id, field: cell?.field.id ?? '' }
+  throw new FieldsealError(error.code, named, error.retryAfterMs)
+}
