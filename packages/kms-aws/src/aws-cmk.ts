@@ -36,6 +36,8 @@ export interface AwsCmkSettings {
   readonly ref: KeyRef
   readonly credentialScope: string
   readonly grantTokens: readonly string[]
+  /** What ends the calls under way, of all CMKs, when the KMS is closed. */
+  readonly underWay: Set<() => void>
   /** The client of this CMK's scope; asked for at each call, because it may have left the cache. */
   client(): KMSClient
 }
@@ -44,7 +46,7 @@ export interface AwsCmkSettings {
  * The port to one CMK. There is no `probe`: AWS documents a dry run as a check of permissions and parameters, not of
  * the key's state, and a real Decrypt checks all three.
  */
-export function awsCmk({ uri, ref, credentialScope, grantTokens, client }: AwsCmkSettings): Cmk {
+export function awsCmk({ uri, ref, credentialScope, grantTokens, underWay, client }: AwsCmkSettings): Cmk {
   const GrantTokens = [...grantTokens]
   // Invariant: an alias is resolved once in the life of this port, so that what is stored is what was used.
   let pinned = ref.canonical
@@ -58,7 +60,7 @@ export function awsCmk({ uri, ref, credentialScope, grantTokens, client }: AwsCm
     if (signal.aborted) throw abortedError(signal)
     let answer: Answer
     try {
-      answer = await untilAborted(send(client(), { abortSignal: signal }), signal, discard)
+      answer = await untilAborted(send(client(), { abortSignal: signal }), signal, underWay, discard)
     } catch (error) {
       if (isFieldsealError(error)) throw error
       throw signal.aborted ? abortedError(signal) : mapAwsError(error)
@@ -194,10 +196,11 @@ export function awsCmk({ uri, ref, credentialScope, grantTokens, client }: AwsCm
   }
 }
 
-/** Ends with the signal, also while the SDK is still getting credentials; a late answer is given to `discard`. */
+/** Ends with the signal or at `close`, also while the SDK is still getting credentials; a late answer is given to `discard`. */
 async function untilAborted<Answer>(
   work: Promise<Answer>,
   signal: AbortSignal,
+  underWay: Set<() => void>,
   discard: (answer: Answer) => void,
 ): Promise<Answer> {
   const { promise: aborted, reject } = Promise.withResolvers<never>()
@@ -206,10 +209,12 @@ async function untilAborted<Answer>(
     reject(abortedError(signal))
   }
   signal.addEventListener('abort', onAbort, { once: true })
+  underWay.add(onAbort)
   try {
     return await Promise.race([work, aborted])
   } finally {
     signal.removeEventListener('abort', onAbort)
+    underWay.delete(onAbort)
   }
 }
 

@@ -25,6 +25,7 @@ export function awsKms(options: AwsKmsOptions = {}): Kms<AwsCmkOptions> {
   assertNoStreamDebugging(process.env['NODE_DEBUG'])
   const defaults = Object.freeze({ ...options })
   const clients = createClients(defaults)
+  const underWay = new Set<() => void>()
   let closed = false
   return {
     cmk(uri, own = {}) {
@@ -37,14 +38,15 @@ export function awsKms(options: AwsKmsOptions = {}): Kms<AwsCmkOptions> {
         ref,
         credentialScope,
         grantTokens: own.grantTokens ?? [],
+        underWay,
         client() {
           if (closed) throw new FieldsealError('ERR_CLOSED', { reason: 'awsKms was closed' })
           return clients.get({
             scope: credentialScope,
             region: ref.region,
             endpoint: merged.endpoint,
-            fips: merged.fips ?? false,
-            dualStack: merged.dualStack ?? false,
+            fips: merged.fips,
+            dualStack: merged.dualStack,
             credentials: own.credentials,
           })
         },
@@ -52,6 +54,7 @@ export function awsKms(options: AwsKmsOptions = {}): Kms<AwsCmkOptions> {
     },
     async close() {
       closed = true
+      for (const abort of underWay) abort()
       clients.close()
     },
   }

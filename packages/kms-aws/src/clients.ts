@@ -9,8 +9,8 @@ export interface ClientPlace {
   readonly scope: string
   readonly region: string
   readonly endpoint: string | undefined
-  readonly fips: boolean
-  readonly dualStack: boolean
+  readonly fips: boolean | undefined
+  readonly dualStack: boolean | undefined
   /** Of one CMK; `undefined` for those of all. */
   readonly credentials: Credentials | undefined
 }
@@ -63,11 +63,12 @@ export function createClients({
       ...clientOptions,
       region,
       ...(endpoint === undefined ? {} : { endpoint }),
-      useFipsEndpoint: fips,
-      useDualstackEndpoint: dualStack,
+      ...(fips === undefined ? {} : { useFipsEndpoint: fips }),
+      ...(dualStack === undefined ? {} : { useDualstackEndpoint: dualStack }),
       ...(credentials === undefined ? {} : { credentials: tagged(credentials, own !== undefined) }),
-      // Core repeats, within one deadline and one budget per scope.
+      // Core repeats, within one deadline and one budget per scope. In the mode `adaptive` the SDK would delay even that one.
       maxAttempts: 1,
+      retryMode: 'standard',
       streamCollector: collectBounded,
     })
     if (credentials === undefined) {

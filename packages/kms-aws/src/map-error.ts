@@ -93,7 +93,8 @@ export function awsCodeOf(error: unknown): KmsErrorCode {
   const system = textIn(error, 'code')
   if (NETWORK.test(system)) return 'ERR_KMS_NETWORK'
   if (TIMEOUT.test(system)) return 'ERR_KMS_TIMEOUT'
-  if (CERTIFICATE.test(system)) return 'ERR_KMS_CONFIG'
+  // What the SDK's endpoint rules say, without a name.
+  if (CERTIFICATE.test(system) || message.startsWith('Invalid Configuration')) return 'ERR_KMS_CONFIG'
   const status = read(read(error, '$metadata'), 'httpStatusCode') ?? read(read(error, '$response'), 'statusCode')
   const failed = typeof status === 'number' && status >= 500
   // A proxy's page about an outage is no JSON either.

@@ -20,9 +20,9 @@ export interface AwsCmkOptions {
   readonly region?: string
   /** A VPC endpoint or an emulator. @defaultValue the Region's public endpoint */
   readonly endpoint?: string
-  /** The FIPS endpoint of the Region; not together with `endpoint`. @defaultValue false */
+  /** The FIPS endpoint of the Region; not together with `endpoint`. @defaultValue the SDK's own: AWS_USE_FIPS_ENDPOINT */
   readonly fips?: boolean
-  /** IPv6 beside IPv4. @defaultValue false */
+  /** IPv6 beside IPv4. @defaultValue the SDK's own: AWS_USE_DUALSTACK_ENDPOINT */
   readonly dualStack?: boolean
   /** For a grant that has not propagated yet. */
   readonly grantTokens?: readonly string[]

@@ -241,3 +241,48 @@ it('closes twice without harm and refuses calls afterwards', async () => {
   await kms.close?.()
   expect((await failure(cmk.wrap(newKey(), request()))).code).toBe('ERR_CLOSED')
 })
+
+it('ends the calls under way when it is closed', async () => {
+  const kms = aws.kms()
+  const cmk = kms.cmk(aws.emulator.createKey())
+  await cmk.wrap(newKey(), request())
+  aws.emulator.hang()
+  const calls = [failure(cmk.wrap(newKey(), request())), failure(cmk.wrap(newKey(), request()))]
+  await new Promise((resolve) => setTimeout(resolve, 30))
+  await kms.close?.()
+  expect((await Promise.all(calls)).map(({ code }) => code)).toEqual(['ERR_KMS_ABORTED', 'ERR_KMS_ABORTED'])
+})
+
+it('follows the environment about FIPS where no option speaks, and says what cannot be combined', async () => {
+  const before = process.env['AWS_USE_FIPS_ENDPOINT']
+  process.env['AWS_USE_FIPS_ENDPOINT'] = 'true'
+  try {
+    const { cmk } = aws.cmk()
+    expect((await failure(cmk.wrap(newKey(), request()))).code).toBe('ERR_KMS_CONFIG')
+    const { cmk: explicit } = aws.cmk({ fips: false })
+    await explicit.wrap(newKey(), request())
+  } finally {
+    if (before === undefined) delete process.env['AWS_USE_FIPS_ENDPOINT']
+    else process.env['AWS_USE_FIPS_ENDPOINT'] = before
+  }
+})
+
+it('does not slow one scope down because another was throttled, whatever retry mode the environment asks for', async () => {
+  const before = process.env['AWS_RETRY_MODE']
+  process.env['AWS_RETRY_MODE'] = 'adaptive'
+  try {
+    const { arn } = aws.cmk()
+    const kms = aws.kms()
+    const port = kms.cmk(arn, { credentialScope: 'one' })
+    aws.emulator.throttle({ times: 20 })
+    for (let i = 0; i < 20; i++) await failure(port.wrap(newKey(), request()))
+    for (const scope of ['one', 'two']) {
+      const started = performance.now()
+      await kms.cmk(arn, { credentialScope: scope }).wrap(newKey(), request())
+      expect(performance.now() - started).toBeLessThan(400)
+    }
+  } finally {
+    if (before === undefined) delete process.env['AWS_RETRY_MODE']
+    else process.env['AWS_RETRY_MODE'] = before
+  }
+})

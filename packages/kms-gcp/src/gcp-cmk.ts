@@ -30,6 +30,8 @@ export interface GcpCmkSettings {
   readonly uri: string
   readonly credentialScope: string
   readonly authClient: GcpCmkOptions['authClient']
+  /** What ends the calls under way, of all CMKs, when the KMS is closed. */
+  readonly underWay: Set<() => void>
   /** Lends a ready client of this CMK's scope. */
   use<R>(run: (client: KeyManagementServiceClient) => Promise<R>): Promise<R>
 }
@@ -45,7 +47,7 @@ interface CallOptions {
  * The port to one CMK. No `generate`, `rewrap` or `probe`: Google has no such calls, so core makes the key, unwraps
  * and wraps, and asks by unwrapping.
  */
-export function gcpCmk({ uri, credentialScope, authClient, use }: GcpCmkSettings): Cmk {
+export function gcpCmk({ uri, credentialScope, authClient, underWay, use }: GcpCmkSettings): Cmk {
   /** One attempt. @throws FieldsealError */
   async function ask<Answer>(
     { signal }: KmsRequest,
@@ -62,7 +64,7 @@ export function gcpCmk({ uri, credentialScope, authClient, use }: GcpCmkSettings
       return answer
     })
     try {
-      return await untilAborted(work, signal, discard)
+      return await untilAborted(work, signal, underWay, discard)
     } catch (error) {
       if (isFieldsealError(error)) throw error
       throw signal.aborted ? abortedError(signal) : mapGcpError(error)
@@ -171,10 +173,11 @@ export function gcpCmk({ uri, credentialScope, authClient, use }: GcpCmkSettings
   }
 }
 
-/** Ends with the signal, also while credentials are being fetched; a late answer is given to `discard`. */
+/** Ends with the signal or at `close`, also while credentials are being fetched; a late answer is given to `discard`. */
 async function untilAborted<Answer>(
   work: Promise<Answer>,
   signal: AbortSignal,
+  underWay: Set<() => void>,
   discard: (answer: Answer) => void,
 ): Promise<Answer> {
   const { promise: aborted, reject } = Promise.withResolvers<never>()
@@ -183,10 +186,12 @@ async function untilAborted<Answer>(
     reject(abortedError(signal))
   }
   signal.addEventListener('abort', onAbort, { once: true })
+  underWay.add(onAbort)
   try {
     return await Promise.race([work, aborted])
   } finally {
     signal.removeEventListener('abort', onAbort)
+    underWay.delete(onAbort)
   }
 }
 

@@ -23,6 +23,7 @@ export function gcpKms(options: GcpKmsOptions = {}): Kms<GcpCmkOptions> {
   assertKmsOptions(options)
   assertNoPayloadLogging(process.env)
   const clients = createClients(Object.freeze({ ...options }))
+  const underWay = new Set<() => void>()
   let closed = false
   return {
     cmk(uri, own = {}) {
@@ -32,6 +33,7 @@ export function gcpKms(options: GcpKmsOptions = {}): Kms<GcpCmkOptions> {
         uri,
         credentialScope,
         authClient,
+        underWay,
         async use(run) {
           if (closed) throw new FieldsealError('ERR_CLOSED', { reason: 'gcpKms was closed' })
           return clients.use({ scope: credentialScope, apiEndpoint, authClient }, run)
@@ -40,6 +42,7 @@ export function gcpKms(options: GcpKmsOptions = {}): Kms<GcpCmkOptions> {
     },
     async close() {
       closed = true
+      for (const abort of underWay) abort()
       await clients.close()
     },
   }

@@ -24,8 +24,8 @@ export interface GcpKmsOptions {
   /** Most clients held at once, one per scope; each has a connection. The least recently used leaves first. @defaultValue 200 */
   readonly maxClients?: number
   /**
-   * Options of Google's client for all CMKs: `authClient`, `credentials`, `apiEndpoint`, `port`, `sslCreds`, `fallback`
-   * (HTTPS in place of gRPC), channel arguments. Retries and limits of messages are ours.
+   * Options of Google's client for all CMKs: `authClient`, `credentials`, `apiEndpoint`, `port`, `sslCreds`, channel
+   * arguments. Retries and limits of messages are ours, and `fallback` (HTTPS in place of gRPC) is refused.
    */
   readonly clientOptions?: ClientOptions
 }
@@ -36,9 +36,12 @@ export const DEFAULTS = Object.freeze({
 })
 
 /** @throws FieldsealError ERR_CONFIG_INVALID */
-export function assertKmsOptions({ maxClients = DEFAULTS.maxClients }: GcpKmsOptions): void {
+export function assertKmsOptions({ maxClients = DEFAULTS.maxClients, clientOptions = {} }: GcpKmsOptions): void {
   if (!Number.isSafeInteger(maxClients) || maxClients < 1)
     throw invalid('gcpKms.maxClients', 'must be a positive integer')
+  // Its errors and its limits on answers are others, and nobody has tried them.
+  if (clientOptions.fallback !== undefined && clientOptions.fallback !== false)
+    throw invalid('gcpKms.clientOptions.fallback', 'only gRPC is supported')
 }
 
 /** @throws FieldsealError ERR_CONFIG_INVALID unless `uri` names one symmetric key, without a version */

@@ -77,6 +77,7 @@ it('refuses uris that name no key, and a version, before any call', () => {
   expect(() => kms.cmk(name, { credentialScope: '' })).toThrow('credentialScope')
   expect(() => kms.cmk(name, { apiEndpoint: 'https://x' })).toThrow('apiEndpoint')
   expect(() => gcpKms({ maxClients: 0 })).toThrow('maxClients')
+  expect(() => gcpKms({ clientOptions: { fallback: true } })).toThrow('fallback')
   expect(gcp.emulator.calls).toEqual([])
 })
 
@@ -158,6 +159,17 @@ it('closes twice without harm and refuses calls afterwards', async () => {
   await kms.close?.()
   await kms.close?.()
   expect((await failure(cmk.wrap(newKey(), request()))).code).toBe('ERR_CLOSED')
+})
+
+it('ends the calls under way when it is closed', async () => {
+  const kms = gcp.kms()
+  const cmk = kms.cmk(gcp.emulator.createKey())
+  await cmk.wrap(newKey(), request())
+  gcp.emulator.hang()
+  const calls = [failure(cmk.wrap(newKey(), request())), failure(cmk.wrap(newKey(), request()))]
+  await new Promise((resolve) => setTimeout(resolve, 30))
+  await kms.close?.()
+  expect((await Promise.all(calls)).map(({ code }) => code)).toEqual(['ERR_KMS_ABORTED', 'ERR_KMS_ABORTED'])
 })
 
 it('computes CRC32C, not the checksum of zip files', () => {
