@@ -1,7 +1,7 @@
-import { withPostgres } from '@fieldseal/config/vitest'
+import { withServers } from '@fieldseal/config/vitest'
 import { mergeConfig } from 'vitest/config'
 
-const config = mergeConfig(withPostgres, {})
+const config = mergeConfig(withServers('postgres', 'mongo'), {})
 // One folder per subject instead of `test/`.
 config['test'].include = ['*/**/*.test.{ts,mjs}']
 config['test'].passWithNoTests = false
