@@ -25,15 +25,24 @@ function rewriteOne(filter: Doc, elements: ReadonlyMap<string, PathNode>, scope:
     const element = elements.get(name)
     if (element === undefined || !element.reaches) out[key] = value
     else if (rest.length > 0) {
-      const below = rewriteFilter({ [rest.join('.')]: value }, element, scope, true)
-      for (const [path, condition] of Object.entries(below))
-        out[path.startsWith('$') ? path : `${name}.${path}`] = condition
+      Object.assign(out, below(name, rewriteFilter({ [rest.join('.')]: value }, element, scope, true)))
     } else if (element.field !== undefined) {
       // The element itself: asked through a document that holds it, so that one rule serves both.
       Object.assign(out, rewriteFilter({ [name]: value }, holderOf(name, element), scope, true))
     } else out[key] = rewriteParent(name, value, element, scope, true)
   }
   return out
+}
+
+/** A filter with its paths below a name. */
+function below(name: string, filter: Doc): Doc {
+  return Object.fromEntries(
+    Object.entries(filter).map(([path, condition]): [string, unknown] =>
+      Array.isArray(condition) && path.startsWith('$')
+        ? [path, condition.filter(isDoc).map((each) => below(name, each))]
+        : [`${name}.${path}`, condition],
+    ),
+  )
 }
 
 /** What the identifier of each `$[identifier]` in an update stands for. */

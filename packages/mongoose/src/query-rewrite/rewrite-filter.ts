@@ -4,10 +4,10 @@ import { toCoreValue } from '../bson/driver-values.ts'
 import { isDoc, isOperators, plain, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH } from '../path-graph/stored-model.ts'
-import { walkPath } from '../path-graph/walk-path.ts'
+import { isPosition, walkPath } from '../path-graph/walk-path.ts'
 import { assertPlainExpression } from './expressions.ts'
 import { refuseQuery } from './refuse.ts'
-import type { TokenTerms } from './token-terms.ts'
+import type { FoundToken, SlotName, TokenTerms } from './token-terms.ts'
 
 /** What the rewriting of one filter knows and finds out. */
 export interface FilterScope {
@@ -83,14 +83,17 @@ function rewritePath(
 ): void {
   if (path === KEYS_PATH || path.startsWith(`${KEYS_PATH}.`))
     refuseQuery(scope.model, path, 'reserved', 'the name belongs to Fieldseal')
-  const { node, inside } = walkPath(root, path)
+  const { node, inside, positional, mapKeys } = walkPath(root, path)
   if (inside !== undefined)
     refuseQuery(scope.model, inside.path, 'filter-inside', 'it is one encrypted value: query a path of its own')
-  if (node === undefined || !node.reaches) conditions.add(path, value)
-  else if (node.field !== undefined) rewriteLeaf(path, value, node.field, false, scope, branch, conditions)
-  else if (node.element?.field !== undefined)
-    rewriteLeaf(path, value, node.element.field, true, scope, branch, conditions)
-  else conditions.add(path, rewriteParent(path, value, node, scope, branch))
+  if (node === undefined || !node.reaches) return conditions.add(path, value)
+  // An array that is an element itself is compared as a whole.
+  const isInner = node.element !== undefined && isPosition(path.slice(path.lastIndexOf('.') + 1))
+  const field = node.field ?? (isInner ? undefined : node.element?.field)
+  if (field === undefined) return conditions.add(path, rewriteParent(path, value, node, scope, branch))
+  // One place of several is meant, and a token beside the value tells only that it is in one of them.
+  const narrowed = branch || positional || mapKeys.length > 0
+  rewriteLeaf(value, { path, field, isArray: field !== node.field, scope, branch: narrowed }, conditions)
 }
 
 /** A condition on a path that has encrypted ones below it. */
@@ -111,7 +114,7 @@ export function rewriteParent(
     const isNull = operand === null || operand === undefined
     if (['$exists', '$size', '$type'].includes(operator) || (['$eq', '$ne'].includes(operator) && isNull))
       out[operator] = operand
-    else if (operator === '$elemMatch') out[operator] = rewriteFilter(operand, below, scope, branch)
+    else if (operator === '$elemMatch') out[operator] = rewriteFilter(operand, below, scope, true)
     else if (operator === '$not') out[operator] = rewriteParent(path, operand, node, scope, true)
     else if (operator === '$all' && Array.isArray(operand) && operand.every(isElemMatch))
       out[operator] = operand.map((each) => rewriteParent(path, each, node, scope, branch))
@@ -124,48 +127,43 @@ function isElemMatch(value: unknown): boolean {
   return isDoc(value) && '$elemMatch' in value
 }
 
+/** An encrypted path that a condition is about. */
+interface Leaf {
+  readonly path: string
+  readonly field: Field
+  /** The path is an array, and the field each of its elements. */
+  readonly isArray: boolean
+  readonly scope: FilterScope
+  /** Something else than this condition decides as well whether a document is met. */
+  readonly branch: boolean
+}
+
+const LISTS: readonly string[] = ['$in', '$nin', '$all']
+
 /** A condition on an encrypted path: equality goes to its tokens, presence stays. */
-function rewriteLeaf(
-  path: string,
-  value: unknown,
-  field: Field,
-  isArray: boolean,
-  scope: FilterScope,
-  branch: boolean,
-  conditions: Conditions,
-): void {
-  const tokenOf = (each: unknown) => findToken(path, each, field, scope, branch)
-  if (value === null || value === undefined) {
-    conditions.add(path, value)
-    return
-  }
-  if (isArray && Array.isArray(value))
-    refuseQuery(scope.model, path, 'filter-on-parent', 'equality of a whole array: query its elements with $all')
+function rewriteLeaf(value: unknown, leaf: Leaf, conditions: Conditions): void {
+  const { path, field, isArray, scope } = leaf
   if (!isOperators(value)) {
-    const { slot, token } = tokenOf(value)
-    conditions.add(`${path}.${slot}`, token)
-    return
+    if (isMissing(value)) return conditions.add(path, presence(value, leaf))
+    const { slot, token } = tokenOf(value, leaf)
+    return conditions.add(slotAt(path, slot), token)
   }
   const stays: Doc = {}
-  let slotOf: string | undefined
-  const tokens: Doc = {}
-  const put = (operator: string, found: { readonly slot: string }, operand: unknown) => {
-    slotOf = found.slot
-    tokens[operator] = operand
-  }
+  const tokens = new Map<SlotName, Doc>()
+  const put = (operator: string, { slot }: FoundToken, operand: unknown) =>
+    tokens.set(slot, { ...tokens.get(slot), [operator]: operand })
   for (const [operator, operand] of Object.entries(value)) {
     if (operator === '$exists' || (operator === '$size' && isArray)) stays[operator] = operand
+    else if ((operator === '$eq' || operator === '$ne') && isMissing(operand)) stays[operator] = presence(operand, leaf)
     else if (operator === '$eq' || operator === '$ne') {
-      if (operand === null || operand === undefined) stays[operator] = operand
-      else {
-        const found = findToken(path, operand, field, scope, branch || operator === '$ne')
-        put(operator, found, found.token)
-      }
-    } else if (operator === '$in' || operator === '$nin' || operator === '$all') {
+      const found = tokenOf(operand, { ...leaf, branch: leaf.branch || operator === '$ne' })
+      put(operator, found, found.token)
+    } else if (LISTS.includes(operator)) {
       const values = Array.isArray(operand) ? (operand as unknown[]) : [operand]
-      if (values.some((each) => each === null || each === undefined))
+      if (values.some(isMissing))
         refuseQuery(scope.model, path, 'unsupported-filter', `null inside ${operator}: say it with $or`)
-      const found = values.map((each) => findToken(path, each, field, scope, branch || operator === '$nin'))
+      const branch = leaf.branch || operator === '$nin' || (operator === '$all' && values.length > 1)
+      const found = tokensOf(values, { ...leaf, branch })
       const [first] = found
       if (first === undefined) stays[operator] = values
       else
@@ -176,30 +174,65 @@ function rewriteLeaf(
         )
     } else if (operator === '$not') {
       const negated = new Conditions()
-      rewriteLeaf(path, operand, field, isArray, scope, true, negated)
-      for (const [key, condition] of Object.entries(negated.toFilter()))
-        conditions.add(key, { $not: isOperators(condition) ? condition : { $eq: condition } })
+      rewriteLeaf(operand, { ...leaf, branch: true }, negated)
+      conditions.add('$nor', [negated.toFilter()])
     } else if (operator === '$elemMatch' && isArray && isOperators(operand)) {
-      rewriteLeaf(path, operand, field, false, scope, branch, conditions)
-    } else
-      refuseQuery(scope.model, path, 'range-on-encrypted', `${operator} needs the plaintext: only equality is answered`)
+      conditions.add(path, { $elemMatch: elementMatch(operand, leaf) })
+    } else refuseQuery(scope.model, path, 'range-on-encrypted', `${operator} needs the plaintext: ${ONLY_EQUALITY}`)
   }
-  if (slotOf !== undefined) conditions.add(`${path}.${slotOf}`, tokens)
+  for (const [slot, condition] of tokens) conditions.add(slotAt(path, slot), condition)
   if (Object.keys(stays).length > 0) conditions.add(path, stays)
+}
+const ONLY_EQUALITY = 'only equality is answered'
+
+/** What one encrypted element must be: a condition on its tokens, which an element that is null does not have. */
+function elementMatch(operators: Doc, leaf: Leaf): Doc {
+  const found = new Conditions()
+  rewriteLeaf(operators, { ...leaf, path: '', isArray: false, branch: true }, found)
+  const filter = found.toFilter()
+  const asksForValue = !isMissing(operators['$eq']) || operators['$in'] !== undefined
+  if (!asksForValue || Object.hasOwn(filter, ''))
+    refuseQuery(leaf.scope.model, leaf.path, 'unsupported-filter', '$elemMatch of encrypted elements needs $eq or $in')
+  return filter
+}
+
+/** Where a token stands in the leaf at a path; `''` is the leaf itself. */
+function slotAt(path: string, slot: SlotName): string {
+  return path === '' ? slot : `${path}.${slot}`
+}
+
+function isMissing(value: unknown): value is null | undefined {
+  return value === null || value === undefined
+}
+
+/** @throws FieldsealError ERR_QUERY_UNSUPPORTED where a null looks like any other value */
+function presence(value: null | undefined, { field, path, scope }: Leaf): null | undefined {
+  if (field.encryptNull)
+    refuseQuery(scope.model, path, 'null-is-encrypted', 'nulls of this path are encrypted like other values')
+  return value
+}
+
+function tokenOf(value: unknown, leaf: Leaf): FoundToken {
+  const [found] = tokensOf([value], leaf)
+  return found as FoundToken // one for one
+}
+
+/** The tokens of the values of one condition. A second condition on one index is one beside an alternative. */
+function tokensOf(values: readonly unknown[], { path, field, scope, branch }: Leaf): FoundToken[] {
+  const index = field.blindIndex
+  const isSecond = index !== undefined && scope.asked.has(index)
+  return values.map((value) => findToken(path, value, field, scope, branch || isSecond))
 }
 
 /** The token of one value of a condition. */
-export function findToken(path: string, value: unknown, field: Field, scope: FilterScope, branch: boolean) {
+export function findToken(path: string, value: unknown, field: Field, scope: FilterScope, branch: boolean): FoundToken {
   const { model, terms, collation } = scope
   const index = field.blindIndex
   if (value instanceof RegExp || value instanceof mongo.BSONRegExp)
-    refuseQuery(
-      model,
-      path,
-      'range-on-encrypted',
-      'a regular expression needs the plaintext: only equality is answered',
-    )
+    refuseQuery(model, path, 'range-on-encrypted', `a regular expression needs the plaintext: ${ONLY_EQUALITY}`)
   if (isOperators(value)) refuseQuery(model, path, 'range-on-encrypted', 'an operator inside a list of values')
+  if (Array.isArray(value))
+    refuseQuery(model, path, 'filter-on-parent', 'equality of a whole array: query its elements with $all')
   if (index === undefined) refuseQuery(model, path, 'not-searchable', 'add a blindIndex to query it by equality')
   if (collation && field.type === 'string' && !isNormalized(index))
     refuseQuery(model, path, 'collation', 'a collation does not reach tokens: say normalize on the blindIndex')
