@@ -8,6 +8,7 @@ import { hasPostgres, useDatabase } from '@fieldseal/servers/vitest'
 import { EncryptedColumn, EncryptedModel, typeormKeyStore, withFieldseal } from '@fieldseal/typeorm'
 import { Column, DataSource, Entity, PrimaryGeneratedColumn } from 'typeorm'
 import { describe, expect, it } from 'vitest'
+import { markedIn, shownIn } from './marked-code.ts'
 
 // README:begin
 @Entity('patients')
@@ -61,20 +62,8 @@ describe.runIf(hasPostgres())('the code of the README', () => {
 })
 
 it('is what the README shows', () => {
-  const source = readFileSync(import.meta.filename, 'utf8')
-  const marked = [...source.matchAll(/\/\/ README:begin\n(.*?)\n *\/\/ README:end/gs)].map(([, code = '']) =>
-    dedent(code),
-  )
   const readme = readFileSync(path.join(import.meta.dirname, '..', '..', 'README.md'), 'utf8')
-  const [, shown] = /```ts\n(.*?)\n```/s.exec(readme) ?? []
+  const marked = markedIn(import.meta.filename)
   expect(marked).toHaveLength(2)
-  expect(shown).toBe(marked.join('\n\n'))
+  expect(shownIn(readme)).toBe(marked.join('\n\n'))
 })
-
-function dedent(code: string): string {
-  const indent = /^ */.exec(code)?.[0] ?? ''
-  return code
-    .split('\n')
-    .map((line) => (line.startsWith(indent) ? line.slice(indent.length) : line))
-    .join('\n')
-}
