@@ -40,13 +40,23 @@ export interface AwsCmkSettings {
   readonly underWay: Set<() => void>
   /** The client of this CMK's scope; asked for at each call, because it may have left the cache. */
   client(): KMSClient
+  /** The next call makes a new client, with new credentials. */
+  forgetClient(): void
 }
 
 /**
  * The port to one CMK. There is no `probe`: AWS documents a dry run as a check of permissions and parameters, not of
  * the key's state, and a real Decrypt checks all three.
  */
-export function awsCmk({ uri, ref, credentialScope, grantTokens, underWay, client }: AwsCmkSettings): Cmk {
+export function awsCmk({
+  uri,
+  ref,
+  credentialScope,
+  grantTokens,
+  underWay,
+  client,
+  forgetClient,
+}: AwsCmkSettings): Cmk {
   const GrantTokens = [...grantTokens]
   // Invariant: an alias is resolved once in the life of this port, so that what is stored is what was used.
   let pinned = ref.canonical
@@ -63,7 +73,11 @@ export function awsCmk({ uri, ref, credentialScope, grantTokens, underWay, clien
       answer = await untilAborted(send(client(), { abortSignal: signal }), signal, underWay, discard)
     } catch (error) {
       if (isFieldsealError(error)) throw error
-      throw signal.aborted ? abortedError(signal) : mapAwsError(error)
+      if (signal.aborted) throw abortedError(signal)
+      const mapped = mapAwsError(error)
+      // The SDK keeps credentials until they expire, also when AWS has refused them: core's next attempt fetches new ones.
+      if (mapped.code === 'ERR_KMS_OPERATOR_CREDENTIALS') forgetClient()
+      throw mapped
     }
     const { requestId } = answer.$metadata
     if (requestId !== undefined) answered?.({ requestId })
@@ -249,6 +263,7 @@ function assertBlob(blob: Uint8Array): void {
 
 /** Invariant: an answer about another key than the one asked is never used. */
 function assertKey(asked: string, answered: string | undefined): void {
+  if (answered === undefined) throw unexpected('it names no key')
   if (!isSameKey(asked, answered))
     throw kmsError('ERR_KMS_WRONG_KEY', { provider: PROVIDER, reason: 'the answer is about another key' })
 }

@@ -33,6 +33,14 @@ export function awsKms(options: AwsKmsOptions = {}): Kms<AwsCmkOptions> {
       assertOptions(merged)
       const ref = parseKeyUri(uri, own.region ?? (isArn(uri) ? undefined : defaults.region))
       const credentialScope = own.credentialScope ?? `aws-kms ${uri}`
+      const place = {
+        scope: credentialScope,
+        region: ref.region,
+        endpoint: merged.endpoint,
+        fips: merged.fips,
+        dualStack: merged.dualStack,
+        credentials: own.credentials,
+      }
       return awsCmk({
         uri,
         ref,
@@ -41,15 +49,9 @@ export function awsKms(options: AwsKmsOptions = {}): Kms<AwsCmkOptions> {
         underWay,
         client() {
           if (closed) throw new FieldsealError('ERR_CLOSED', { reason: 'awsKms was closed' })
-          return clients.get({
-            scope: credentialScope,
-            region: ref.region,
-            endpoint: merged.endpoint,
-            fips: merged.fips,
-            dualStack: merged.dualStack,
-            credentials: own.credentials,
-          })
+          return clients.get(place)
         },
+        forgetClient: () => clients.forget(place),
       })
     },
     async close() {

@@ -18,6 +18,8 @@ export interface ClientPlace {
 /** SDK clients, one per credential scope and place, so that tenants never share credentials. */
 export interface Clients {
   get(place: ClientPlace): KMSClient
+  /** The next `get` makes a new one and asks for credentials anew. */
+  forget(place: ClientPlace): void
   close(): void
 }
 
@@ -80,10 +82,13 @@ export function createClients({
     return client
   }
 
+  function idOf({ scope, region, endpoint = '', fips, dualStack, credentials }: ClientPlace): string {
+    return JSON.stringify([scope, region, endpoint, fips, dualStack, identityOf(credentials)])
+  }
+
   return {
     get(place) {
-      const { scope, region, endpoint = '', fips, dualStack, credentials } = place
-      const id = JSON.stringify([scope, region, endpoint, fips, dualStack, identityOf(credentials)])
+      const id = idOf(place)
       const client = clients.get(id) ?? create(place)
       clients.delete(id)
       clients.set(id, client)
@@ -93,6 +98,10 @@ export function createClients({
         clients.delete(oldest)
       }
       return client
+    },
+    forget(place) {
+      clients.delete(idOf(place))
+      defaultChain = undefined
     },
     close() {
       clients.clear()

@@ -35,8 +35,8 @@ export function parseKeyUri(uri: string, region: string | undefined): KeyRef {
 }
 
 /** Whether an answer is about the key that was asked. The Region of a multi-Region key does not matter. */
-export function isSameKey(asked: string, answered: string | undefined): boolean {
-  return answered !== undefined && withoutReplica(asked) === withoutReplica(answered)
+export function isSameKey(asked: string, answered: string): boolean {
+  return withoutReplica(asked) === withoutReplica(answered)
 }
 
 /** A key's ARN, and nothing else. */

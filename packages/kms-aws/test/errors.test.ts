@@ -289,6 +289,23 @@ describe('error table', () => {
     expect(ERROR_CODES.ERR_KMS_CIPHERTEXT_OR_CONTEXT_INVALID).toMatchObject(bad)
   })
 
+  it('row 6: fetches new credentials for the next attempt when AWS refuses those at hand', async () => {
+    const role = 'arn:aws:iam::444455556666:role/short'
+    aws.emulator.createRole(role)
+    const { endpoint, region, credentials: masterCredentials } = aws.emulator.clientOptions()
+    const credentials = fromTemporaryCredentials({
+      masterCredentials,
+      clientConfig: { endpoint, region, maxAttempts: 1 },
+      params: { RoleArn: role, RoleSessionName: 'fieldseal-7', DurationSeconds: 900 },
+    })
+    const cmk = aws.kms().cmk(aws.emulator.createKey(), { credentialScope: 'short', credentials })
+    await cmk.wrap(newKey(), request())
+    aws.emulator.expireCredentials(role)
+    expect((await failure(cmk.wrap(newKey(), request()))).code).toBe('ERR_KMS_OPERATOR_CREDENTIALS')
+    await cmk.wrap(newKey(), request())
+    expect(aws.emulator.calls.filter(({ operation }) => operation === 'AssumeRole')).toHaveLength(2)
+  })
+
   it('recovers from a clock that is off at the next attempt', async () => {
     const { cmk } = aws.cmk()
     aws.emulator.clockOffsetMs = 3_600_000
@@ -371,7 +388,9 @@ describe('answers that are not from AWS', () => {
       'ERR_KMS_INTEGRITY_FAILED',
     )
     expect(await answers((_request, response) => void response.writeHead(503).end(page))).toBe('ERR_KMS_UNAVAILABLE')
-    expect(await answers((_request, response) => void response.writeHead(200).end('{}'))).toBe('ERR_KMS_WRONG_KEY')
+    expect(await answers((_request, response) => void response.writeHead(200).end('{}'))).toBe(
+      'ERR_KMS_INTEGRITY_FAILED',
+    )
   })
 })
 

@@ -214,3 +214,11 @@ it('makes keys for the vendor’s own tools', async () => {
   const { KeyMetadata } = await kms.send(new CreateKeyCommand({ MultiRegion: true }))
   expect(KeyMetadata).toMatchObject({ KeyState: 'Enabled', MultiRegion: true, KeyId: expect.stringMatching(/^mrk-/) })
 })
+
+it('rotates by itself when told to', async () => {
+  const key = aws.createKey({ rotateEveryMs: 25 })
+  const material = async () =>
+    (await kms.send(new DescribeKeyCommand({ KeyId: key }))).KeyMetadata?.CurrentKeyMaterialId
+  const first = await material()
+  await expect.poll(material).not.toBe(first)
+})

@@ -136,3 +136,8 @@ it('throttles, delays, cuts, hangs and fails as told', async () => {
   await encrypt(key)
   expect(performance.now() - started).toBeGreaterThan(55)
 })
+
+it('rotates by itself when told to', async () => {
+  const key = gcp.createKey(undefined, { rotateEveryMs: 25 })
+  await expect.poll(async () => (await encrypt(key)).name).not.toMatch(/\/1$/)
+})

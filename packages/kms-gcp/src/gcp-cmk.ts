@@ -131,7 +131,7 @@ export function gcpCmk({ uri, credentialScope, authClient, underWay, use }: GcpC
       assertChecksum(blob, answer.ciphertextCrc32c)
       if (blob.length < 1 || blob.length > MAX_BLOB_BYTES) throw integrity('a blob of no legal length')
       const version = versionIn(uri, answer.name)
-      if (version === undefined) throw wrongKey()
+      if (version === undefined) throw answer.name ? wrongKey() : integrity('it names no version')
       return { blob, keyVersion: version, versionEvidence: 'reported' }
     },
 

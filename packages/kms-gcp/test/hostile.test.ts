@@ -39,12 +39,14 @@ describe('a KMS that lies, or a network that alters', () => {
       name,
       `${name}/cryptoKeyVersions/x`,
       `${name}/cryptoKeyVersions/${'9'.repeat(30)}`,
-      '',
     ]) {
       const undo = gcp.emulator.alter((answer) => ({ ...answer, name: answered }))
       expect((await failure(cmk.wrap(newKey(), request()))).code, answered).toBe('ERR_KMS_WRONG_KEY')
       undo()
     }
+    const undo = gcp.emulator.alter((answer) => ({ ...answer, name: '' }))
+    expect((await failure(cmk.wrap(newKey(), request()))).code).toBe('ERR_KMS_INTEGRITY_FAILED')
+    undo()
     gcp.emulator.alter((answer) => ({ ...answer, name: foreign }))
     expect((await failure(cmk.describe?.(request()) ?? Promise.resolve())).code).toBe('ERR_KMS_WRONG_KEY')
   })

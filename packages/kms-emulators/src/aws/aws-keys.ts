@@ -34,6 +34,8 @@ export interface CreateAwsKeyOptions extends Propagation {
   readonly state?: AwsKeyState
   /** `alias/<name>`, in the same account and Region. */
   readonly alias?: string
+  /** Automatic rotation. @defaultValue none */
+  readonly rotateEveryMs?: number
 }
 
 /** The states of keys and aliases that a test may set. `key` is an ARN, an id or an alias. */
@@ -79,6 +81,7 @@ export function createAwsKeys(control: ControlState<JsonAnswer>): AwsKeys {
       replicas,
       state = 'Enabled',
       alias,
+      rotateEveryMs,
       ...propagation
     } = {}) {
       const id = replicas === undefined ? randomUUID() : `mrk-${randomBytes(16).toString('hex')}`
@@ -93,6 +96,7 @@ export function createAwsKeys(control: ControlState<JsonAnswer>): AwsKeys {
         unavailableText: '',
       }
       control.propagate(() => keys.set(id, key), propagation)
+      if (rotateEveryMs !== undefined) control.every(rotateEveryMs, () => key.materials.push(newMaterial()))
       if (alias !== undefined) aliases.set(`${region} ${alias}`, id)
       return store.arnOf(key, region)
     },

@@ -170,6 +170,7 @@ export async function startAwsKms({ port = 0, tls = false }: AwsEmulatorOptions 
     fail: (type: string, { message = '', status = 400, times = 1 } = {}) =>
       control.faults.add({ kind: 'error', error: new AwsFailure(type, message, status) }, { times }),
     async stop() {
+      control.endTimers()
       server.closeAllConnections()
       await new Promise((resolve) => server.close(resolve))
     },

@@ -34,6 +34,8 @@ export interface GcpKey {
 export interface CreateGcpKeyOptions extends Propagation {
   readonly protectionLevel?: GcpKey['protectionLevel']
   readonly state?: GcpVersionState
+  /** Automatic rotation. @defaultValue none */
+  readonly rotateEveryMs?: number
 }
 
 /** The states of keys that a test may set. `version` is the primary one unless named. */
@@ -72,7 +74,7 @@ export function createGcpKeys(control: ControlState<GcpAnswer>): GcpKeys {
   }
 
   const store: GcpKeys = {
-    createKey(name, { protectionLevel = 'SOFTWARE', state = 'ENABLED', ...propagation } = {}) {
+    createKey(name, { protectionLevel = 'SOFTWARE', state = 'ENABLED', rotateEveryMs, ...propagation } = {}) {
       const full =
         name ??
         `projects/tenant/locations/europe-west1/keyRings/fieldseal/cryptoKeys/k${randomBytes(4).toString('hex')}`
@@ -84,6 +86,7 @@ export function createGcpKeys(control: ControlState<GcpAnswer>): GcpKeys {
         protectionLevel,
       }
       control.propagate(() => keys.set(full, key), propagation)
+      if (rotateEveryMs !== undefined) control.every(rotateEveryMs, () => void store.rotate(full))
       return full
     },
     disable: (key, options) => store.setState(key, 'DISABLED', options),

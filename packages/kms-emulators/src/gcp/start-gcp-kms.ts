@@ -33,6 +33,8 @@ export type GcpClientOptions = {
 /** Google Cloud KMS (Encrypt, Decrypt, GetCryptoKey, GetCryptoKeyVersion) and impersonation on loopback. */
 export interface GcpKmsEmulator extends EmulatorControl<GcpAnswer>, GcpKeysControl {
   readonly port: number
+  /** `127.0.0.1:<port>` */
+  readonly endpoint: string
   /** PEM, with `tls`; make it trusted with `tls.setDefaultCACertificates`. */
   readonly ca: string | undefined
   /** The option `endpoint` for google-auth-library's `Impersonated`. */
@@ -137,6 +139,7 @@ export async function startGcpKms({ port = 0, tls = false }: GcpEmulatorOptions 
 
   const emulator: GcpKmsEmulator = Object.assign(Object.create(null), control, keys, {
     port: gate.port,
+    endpoint: `127.0.0.1:${gate.port}`,
     ca: certificate?.cert,
     iamEndpoint: iam.endpoint,
     clientOptions(principal: string = DEFAULT_PRINCIPAL) {
@@ -157,6 +160,7 @@ export async function startGcpKms({ port = 0, tls = false }: GcpEmulatorOptions 
     fail: (code: keyof typeof grpc.status, { message = 'as asked', times = 1, ...details } = {}) =>
       control.faults.add({ kind: 'error', error: new GrpcFailure(grpc.status[code], message, details) }, { times }),
     async stop() {
+      control.endTimers()
       await gate.close()
       await iam.close()
       server.forceShutdown()

@@ -37,12 +37,16 @@ export interface ControlState<Answer> extends EmulatorControl<Answer> {
   delayMs(call: CallFacts): number
   /** Runs `change` now, or later when it has to propagate first. */
   propagate(change: () => void, options: Propagation | undefined): void
+  /** Runs `change` again and again, until the emulator stops. */
+  every(ms: number, change: () => void): void
+  endTimers(): void
 }
 
 export function createControl<Answer>(): ControlState<Answer> {
   const calls: LoggedCall[] = []
   const policies = new Set<Policy>()
   const faults = createFaultPlan<Answer>()
+  const timers = new Set<NodeJS.Timeout>()
   let delays: { readonly ms: number; readonly only: FaultOptions['only'] }[] = []
 
   const control: ControlState<Answer> = {
@@ -56,6 +60,8 @@ export function createControl<Answer>(): ControlState<Answer> {
       if ((options?.afterMs ?? 0) === 0) change()
       else setTimeout(change, options?.afterMs).unref()
     },
+    every: (ms, change) => void timers.add(setInterval(change, ms).unref()),
+    endTimers: () => timers.forEach((timer) => clearInterval(timer)),
     deny: (match, options) => control.policy((call) => (matches(call, match) ? 'deny' : 'allow'), options),
     policy(policy, options) {
       let active = true
