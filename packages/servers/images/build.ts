@@ -12,15 +12,15 @@ const IMAGES = [
   { dockerfile: 'documentdb.Dockerfile', image: 'fieldseal/documentdb:1.0', variable: 'MONGO_IMAGE' },
 ]
 
-const { root, template } = await cachedRoot()
+const root = await cachedRoot()
 const context = mkdtempSync(path.join(tmpdir(), 'fieldseal-images-'))
 try {
   const archive = path.join(context, 'root.tar')
-  run('tar', ['--directory', root, '--create', '--file', archive, '.'])
+  run('tar', ['--directory', root, '--exclude=./template', '--exclude=./run/*', '--create', '--file', archive, '.'])
   run('docker', ['import', archive, BASE])
   rmSync(archive)
   cpSync(import.meta.dirname, context, { recursive: true })
-  run('cp', ['--archive', template, path.join(context, 'template')])
+  run('cp', ['--archive', path.join(root, 'template'), context])
   for (const { dockerfile, image } of IMAGES) {
     const options = ['--quiet', '--build-arg', `BASE=${BASE}`, '--file', path.join(context, dockerfile)]
     run('docker', ['build', ...options, '--tag', image, context])

@@ -101,8 +101,8 @@ async function fromDownload(): Promise<Started> {
 async function fromDebianPackages(): Promise<Started> {
   const reason = obstacle()
   if (reason !== undefined) throw new Error(reason)
-  const { root, template } = await cachedRoot()
-  return { ...(await behindGateway(await startEngineProcess(root, template))), where: "Debian's packages" }
+  const engine = await startEngineProcess(await cachedRoot())
+  return { ...(await behindGateway(engine)), where: "Debian's packages" }
 }
 
 async function behindGateway(engine: Engine): Promise<Omit<Started, 'where'>> {

@@ -1,12 +1,12 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { MongoClient } from 'mongodb'
-import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { obstacle } from '../src/documentdb/cached-root.ts'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { cachedRoot, obstacle } from '../src/documentdb/cached-root.ts'
+import { INSTANCES } from '../src/documentdb/engine-process.ts'
 import { startMongo } from '../src/start-mongo.ts'
 import { hasMongo, useMongoDatabase } from '../vitest/index.ts'
 
@@ -49,21 +49,19 @@ it('starts none in place of a server that MONGODB_URI names and that does not an
 })
 
 describe.runIf(obstacle() === undefined)('the DocumentDB engine', () => {
-  const own = mkdtempSync(path.join(tmpdir(), 'start-mongo-'))
-  const folders = () => readdirSync(own)
-  afterAll(() => rmSync(own, { recursive: true }))
+  const folders = async (pid = process.pid) =>
+    readdirSync(path.join(await cachedRoot(), INSTANCES)).filter((name) => name.startsWith(`${pid}-`))
 
   it('is gone with its files after stop', async () => {
     vi.stubEnv('MONGODB_URI', undefined)
     vi.stubEnv('SERVERS_FROM', 'DocumentDB')
-    vi.stubEnv('TMPDIR', own)
     const server = await startMongo()
     await ping(server.uri)
-    expect(folders()).toHaveLength(1)
+    expect(await folders()).toHaveLength(1)
     await server.stop()
     await server.stop()
     await expect(ping(server.uri)).rejects.toThrow(/ECONNREFUSED/)
-    expect(folders()).toEqual([])
+    expect(await folders()).toEqual([])
   })
 
   it('leaves nothing behind when its process is killed', async () => {
@@ -73,15 +71,15 @@ describe.runIf(obstacle() === undefined)('the DocumentDB engine', () => {
       process.stdout.write(uri)
       setInterval(() => {}, 1000)`
     const child = spawn(process.execPath, ['--input-type=module-typescript', '--eval', script], {
-      env: { ...process.env, MONGODB_URI: '', SERVERS_FROM: 'DocumentDB', TMPDIR: own },
+      env: { ...process.env, MONGODB_URI: '', SERVERS_FROM: 'DocumentDB' },
       stdio: ['ignore', 'pipe', 'ignore'],
     })
     const [uri] = (await once(child.stdout.setEncoding('utf8'), 'data')) as [string]
     await ping(uri)
-    expect(folders()).toHaveLength(1)
+    expect(await folders(child.pid)).toHaveLength(1)
     child.kill('SIGKILL')
     await once(child, 'exit')
-    for (let i = 0; folders().length > 0 && i < 500; i++) await sleep(10)
-    expect(folders()).toEqual([])
+    for (let i = 0; (await folders(child.pid)).length > 0 && i < 500; i++) await sleep(10)
+    expect(await folders(child.pid)).toEqual([])
   })
 })

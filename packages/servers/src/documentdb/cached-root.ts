@@ -20,33 +20,27 @@ import { makeTemplate } from './engine-process.ts'
 const BUILDING = '-build-'
 
 /** Changes when what is built changes, so that an older build is not taken for it. */
-const BUILD = '2'
-
-export interface CachedRoot {
-  /** The engine and all libraries it needs, as the root folder of its process. */
-  readonly root: string
-  /** A cluster with the extension, to be copied. */
-  readonly template: string
-}
+const BUILD = '4'
 
 /** @returns why this machine cannot have the engine; undefined when it can */
 export function obstacle(): string | undefined {
   if (process.platform !== 'linux') return 'needs Linux'
   if (process.getuid?.() !== 0) return 'needs root'
-  if (spawnSync('unshare', ['--mount', '--', 'true']).status !== 0) return 'needs leave to mount'
+  if (spawnSync('chroot', ['/', '/bin/true']).status !== 0) return 'needs chroot'
   if (existsSync(cacheFolder())) return undefined
   return debianMirror() === undefined || !existsSync(KEYRING) ? "needs Debian's package sources" : undefined
 }
 
 /**
- * The engine, built once per user and kept outside the repository, in `$XDG_CACHE_HOME` or `~/.cache`.
+ * The engine and all libraries it needs, as the root folder of its process. Built once per user and kept outside the
+ * repository, in `$XDG_CACHE_HOME` or `~/.cache`.
  *
  * @throws Error when the packages cannot be had
  */
-export async function cachedRoot(): Promise<CachedRoot> {
+export async function cachedRoot(): Promise<string> {
   const folder = cacheFolder()
   if (!existsSync(folder)) await alone(folder, () => build(folder))
-  return { root: path.join(folder, 'root'), template: path.join(folder, 'template') }
+  return folder
 }
 
 function cacheFolder(): string {
@@ -97,15 +91,13 @@ async function build(folder: string): Promise<void> {
   if (mirror === undefined) throw new Error('the machine names no Debian mirror')
   removeLeftovers(folder)
   const work = mkdtempSync(`${folder}${BUILDING}`)
-  const result = path.join(work, 'result')
-  const [root, template] = [path.join(result, 'root'), path.join(result, 'template')]
+  const root = path.join(work, 'root')
   try {
     say("DocumentDB: unpacking Debian's packages, once (about 140 MB to download)")
     await unpackEngine(mirror, root, work)
     say('DocumentDB: making its first cluster')
-    mkdirSync(template)
-    await makeTemplate(root, template)
-    renameSync(result, folder)
+    await makeTemplate(root)
+    renameSync(root, folder)
     say(`DocumentDB: kept in ${folder}`)
   } finally {
     rmSync(work, { recursive: true, force: true })

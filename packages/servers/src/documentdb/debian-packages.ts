@@ -11,6 +11,15 @@ const RELEASE = 'forky'
 const PACKAGES = ['postgresql-18-documentdb', 'libc-bin', 'dash', 'bash', 'coreutils']
 /** Of Debian's archive; apt checks every list and package by it. */
 export const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
+/** User and group `postgres` below the root; outside, an account that is not likely to be taken. */
+export const POSTGRES_ID = 59_432
+
+/** What a program expects in any root. */
+const DEVICES = [
+  { name: 'null', major: '1', minor: '3' },
+  { name: 'zero', major: '1', minor: '5' },
+  { name: 'urandom', major: '1', minor: '9' },
+]
 /** What a server never reads. */
 const LEFT_OUT = ['doc', 'man', 'locale', 'info', 'lintian', 'fonts', 'perl'].map((name) => `./usr/share/${name}`)
 
@@ -36,6 +45,9 @@ export async function unpackEngine(mirror: string, root: string, work: string): 
   }
   await Promise.all([unpack(), unpack()])
   finish(root)
+  for (const { name, major, minor } of DEVICES) {
+    await run('mknod', ['--mode=666', path.join(root, 'dev', name), 'c', major, minor])
+  }
   await run('chroot', [root, '/sbin/ldconfig'])
 }
 
@@ -69,13 +81,13 @@ function finish(root: string): void {
   for (const name of ['bin', 'sbin', 'lib', 'lib64']) {
     if (!existsSync(path.join(root, name))) symlinkSync(`usr/${name}`, path.join(root, name))
   }
-  for (const name of ['proc', 'dev', 'tmp', 'run', 'var/lib/postgresql']) {
+  for (const name of ['proc', 'dev/shm', 'tmp', 'run', 'var/lib/postgresql']) {
     mkdirSync(path.join(root, name), { recursive: true })
   }
-  chmodSync(path.join(root, 'tmp'), 0o1777)
+  for (const name of ['tmp', 'dev/shm']) chmodSync(path.join(root, name), 0o1777)
   const write = (name: string, text: string) => writeFileSync(path.join(root, 'etc', name), text)
-  write('passwd', 'root:x:0:0:root:/:/bin/sh\npostgres:x:999:999::/var/lib/postgresql:/bin/sh\n')
-  write('group', 'root:x:0:\npostgres:x:999:\n')
+  write('passwd', `root:x:0:0:root:/:/bin/sh\npostgres:x:${POSTGRES_ID}:${POSTGRES_ID}::/:/bin/sh\n`)
+  write('group', `root:x:0:\npostgres:x:${POSTGRES_ID}:\n`)
   write('hosts', '127.0.0.1 localhost\n')
   const libraries = readdirSync(path.join(root, 'usr/lib'))
     .filter((name) => name.includes('-linux-'))

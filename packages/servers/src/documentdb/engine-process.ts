@@ -1,18 +1,18 @@
-import { execFile, spawn } from 'node:child_process'
-import { chownSync, closeSync, mkdirSync, mkdtempSync, openSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { execFile, spawn, type SpawnOptions } from 'node:child_process'
+import { chownSync, closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, rmSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import type { PoolConfig } from 'pg'
+import { POSTGRES_ID } from './debian-packages.ts'
 import { becomesReady, lastLines, startWatchdog } from '../postmaster.ts'
 
 const run = promisify(execFile)
 
-/** Where the server's folder stands for the server itself. */
-const HOME = '/var/lib/postgresql'
+/** Below the unpacked root: the cluster to copy, and a folder per server. Short, for the path of a socket is. */
+const TEMPLATE = '/template'
+export const INSTANCES = '/run'
+const LEFT_BEHIND_AFTER_MS = 24 * 60 * 60 * 1000
 const BIN = '/usr/lib/postgresql/18/bin'
-/** Of user and group `postgres` in the unpacked root. */
-const ID = 999
 
 const LIBRARIES = 'pg_cron,pg_documentdb_core,pg_documentdb,pg_documentdb_extended_rum'
 
@@ -40,29 +40,21 @@ export function serverOptions(sockets: string): string[] {
   })
 }
 
-/** In namespaces of its own: what is mounted here is unmounted when the last process of the server ends. */
-const ENTER = `
-  mount -t proc proc "$1/proc" && mount --bind /dev "$1/dev" && mount --bind "$2" "$1${HOME}" || exit 1
-  root=$1; shift 2; exec chroot --userspec=postgres "$root" "$@"`
-
-function enter(root: string, folder: string, command: readonly string[]): [string, string[]] {
-  return ['unshare', ['--mount', '--', '/bin/sh', '-c', ENTER, 'enter', root, folder, ...command]]
+/** @returns command and arguments that run a program with another root folder, as its user `postgres` */
+function inside(root: string, command: readonly string[]): [string, string[]] {
+  return ['chroot', ['--userspec=postgres', root, ...command]]
 }
 
-/** Makes the cluster that every server starts from. @param folder gets it, as `data` */
-export async function makeTemplate(root: string, folder: string): Promise<void> {
-  prepare(folder)
-  const options = ['-D', `${HOME}/data`, '-U', 'postgres', '-A', 'trust', '--no-sync', '-E', 'UTF8']
-  await run(...enter(root, folder, [`${BIN}/initdb`, ...options, '--locale=C.UTF-8']))
+/** Makes the cluster that every server starts from, below the root. */
+export async function makeTemplate(root: string): Promise<void> {
+  makeFolder(path.join(root, TEMPLATE))
+  const data = `${TEMPLATE}/data`
+  const options = ['-D', data, '-U', 'postgres', '-A', 'trust', '--no-sync', '-E', 'UTF8', '--locale=C.UTF-8']
+  await run(...inside(root, [`${BIN}/initdb`, ...options]))
   const settings = flags({ shared_preload_libraries: LIBRARIES, fsync: 'off' })
-  const sql = 'CREATE EXTENSION documentdb CASCADE'
-  await run('/bin/sh', [
-    '-c',
-    'statement=$1; shift; printf "%s\\n" "$statement" | "$@"',
-    'create',
-    sql,
-    ...enter(root, folder, [`${BIN}/postgres`, '--single', '-D', `${HOME}/data`, ...settings, 'postgres']).flat(),
-  ])
+  const [command, parameters] = inside(root, [`${BIN}/postgres`, '--single', '-D', data, ...settings, 'postgres'])
+  const script = 'echo "CREATE EXTENSION documentdb CASCADE" | exec "$@"'
+  await run('/bin/sh', ['-c', script, 'create', command, ...parameters])
 }
 
 /** A running engine, to be spoken to by PostgreSQL's protocol. */
@@ -75,38 +67,43 @@ export interface Engine {
  * Starts the engine on a copy of the template, as an unprivileged user, reachable only through a socket in a folder
  * that only root and that user may enter.
  */
-export async function startEngineProcess(root: string, template: string): Promise<Engine> {
-  const folder = mkdtempSync(path.join(tmpdir(), 'fieldseal-documentdb-'))
+export async function startEngineProcess(root: string): Promise<Engine> {
+  removeLeftovers(path.join(root, INSTANCES))
+  const folder = mkdtempSync(path.join(root, INSTANCES, `${process.pid}-`))
   const watchdog = startWatchdog(folder)
   try {
-    prepare(folder)
-    await run('cp', ['--archive', '--reflink=auto', path.join(template, 'data'), folder])
+    makeFolder(folder)
+    const data = path.join(folder, 'data')
+    await run('cp', ['--archive', '--reflink=auto', path.join(root, TEMPLATE, 'data'), data])
+    const own = `/${path.relative(root, folder)}`
+    const options = ['-D', `${own}/data`, ...flags({ listen_addresses: '' }), ...serverOptions(own)]
     const logFile = path.join(folder, 'engine.log')
     const log = openSync(logFile, 'a')
-    const command = enter(root, folder, [
-      `${BIN}/postgres`,
-      '-D',
-      `${HOME}/data`,
-      ...flags({ listen_addresses: '' }),
-      ...serverOptions(`${HOME}/run`),
-    ])
     // In its own group: Ctrl-C reaches us, and the watchdog ends it.
-    const child = spawn(...command, { stdio: ['ignore', log, log], detached: true })
+    const stdio = { stdio: ['ignore', log, log], detached: true } satisfies SpawnOptions
+    const child = spawn(...inside(root, [`${BIN}/postgres`, ...options]), stdio)
     closeSync(log)
     child.unref()
-    if (!(await becomesReady(child, path.join(folder, 'data')))) throw new Error(`exited: ${lastLines(logFile)}`)
-    const connection = { host: path.join(folder, 'run'), user: 'postgres', database: 'postgres' }
-    return { connection, stop: () => watchdog.end() }
+    if (!(await becomesReady(child, data))) throw new Error(`exited: ${lastLines(logFile)}`)
+    return { connection: { host: folder, user: 'postgres', database: 'postgres' }, stop: () => watchdog.end() }
   } catch (error) {
     await watchdog.end()
     throw error
   }
 }
 
-function prepare(folder: string): void {
-  mkdirSync(path.join(folder, 'run'), { recursive: true })
-  chownSync(folder, ID, ID)
-  chownSync(path.join(folder, 'run'), ID, ID)
+/** A machine that was switched off has left the folders of its servers. */
+function removeLeftovers(instances: string): void {
+  for (const name of readdirSync(instances)) {
+    const folder = path.join(instances, name)
+    const stats = statSync(folder, { throwIfNoEntry: false })
+    if (stats && Date.now() - stats.mtimeMs > LEFT_BEHIND_AFTER_MS) rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+function makeFolder(folder: string): void {
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  chownSync(folder, POSTGRES_ID, POSTGRES_ID)
 }
 
 function flags(settings: Readonly<Record<string, string>>): string[] {
