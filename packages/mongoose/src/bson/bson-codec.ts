@@ -4,7 +4,7 @@ import { mongo } from 'mongoose'
 const { BSON } = mongo
 
 /** Nothing is promoted, so that every BSON type comes back as it was. */
-const AS_STORED = {
+export const AS_STORED = {
   promoteValues: false,
   promoteLongs: false,
   promoteBuffers: false,
@@ -49,9 +49,19 @@ export const bsonCodec: ValueCodec = {
 function encode(value: unknown): Uint8Array {
   if (value instanceof BsonValue) return BsonValue.bytesOf(value)
   const bytes = serialize(value)
-  if (!isCanonical(bytes))
-    throw new FieldsealError('ERR_VALUE_INVALID', { reason: 'BSON does not give it back as it is' })
-  return bytes
+  if (isCanonical(bytes)) return bytes
+  const ordered = reread(bytes)
+  if (ordered?.length === bytes.length && isCanonical(ordered)) return ordered
+  throw new FieldsealError('ERR_VALUE_INVALID', { reason: 'BSON does not give it back as it is' })
+}
+
+/** Keys of a Map that look like array indexes may stand in any order; in the object that is read they come first. */
+function reread(bytes: Uint8Array): Uint8Array | undefined {
+  try {
+    return BSON.serialize(BSON.deserialize(bytes, AS_STORED))
+  } catch {
+    return undefined
+  }
 }
 
 function serialize(value: unknown): Uint8Array {
@@ -71,4 +81,9 @@ function isCanonical(bytes: Uint8Array): boolean {
   } catch {
     return false
   }
+}
+
+/** A copy of plain objects, arrays and BSON types: exactly what the driver would store, whatever made it. */
+export function copyAsStored<T extends readonly unknown[] | object>(value: T): T {
+  return BSON.deserialize(BSON.serialize({ v: value }, { ignoreUndefined: false }), AS_STORED)['v'] as T // BSON keeps arrays and objects
 }

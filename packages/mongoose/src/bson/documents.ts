@@ -7,7 +7,7 @@ export function isDoc(value: unknown): value is Doc {
     typeof value === 'object' &&
     value !== null &&
     !Array.isArray(value) &&
-    !('_bsontype' in value) &&
+    (Reflect.get(value, '_bsontype') ?? undefined) === undefined && // null there makes no type: the driver stores the keys
     !(value instanceof Date) &&
     !(value instanceof RegExp) &&
     !(value instanceof Map) &&
@@ -15,11 +15,11 @@ export function isDoc(value: unknown): value is Doc {
   )
 }
 
-/** The plain object that the driver would store of a Mongoose document; everything else as it is. */
+/** What the driver would store of a value: it asks all that have `toBSON`, Mongoose's documents, arrays and Maps among them. */
 export function plain(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null || !('$__' in value)) return value
-  const { toBSON } = value as { readonly toBSON?: () => unknown }
-  return typeof toBSON === 'function' ? toBSON.call(value) : value
+  if (typeof value !== 'object' || value === null) return value
+  const toBSON: unknown = Reflect.get(value, 'toBSON')
+  return typeof toBSON === 'function' ? (toBSON.call(value) as unknown) : value
 }
 
 /** True for `{ $op: … }`. */
@@ -38,20 +38,29 @@ export function valueAt(document: unknown, path: string): unknown {
   return value
 }
 
-/** Removes a dotted path, and the objects that it leaves empty. */
-export function removeAt(document: Doc, path: string): void {
-  const [name = '', ...rest] = path.split('.')
-  const child = document[name]
-  if (rest.length === 0) Reflect.deleteProperty(document, name)
-  else if (isDoc(child)) {
-    removeAt(child, rest.join('.'))
-    if (Object.keys(child).length === 0) Reflect.deleteProperty(document, name)
+/** Removes a dotted path, in every element of the arrays that it crosses. */
+export function removeAt(holder: unknown, path: string): void {
+  if (Array.isArray(holder)) {
+    for (const each of holder) removeAt(each, path)
+    return
   }
+  if (!isDoc(holder)) return
+  const [name = '', ...rest] = path.split('.')
+  if (rest.length === 0) Reflect.deleteProperty(holder, name)
+  else removeAt(holder[name], rest.join('.'))
 }
 
-/** Sets a key as data, `__proto__` too. */
+/** Sets a key as data, `__proto__` too. A `toBSON` is none: the driver would store what it returns in place of the copy. */
 export function setKey(target: Doc, key: string, value: unknown): void {
+  if (key === 'toBSON' && typeof value === 'function') return
   if (key === '__proto__')
     Object.defineProperty(target, key, { value, enumerable: true, configurable: true, writable: true })
   else target[key] = value
+}
+
+/** The keys of a document that are data. */
+export function copyOf(document: Doc): Doc {
+  const copy: Doc = {}
+  for (const [key, value] of Object.entries(document)) setKey(copy, key, value)
+  return copy
 }

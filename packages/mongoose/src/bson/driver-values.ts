@@ -14,12 +14,14 @@ export interface PromoteOptions {
 }
 
 const [INT64_MIN, INT64_MAX] = [-(2n ** 63n), 2n ** 63n - 1n]
+/** The driver makes numbers of int64 up to here, itself included. */
+const PROMOTED = 2n ** 53n
 
 /** A value on its way to the driver, as core's codec of the field's type takes it. */
 export function toCoreValue(type: string, value: unknown): unknown {
   switch (type) {
     case 'number':
-      return value instanceof Int32 || value instanceof Double ? value.valueOf() : value
+      return value instanceof Int32 || value instanceof Double || value instanceof Long ? Number(value) : value
     case 'bigint':
       return int64(value)
     case 'bytes':
@@ -36,12 +38,18 @@ export function toDriverValue(value: unknown, options: PromoteOptions): unknown 
     return options.promoteBuffers === true ? Buffer.from(value) : new Binary(value)
   if (typeof value === 'bigint') return readLong(value, options)
   if (typeof value === 'number' && options.promoteValues === false)
-    return Number.isInteger(value) && Math.abs(value) < 2 ** 31 ? new Int32(value) : new Double(value)
+    return isInt32(value) ? new Int32(value) : new Double(value)
   return value
 }
 
+/** Whether the driver's serializer stores a number as int32. */
+export function isInt32(value: number): boolean {
+  return (value | 0) === value && !Object.is(value, -0)
+}
+
 function int64(value: unknown): unknown {
-  const whole = value instanceof Long ? value.toBigInt() : Number.isSafeInteger(value) ? BigInt(value as number) : value
+  const given = value instanceof Int32 ? value.valueOf() : value
+  const whole = given instanceof Long ? given.toBigInt() : Number.isSafeInteger(given) ? BigInt(given as number) : given
   if (typeof whole === 'bigint' && (whole < INT64_MIN || whole > INT64_MAX))
     throw new FieldsealError('ERR_VALUE_INVALID', { reason: 'outside 64 bits, which is all that BSON holds' })
   return whole
@@ -50,13 +58,16 @@ function int64(value: unknown): unknown {
 function readLong(value: bigint, { promoteValues, promoteLongs, useBigInt64 }: PromoteOptions): unknown {
   if (useBigInt64 === true || value < INT64_MIN || value > INT64_MAX) return value
   const promoted = promoteValues !== false && promoteLongs !== false
-  return promoted && Number.isSafeInteger(Number(value)) ? Number(value) : Long.fromBigInt(value)
+  return promoted && value >= -PROMOTED && value <= PROMOTED ? Number(value) : Long.fromBigInt(value)
 }
 
 /** Bytes of a Buffer path. Its subtype is not kept, so only the generic one is taken. */
 function bytesOf(value: unknown): unknown {
-  const subtype = value instanceof Binary ? value.sub_type : Buffer.isBuffer(value) ? Reflect.get(value, '_subtype') : 0
-  if (subtype !== undefined && subtype !== 0)
-    throw new FieldsealError('ERR_VALUE_INVALID', { reason: 'binary of another subtype than 0' })
-  return value instanceof Binary ? Uint8Array.from(value.value()) : value
+  if (!(value instanceof Binary)) return value
+  if (value.sub_type !== Binary.SUBTYPE_DEFAULT)
+    throw new FieldsealError('ERR_VALUE_INVALID', {
+      reason: 'binary of another subtype than 0',
+      hint: 'declare it: { type: Buffer, subtype }',
+    })
+  return Uint8Array.from(value.value())
 }

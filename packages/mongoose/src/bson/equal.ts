@@ -2,7 +2,12 @@ import { mongo } from 'mongoose'
 
 const { BSON } = mongo
 
-/** Whether two values are the same BSON. */
+/** Whether two values are equal to MongoDB: the same BSON, numbers of any type by what they are worth. */
 export function isSameBson(one: unknown, other: unknown): boolean {
-  return Buffer.compare(BSON.serialize({ v: one }), BSON.serialize({ v: other })) === 0
+  return Buffer.compare(comparable(one), comparable(other)) === 0
+}
+
+function comparable(value: unknown): Uint8Array {
+  const bytes = BSON.serialize({ v: value }, { ignoreUndefined: false })
+  return BSON.serialize(BSON.deserialize(bytes, { bsonRegExp: true }))
 }

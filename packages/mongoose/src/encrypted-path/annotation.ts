@@ -45,11 +45,17 @@ export function annotationOf(schemaType: SchemaType, path: string): Annotation |
   if (encrypted !== true && (typeof encrypted !== 'object' || encrypted === null || Array.isArray(encrypted)))
     throw configError(path, 'encrypted', 'true or { blindIndex, … }')
   const options = encrypted === true ? {} : (encrypted as FieldOptions) // core checks every option
-  const type = TYPES[schemaType.instance] ?? 'bson'
+  const type = hasSubtype(schemaType) ? 'bson' : (TYPES[schemaType.instance] ?? 'bson')
   const isIndexed = options.blindIndex !== undefined && options.blindIndex !== false
   if (type === 'bson' && isIndexed && !SEARCHABLE_BSON.includes(schemaType.instance))
     throw configError(path, 'blindIndex', `a path of type ${schemaType.instance} has no equality to search for`)
   return { path, type, options }
+}
+
+/** Bytes with a subtype are kept as BSON keeps them. */
+function hasSubtype({ options }: SchemaType): boolean {
+  const { subtype } = options as { readonly subtype?: unknown }
+  return subtype !== undefined && subtype !== 0
 }
 
 /** The model options of a schema; those of a discriminator stand on its base schema. */

@@ -1,8 +1,13 @@
+import { isDoc, isOperators, plain, setKey, valueAt, type Doc } from '../bson/documents.ts'
 import { isSameBson } from '../bson/equal.ts'
-import { toCoreValue } from '../bson/driver-values.ts'
-import { isDoc, isOperators, plain, type Doc } from '../bson/documents.ts'
+import { compute as computed, numeric, PRODUCT, SUM } from '../bson/numbers.ts'
 import { refuseWrite } from '../query-rewrite/refuse.ts'
 import type { Edit } from './plan-update.ts'
+
+/** As many nulls MongoDB puts before an element set beyond the end of an array. */
+const MAX_BACKFILL = 1_500_000
+/** Operators that make nothing where nothing is. */
+const REMOVING: readonly string[] = ['$unset', '$pop', '$pull', '$pullAll']
 
 /**
  * What an update operator makes of a decrypted value, as MongoDB would: the new value, undefined to remove it.
@@ -15,28 +20,41 @@ export function applyEdit(value: unknown, edit: Edit, model: string): unknown {
   let key = 'v'
   for (const name of edit.rest) {
     if (name.startsWith('$')) refuse(edit, model, 'a positional operator inside an encrypted value')
-    let next: unknown = Reflect.get(holder, key)
+    let next = own(holder, key)
     if (next === undefined || next === null) {
-      next = {}
-      Reflect.set(holder, key, next)
+      if (REMOVING.includes(edit.operator)) return value
+      put(holder, key, (next = {}))
     }
     if (!isDoc(next) && !Array.isArray(next)) refuse(edit, model, 'the path leads into a value that is no container')
     holder = next as Doc | unknown[]
     key = name
+    if (Array.isArray(holder) && !(/^\d+$/.test(key) && Number(key) - holder.length <= MAX_BACKFILL))
+      refuse(edit, model, 'no place in an array')
   }
-  const present = Object.hasOwn(holder, key) ? (Reflect.get(holder, key) as unknown) : undefined
+  const present = own(holder, key)
+  if (present === undefined && REMOVING.includes(edit.operator)) return value
   const result = compute(present, edit, model)
-  if (result !== undefined) Reflect.set(holder, key, result)
-  else if (Array.isArray(holder)) Reflect.set(holder, key, null)
+  if (result !== undefined) put(holder, key, result)
+  else if (Array.isArray(holder)) put(holder, key, null)
   else Reflect.deleteProperty(holder, key)
   return box['v']
+}
+
+/** Only what a container holds itself: a path may name what every object inherits. */
+function own(holder: Doc | unknown[], key: string): unknown {
+  return Object.hasOwn(holder, key) ? Reflect.get(holder, key) : undefined
+}
+
+function put(holder: Doc | unknown[], key: string, value: unknown): void {
+  if (Array.isArray(holder)) holder[Number(key)] = value
+  else setKey(holder, key, value)
 }
 
 function compute(present: unknown, edit: Edit, model: string): unknown {
   const operand = plain(edit.operand)
   switch (edit.operator) {
     case '$set':
-      return operand
+      return operand ?? null
     case '$unset':
       return undefined
     case '$inc':
@@ -55,7 +73,11 @@ function compute(present: unknown, edit: Edit, model: string): unknown {
     case '$pullAll':
       return listOf(present, edit, model).filter((known) => !eachOf(operand).some((value) => isSameBson(known, value)))
     case '$pull':
-      return listOf(present, edit, model).filter((known) => !isPulled(known, operand, edit, model))
+      return listOf(present, edit, model).filter((known) =>
+        isDoc(operand) || operand instanceof RegExp
+          ? !isPulled(known, operand, edit, model)
+          : !isSameBson(known, operand),
+      )
     case '$pop': {
       const list = listOf(present, edit, model)
       return Number(operand) < 0 ? list.slice(1) : list.slice(0, -1)
@@ -66,28 +88,19 @@ function compute(present: unknown, edit: Edit, model: string): unknown {
 }
 
 function arithmetic(present: unknown, operand: unknown, edit: Edit, model: string): unknown {
-  if (edit.node.field?.type === 'bigint' && edit.rest.length === 0) {
-    const [one, other] = [toCoreValue('bigint', present ?? 0), toCoreValue('bigint', operand)]
-    if (typeof one !== 'bigint' || typeof other !== 'bigint') return refuse(edit, model, 'whole numbers only')
-    return edit.operator === '$inc' ? one + other : one * other
-  }
-  const [one, other] = [toCoreValue('number', present ?? 0), toCoreValue('number', operand)]
-  if (typeof one !== 'number' || typeof other !== 'number') return refuse(edit, model, 'numbers only')
-  return edit.operator === '$inc' ? one + other : one * other
+  const isSum = edit.operator === '$inc'
+  if (numeric(operand) === undefined) refuse(edit, model, 'numbers only')
+  if (present === undefined) return isSum ? operand : computed(operand, 0, PRODUCT)
+  return computed(present, operand, isSum ? SUM : PRODUCT) ?? refuse(edit, model, 'numbers of at most 64 bits only')
 }
 
 function extreme(present: unknown, operand: unknown, edit: Edit, model: string): unknown {
-  if (present === undefined || present === null) return operand
-  const [one, other] = [ordered(present), ordered(operand)]
-  if (one === undefined || typeof one !== typeof other) return refuse(edit, model, 'numbers and dates only')
-  const takes = edit.operator === '$min' ? (other as number) < one : (other as number) > one
+  if (present === undefined) return operand
+  const areDates = present instanceof Date && operand instanceof Date
+  const [one, other] = areDates ? [present.getTime(), operand.getTime()] : [numeric(present), numeric(operand)]
+  if (one === undefined || other === undefined) return refuse(edit, model, 'numbers and dates only')
+  const takes = edit.operator === '$min' ? other < one : other > one
   return takes ? operand : present
-}
-
-function ordered(value: unknown): number | undefined {
-  if (value instanceof Date) return value.getTime()
-  const number = toCoreValue('number', value)
-  return typeof number === 'number' ? number : undefined
 }
 
 function pushed(list: unknown[], operand: unknown, edit: Edit, model: string): unknown[] {
@@ -101,20 +114,24 @@ function pushed(list: unknown[], operand: unknown, edit: Edit, model: string): u
   return count < 0 ? list.slice(count) : list.slice(0, count)
 }
 
-function isPulled(known: unknown, operand: unknown, edit: Edit, model: string): boolean {
-  if (!isDoc(operand)) return isSameBson(known, operand)
-  if (isOperators(operand)) {
-    const { $in, ...others } = operand as { readonly $in?: unknown }
+function isPulled(known: unknown, condition: unknown, edit: Edit, model: string): boolean {
+  if (condition instanceof RegExp) return refuse(edit, model, '$pull by equality and $in only')
+  if (isOperators(condition)) {
+    const { $in, ...others } = condition as { readonly $in?: unknown }
     if (!Array.isArray($in) || Object.keys(others).length > 0)
       return refuse(edit, model, '$pull by equality and $in only')
-    return $in.some((value) => isSameBson(known, value))
+    return $in.some((value) => meets(known, value))
   }
+  if (!isDoc(condition)) return meets(known, condition)
   return (
     isDoc(known) &&
-    Object.entries(operand).every(([name, value]) =>
-      isOperators(value) ? isPulled(known[name], value, edit, model) : isSameBson(known[name], value),
-    )
+    Object.entries(condition).every(([path, value]) => isPulled(valueAt(known, path), value, edit, model))
   )
+}
+
+/** Equality as a condition means it: an array meets what one of its elements meets, and nothing meets null. */
+function meets(known: unknown, value: unknown): boolean {
+  return isSameBson(known, value) || (Array.isArray(known) && known.some((each) => isSameBson(each, value)))
 }
 
 function eachOf(operand: unknown): unknown[] {

@@ -1,4 +1,5 @@
-import { isDoc, isOperators, plain, setKey, type Doc } from '../bson/documents.ts'
+import { copyAsStored } from '../bson/bson-codec.ts'
+import { copyOf, isDoc, isOperators, plain, setKey, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
 import { touchesEncrypted, walkPath, type Walked } from '../path-graph/walk-path.ts'
@@ -58,20 +59,38 @@ interface Planning {
 export function planUpdate(given: unknown, model: StoredModel, draft: Draft, scope: FilterScope): UpdatePlan {
   const { map, root } = model
   if (Array.isArray(given)) {
-    assertPlainPipeline(given, model)
-    return { update: given, edits: [] }
+    const stages = copyAsStored(given)
+    assertPlainPipeline(stages, model)
+    return { update: stages, edits: [] }
   }
   if (!isDoc(given) || Object.keys(given).some((key) => !key.startsWith('$')))
     return refuseWrite(map.id, '', 'replacement-as-update', 'an update has operators: use replaceOne for a document')
   const planning: Planning = { model, draft, scope, out: {}, edits: [] }
-  for (const [operator, operands] of Object.entries(given)) {
+  for (const [operator, each] of Object.entries(given)) {
+    const operands = plain(each)
     for (const [path, operand] of Object.entries(isDoc(operands) ? operands : {})) {
-      if (path === KEYS_PATH || path.startsWith(`${KEYS_PATH}.`))
-        refuseWrite(map.id, path, 'reserved', 'the name belongs to Fieldseal')
+      assertOwnPath(path, model)
       planOperator(operator, path, operand, walkPath(root, path), planning)
     }
   }
+  assertApart(given, planning)
   return { update: planning.out, edits: planning.edits }
+}
+
+/** The server refuses two operators on one path. What is computed here reaches it as one, so it is refused here. */
+function assertApart(given: Doc, { model, edits }: Planning): void {
+  const written = Object.values(given).flatMap((operands) => Object.keys(isDoc(operands) ? operands : {}))
+  for (const { root, rest, operator } of edits) {
+    const path = [root, ...rest].join('.')
+    const meeting = written.filter((other) => `${path}.`.startsWith(`${other}.`) || other.startsWith(`${path}.`))
+    if (meeting.length > 1)
+      refuseWrite(model.map.id, root, 'update-conflict', `${operator} and another operator are about one path`)
+  }
+}
+
+function assertOwnPath(path: string, { map }: StoredModel): void {
+  if (path === KEYS_PATH || path.startsWith(`${KEYS_PATH}.`))
+    refuseWrite(map.id, path, 'reserved', 'the name belongs to Fieldseal')
 }
 
 function planOperator(operator: string, path: string, operand: unknown, walked: Walked, planning: Planning): void {
@@ -81,6 +100,7 @@ function planOperator(operator: string, path: string, operand: unknown, walked: 
   const keep = () => put(out, operator, path, operand)
   if (inside !== undefined) return addEdit(operator, operand, inside.node, inside.path, inside.rest, walked, planning)
   if (operator === '$rename') {
+    assertOwnPath(String(operand), model)
     if (node?.reaches === true || touchesEncrypted(model.root, String(operand)))
       refuse('rename', 'ciphertext is bound to its path: read the value and write it to the other one')
     return keep()
@@ -100,11 +120,10 @@ function planOperator(operator: string, path: string, operand: unknown, walked: 
       return planPush(path, operand, node, walked, planning)
     case '$pull':
     case '$pullAll':
-      if (node.field !== undefined) return addEdit(operator, operand, node, path, [], walked, planning)
-      return planPull(operator, path, operand, node, planning)
+      if (node.field === undefined && planPull(operator, path, operand, node, planning)) return
+      return addEdit(operator, operand, node, path, [], walked, planning)
     case '$addToSet':
-      if (node.field !== undefined) return addEdit(operator, operand, node, path, [], walked, planning)
-      return refuse('addtoset', 'equal values have different ciphertext: use $push, or encrypt the array as a whole')
+      return addEdit(operator, operand, node, path, [], walked, planning)
     default:
       if (node.field !== undefined) return addEdit(operator, operand, node, path, [], walked, planning)
       return refuse('unsupported-op', `${operator} would meet ciphertext`)
@@ -123,8 +142,9 @@ function sealInto(
   sealValue(value, node, walked.mapKeys, { holder: operands, key: path }, planning.draft)
 }
 
-function planPush(path: string, operand: unknown, node: PathNode, { mapKeys }: Walked, planning: Planning): void {
+function planPush(path: string, given: unknown, node: PathNode, { mapKeys }: Walked, planning: Planning): void {
   const { model, draft, out } = planning
+  const operand = plain(given)
   const element = node.element ?? node
   const operands = operandsOf(out, '$push')
   if (!isDoc(operand) || !('$each' in operand)) {
@@ -132,43 +152,38 @@ function planPush(path: string, operand: unknown, node: PathNode, { mapKeys }: W
     return
   }
   const sort: unknown = operand['$sort']
-  if (sort !== undefined && element.field !== undefined)
-    refuseWrite(model.map.id, path, 'sort-on-encrypted', '$sort of encrypted elements has no order: sort after reading')
+  if (sort !== undefined && (element.field !== undefined || !isDoc(sort)))
+    refuseWrite(
+      model.map.id,
+      path,
+      'sort-on-encrypted',
+      'elements compare as ciphertext: sort by plain paths of theirs',
+    )
   assertSortable(sort, element, model.map.id)
   const each = [...(operand['$each'] as Iterable<unknown>)]
   const sealed: unknown[] = []
   each.forEach((value, key) => sealValue(value, element, mapKeys, { holder: sealed, key }, draft))
-  setKey(operands, path, { ...operand, $each: sealed })
+  setKey(operands, path, { ...copyOf(operand), $each: sealed })
 }
 
-/** Elements go by their tokens, or by plain paths of theirs. */
-function planPull(
-  operator: string,
-  path: string,
-  operand: unknown,
-  node: PathNode,
-  { model, scope, out }: Planning,
-): void {
+/** Elements go by their tokens, or by conditions on paths of theirs. False where their plaintext has to be read. */
+function planPull(operator: string, path: string, operand: unknown, node: PathNode, { scope, out }: Planning): boolean {
   const element = node.element ?? node
   const { field } = element
-  const refuse = (hint: string) => refuseWrite(model.map.id, path, 'pull', hint)
   if (field === undefined) {
     const condition = plain(operand)
-    if (operator === '$pullAll' || !isDoc(condition))
-      return refuse('whole subdocuments compare as ciphertext: pull by _id or another plain path')
-    return put(out, '$pull', path, rewriteFilter(condition, element, scope, true))
+    if (operator === '$pullAll' || !isDoc(condition)) return false
+    put(out, '$pull', path, rewriteFilter(condition, element, scope, true))
+    return true
   }
-  if (field.blindIndex === undefined) return refuse('add a blindIndex to the elements, or encrypt the array as a whole')
   const values = operator === '$pullAll' ? [...(operand as Iterable<unknown>)] : valuesOf(operand)
-  if (values === undefined) return refuse('elements can be pulled by equality and $in only')
+  const isFound = field.blindIndex !== undefined && values?.every((value) => value !== null && value !== undefined)
+  if (values === undefined || isFound !== true) return false
   const found = values.map((value) => findToken(path, value, field, scope, true))
   const [first] = found
-  put(
-    out,
-    '$pull',
-    path,
-    first === undefined ? { $in: [] } : { [first.slot]: { $in: found.map(({ token }) => token) } },
-  )
+  const condition = first === undefined ? { $in: [] } : { [first.slot]: { $in: found.map(({ token }) => token) } }
+  put(out, '$pull', path, condition)
+  return true
 }
 
 function valuesOf(operand: unknown): readonly unknown[] | undefined {

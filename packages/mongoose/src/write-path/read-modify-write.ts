@@ -1,8 +1,12 @@
 import type { OperationContext } from '@fieldseal/core/adapter'
+import { AS_STORED } from '../bson/bson-codec.ts'
 import { isDoc, valueAt, type Doc } from '../bson/documents.ts'
 import type { CollectionState } from '../install/collection-state.ts'
+import type { PathNode } from '../path-graph/path-node.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
+import { isPosition } from '../path-graph/walk-path.ts'
 import { refuseWrite } from '../query-rewrite/refuse.ts'
+import { comparesByCollation } from '../query-rewrite/scope.ts'
 import { factsOf } from '../read-path/collect-rows.ts'
 import { openDocuments } from '../read-path/open-documents.ts'
 import { applyEdit } from './apply-edit.ts'
@@ -10,17 +14,16 @@ import { addKeys, Draft, sealDrafts } from './draft.ts'
 import type { Edit } from './plan-update.ts'
 import { sealValue } from './seal-value.ts'
 import {
+  MAX_ATTEMPTS,
   NOTHING,
+  optionsOfNothing,
   readOptions,
-  TOUCH,
-  withoutUpsert,
+  UNCHANGED,
   type PreparedUpdate,
   type UpdateRunner,
 } from './prepared-update.ts'
 import { isStill } from './still.ts'
-import { pinTo } from './update-facts.ts'
-
-const MAX_ATTEMPTS = 20
+import { isByBytes, pinTo } from './update-facts.ts'
 
 /**
  * An update that needs the present plaintext: reads the document, computes the new values here, and writes them where
@@ -39,11 +42,9 @@ export async function editMatched<R>(
   const { filter, options, edits, draft } = prepared
   const roots = [...new Set(edits.map(({ root }) => root))]
   const [first] = edits as readonly [Edit, ...Edit[]]
+  const projection = projectionOf([...model.facts.map(({ path }) => path), ...roots])
   for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
-    const found = await state.raw.findOne(filter, {
-      ...readOptions(options),
-      projection: Object.fromEntries([...model.facts.map(({ path }) => path), ...roots].map((path) => [path, 1])),
-    })
+    const found = await state.raw.findOne(filter, { ...readOptions(options), projection })
     if (found === null) {
       if (options['upsert'] === true)
         refuseWrite(
@@ -52,23 +53,23 @@ export async function editMatched<R>(
           'emulate-upsert',
           `${first.operator} has no value to begin with: set it with $setOnInsert in an upsert of its own`,
         )
-      return runner.run(NOTHING, TOUCH, withoutUpsert(options))
+      return runner.run(NOTHING, UNCHANGED, optionsOfNothing(options))
     }
     const document: Doc = found
     const still = Object.fromEntries(roots.map((root) => [root, isStill(document, root)]))
-    const row = new Draft(model, factsOf(document, model, context))
-    const update = await computed(state, model, prepared, document, row, context)
+    const facts = factsOf(document, model, context)
+    const bound = isByBytes(model.id, comparesByCollation(state, options))
+    const row = new Draft(model, bound ? facts : { ...facts, rowId: undefined })
+    const changes = await computed(state, model, prepared, document, row, context)
     // Cells of the other operators join the same write.
     draft.facts = row.facts
     await sealDrafts([draft, row], state.host, context)
     const own = prepared.finish() as Doc // edits come from operators, never from a pipeline
-    const merged = Object.fromEntries(
-      ['$set', '$unset'].map((operator) => [operator, { ...operands(own, operator), ...operands(update, operator) }]),
-    )
-    const out = addKeys({ ...own, ...merged }, row.kekIds)
+    const out = addKeys(merged(own, changes), [...draft.kekIds, ...row.kekIds])
     const confined = pinTo(filter, document, model)
     const guarded = { ...confined, $and: [...((confined['$and'] as unknown[] | undefined) ?? []), still] }
-    const result = await runner.run(guarded, withoutEmpty(out), withoutUpsert(options))
+    const sent = Object.keys(out).length === 0 ? UNCHANGED : out
+    const result = await runner.run(guarded, sent, { ...options, upsert: false })
     if (runner.matched(result) > 0) return result
   }
   return refuseWrite(
@@ -79,7 +80,18 @@ export async function editMatched<R>(
   )
 }
 
-/** `$set` of the new values, `$unset` of those that the edits removed. */
+/** Arrays are projected whole: an index in a path of a projection is the name of a path. */
+function projectionOf(paths: readonly string[]): Doc {
+  const whole = paths.map((path) => {
+    const names = path.split('.')
+    const position = names.findIndex(isPosition)
+    return position === -1 ? path : names.slice(0, position).join('.')
+  })
+  const outermost = whole.filter((path) => !whole.some((other) => path.startsWith(`${other}.`)))
+  return Object.fromEntries(outermost.map((path) => [path, 1]))
+}
+
+/** The operators that bring about what the edits compute. */
 async function computed(
   state: CollectionState,
   model: StoredModel,
@@ -88,16 +100,49 @@ async function computed(
   row: Draft,
   context: OperationContext,
 ): Promise<Doc> {
-  const opening = { host: state.host, context, root: model.root, promote: {}, sought: new Map(), writer: undefined }
+  const opening = {
+    host: state.host,
+    context: { ...context, onUnreadable: 'throw' as const }, // nothing is computed from a sentinel
+    root: model.root,
+    promote: AS_STORED,
+    sought: new Map(),
+    writer: undefined,
+  }
   const [plaintext = {}] = await openDocuments([structuredCopy(document)], opening)
-  const [set, unset]: [Doc, Doc] = [{}, {}]
+  const [set, unset, push, pull]: Doc[] = [{}, {}, {}, {}] as const
   for (const [root, ofRoot] of Map.groupBy(edits, (edit) => edit.root)) {
-    const [{ node, mapKeys }] = ofRoot as [Edit, ...Edit[]]
-    const value = ofRoot.reduce((present, edit) => applyEdit(present, edit, model.map.id), valueAt(plaintext, root))
-    if (value === undefined && node.field?.encryptNull !== true) unset[root] = 1
+    const [{ node, mapKeys, operator }] = ofRoot as [Edit, ...Edit[]]
+    const present = valueAt(plaintext, root)
+    const value = ofRoot.reduce<unknown>((before, edit) => applyEdit(before, edit, model.map.id), present)
+    if (node.field === undefined) {
+      // An array of encrypted elements: those that stay keep their bytes.
+      const [before, after] = [listOf(present), listOf(value)]
+      if (operator === '$addToSet') push[root] = { $each: sealAll(after.slice(before.length), node, mapKeys, row) }
+      else pull[root] = { $in: listOf(valueAt(document, root)).filter((_, at) => !after.includes(before[at])) }
+    } else if (value === undefined && !node.field.encryptNull) unset[root] = 1
     else sealValue(value ?? null, node, mapKeys, { holder: set, key: root }, row)
   }
-  return { $set: set, ...(Object.keys(unset).length === 0 ? {} : { $unset: unset }) }
+  return { $set: set, $unset: unset, $push: push, $pull: pull }
+}
+
+function sealAll(values: readonly unknown[], node: PathNode, mapKeys: readonly string[], row: Draft): unknown[] {
+  const sealed: unknown[] = []
+  values.forEach((value, key) => sealValue(value, node.element ?? node, mapKeys, { holder: sealed, key }, row))
+  return sealed
+}
+
+function listOf(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : []
+}
+
+/** Two updates of different paths in one; the server refuses an operator without paths. */
+function merged(one: Doc, other: Doc): Doc {
+  const operators = [...new Set([...Object.keys(one), ...Object.keys(other)])]
+  return Object.fromEntries(
+    operators
+      .map((operator) => [operator, { ...operands(one, operator), ...operands(other, operator) }] as const)
+      .filter(([, paths]) => Object.keys(paths).length > 0),
+  )
 }
 
 /** Containers copied, BSON values shared: opening replaces leaves, it never changes them. */
@@ -112,11 +157,4 @@ function structuredCopy(value: Doc): Doc {
 function operands(update: Doc, operator: string): Doc {
   const given = update[operator]
   return isDoc(given) ? given : {}
-}
-
-/** The server refuses an operator without paths. */
-function withoutEmpty(update: Doc): Doc {
-  return Object.fromEntries(
-    Object.entries(update).filter(([, given]) => !isDoc(given) || Object.keys(given).length > 0),
-  )
 }

@@ -1,4 +1,5 @@
 import type { Field } from '@fieldseal/core/adapter'
+import { mongo } from 'mongoose'
 import { toCoreValue } from '../bson/driver-values.ts'
 import { isDoc, plain, setKey, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
@@ -6,6 +7,8 @@ import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
 import { touchesEncrypted } from '../path-graph/walk-path.ts'
 import { refuseWrite } from '../query-rewrite/refuse.ts'
 import type { Draft } from './draft.ts'
+
+const { Code, DBRef } = mongo
 
 /** Where the leaf of a value goes. */
 export interface Target {
@@ -41,6 +44,9 @@ export function sealValue(
     const copy: Doc = {}
     put(target, copy)
     sealNames(given, node, mapKeys, copy, draft)
+  } else if (given instanceof DBRef || given instanceof Code) {
+    // They are stored with keys of their own, which the paths below could be read from.
+    refuseWrite(draft.model.map.id, String(target.key), 'value-on-parent', 'a BSON type that holds a document')
   } else put(target, given)
 }
 
@@ -89,12 +95,12 @@ function sealNames(
 }
 
 function sealLeaf(value: unknown, field: Field, mapKeys: readonly string[], target: Target, draft: Draft): void {
-  if (value === undefined || (value === null && !field.encryptNull)) {
+  if ((value === undefined || value === null) && !field.encryptNull) {
     put(target, value)
     return
   }
   put(target, null) // never the plaintext, whatever happens before the draft is sealed
-  draft.cells.push({ field, mapKeys, value: toCoreValue(field.type, value), ...target })
+  draft.cells.push({ field, mapKeys, value: toCoreValue(field.type, value ?? null), ...target })
 }
 
 function put({ holder, key }: Target, value: unknown): void {
