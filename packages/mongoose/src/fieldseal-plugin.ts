@@ -5,6 +5,7 @@ import { bsonCodec } from './bson/bson-codec.ts'
 import { configError } from './encrypted-path/config-error.ts'
 import type { GuardMode, PluginSettings } from './install/collection-state.ts'
 import { assertMembers } from './install/members.ts'
+import { overrideConnection } from './install/connection-members.ts'
 import { intercept, stateOf } from './install/intercept.ts'
 import { overrideModel } from './install/model-members.ts'
 import { addTokenIndexes } from './install/token-indexes.ts'
@@ -55,6 +56,7 @@ function register(model: Model<unknown>, settings: PluginSettings): void {
   addTokenIndexes(schema, state.model())
   if (model.schema !== schema) addTokenIndexes(model.schema, state.model())
   overrideModel(model, state)
+  overrideConnection(model.db)
   followCollection(model, settings)
 }
 

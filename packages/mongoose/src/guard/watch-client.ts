@@ -5,8 +5,12 @@ import type { CollectionState, GuardMode } from '../install/collection-state.ts'
 import { checkCommand } from './check-command.ts'
 
 // Invariant: registered symbols, so that two copies of this package share one guard.
-const WATCHED = Symbol.for('@fieldseal/mongoose:watched')
+const WATCH = Symbol.for('@fieldseal/mongoose:watch')
 const OPENING = Symbol.for('@fieldseal/mongoose:opening')
+
+const EVENT = 'commandStarted'
+/** The driver takes the option from the connection string too. */
+const IN_URI = /[?&]monitorCommands=true(&|$)/
 
 /** A collection that the guard of a client knows. */
 interface Watched {
@@ -19,14 +23,20 @@ interface CommandStarted {
   readonly databaseName: string
   readonly command: Doc
 }
+/** What the guard of one client knows. */
+interface Watch {
+  readonly collections: Set<Watched>
+  readonly listener: (event: CommandStarted) => void
+}
 interface Client {
   readonly options?: { readonly monitorCommands?: boolean }
-  on(event: 'commandStarted', listener: (event: CommandStarted) => void): void
-  [WATCHED]?: Set<Watched>
+  on(event: typeof EVENT, listener: Watch['listener']): void
+  listeners(event: typeof EVENT): unknown[]
+  [WATCH]?: Watch
 }
 interface OpenableConnection {
   openUri(uri: string, options?: { readonly monitorCommands?: boolean }): Promise<unknown>
-  [OPENING]?: true
+  [OPENING]?: (() => void)[]
 }
 
 /**
@@ -37,14 +47,27 @@ interface OpenableConnection {
  */
 export function watchClient(connection: Connection, state: CollectionState, mode: GuardMode): void {
   if (mode === 'off') return
-  if (clientOf(connection) !== undefined) return assertGuarded(connection, state, mode)
+  const guard = () => assertGuarded(connection, state, mode)
+  guard()
+  // Connections to other databases of one client are opened with the one that they were made from.
+  const { otherDbs = [] } = connection as unknown as { readonly otherDbs?: readonly Connection[] }
+  for (const each of [connection, ...otherDbs]) whenOpened(each, guard)
+}
+
+/** Opens a connection only if its client reports commands, and then runs the task before anything is sent. */
+function whenOpened(connection: Connection, task: () => void): void {
   const opening = connection as unknown as OpenableConnection // a Connection, past its overloads
-  connection.on('connected', () => assertGuarded(connection, state, mode))
-  if (opening[OPENING] === true) return
+  const waiting = opening[OPENING]
+  if (waiting !== undefined) return void waiting.push(task)
+  const tasks = [task]
+  Object.defineProperty(opening, OPENING, { value: tasks })
+  // One listener, however many models there are.
+  connection.on('connected', () => {
+    for (const each of tasks) each()
+  })
   const openUri = opening.openUri.bind(connection)
-  Object.defineProperty(opening, OPENING, { value: true })
   opening.openUri = async (uri, options) => {
-    if (options?.monitorCommands !== true) throw notMonitored()
+    if (options?.monitorCommands !== true && !IN_URI.test(uri)) throw notMonitored()
     return openUri(uri, options)
   }
 }
@@ -55,27 +78,33 @@ export function assertGuarded(connection: Connection, state: CollectionState, mo
   const client = clientOf(connection)
   if (client === undefined) return // nothing can be sent yet
   if (client.options?.monitorCommands !== true) throw notMonitored()
-  const watched = client[WATCHED] ?? startWatching(client)
-  for (const each of watched) if (each.state === state) return
-  watched.add({ connection, state, mode })
+  const watch = client[WATCH] ?? startWatching(client)
+  // An application that removes all listeners of a client removes ours.
+  if (!client.listeners(EVENT).includes(watch.listener)) client.on(EVENT, watch.listener)
+  for (const each of watch.collections) {
+    if (each.state === state) return
+    // A model that was deleted and made again has another collection object.
+    if (each.connection === connection && each.state.name === state.name) watch.collections.delete(each)
+  }
+  watch.collections.add({ connection, state, mode })
 }
 
-function startWatching(client: Client): Set<Watched> {
-  const watched = new Set<Watched>()
-  Object.defineProperty(client, WATCHED, { value: watched })
+function startWatching(client: Client): Watch {
+  const collections = new Set<Watched>()
   // The driver calls this before it writes to the socket; an error thrown here ends the command.
-  client.on('commandStarted', ({ commandName, databaseName, command }) => {
-    let hit: Watched | undefined
-    const violation = checkCommand(commandName, command, (collection) => {
-      hit = [...watched].find(({ connection, state }) => state.name === collection && connection.name === databaseName)
-      return hit?.state.model().root
-    })
+  const listener = ({ commandName, databaseName, command }: CommandStarted) => {
+    const find = (name: string, database = databaseName) =>
+      [...collections].find(({ connection, state }) => state.name === name && connection.name === database)
+    const violation = checkCommand(commandName, command, (...names) => find(...names)?.state.model().root)
+    const hit = violation && find(violation.collection, violation.database)
     if (violation === undefined || hit === undefined) return
     const details = { model: hit.state.model().map.id, field: violation.path, operation: commandName }
     if (hit.mode === 'audit') hit.state.host.events.emit('plaintext.seen', details)
     else throw new FieldsealError('ERR_PLAINTEXT_BLOCKED', details)
-  })
-  return watched
+  }
+  const watch: Watch = { collections, listener }
+  Object.defineProperty(client, WATCH, { value: watch })
+  return watch
 }
 
 function clientOf(connection: Connection): Client | undefined {

@@ -24,9 +24,12 @@ const HINTS: Readonly<Record<string, string>> = {
   initializeUnorderedBulkOp: 'use bulkWrite',
 }
 
-/** What no one has looked at is refused, a method of a later driver too. */
-export function refusedMethod({ name: collection }: CollectionState, method: string): () => Promise<never> {
-  return async () => {
+/**
+ * What no one has looked at is refused, a method of a later driver too. At once, since some of them give no promise that
+ * anybody would wait for.
+ */
+export function refusedMethod({ name: collection }: CollectionState, method: string): () => never {
+  return () => {
     throw new FieldsealError(method === 'watch' ? 'ERR_QUERY_UNSUPPORTED' : 'ERR_WRITE_UNSUPPORTED', {
       model: collection,
       operation: method,

@@ -4,6 +4,7 @@ import { isDoc, plain } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { redactOrmError, redactFilter } from '../redact/redact-error.ts'
 import type { CollectionState } from './collection-state.ts'
+import { refusedMethod } from './methods.ts'
 
 type Method = (this: never, ...args: never[]) => unknown
 type Members = Record<string, Method> & object
@@ -17,6 +18,7 @@ export interface ModelMembers {
   insertMany: Method
   validate: Method
   bulkWrite: Method
+  watch: Method
 }
 
 /** As Mongoose makes it; its typings leave out the second argument. */
@@ -55,6 +57,7 @@ export function overrideModel(model: Model<unknown>, state: CollectionState): vo
       })
     return hydrate.apply(this, args)
   }
+  members.watch = refusedMethod(state, 'watch')
   for (const name of ['insertMany', 'validate', 'bulkWrite'] as const) members[name] = redacting(members[name], state)
   for (const name of ['save', '$save', 'validate', '$validate', 'validateSync']) {
     const method = members.prototype[name]
