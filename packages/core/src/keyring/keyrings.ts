@@ -226,12 +226,22 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
     return notFound(ref, id)
   }
 
+  /** What new DEKs are to be wrapped with. A keyspace that may not be used any more is forgotten at once. */
+  function choose(ref: KeyspaceRef, keks: readonly KekRecord[]): ReturnType<typeof toWrapWith> {
+    try {
+      return toWrapWith(keks.map(standing), deniedKeks, clock.now())
+    } catch (error) {
+      for (const { id } of keks) forget(ref, id, error)
+      throw error
+    }
+  }
+
   const keyrings: Keyrings = {
     async toWrap(ref, purpose, via) {
       const { config, snapshot: first } = await known(ref, 'write', via)
       let snapshot = first
       for (let attempt = 0; attempt < 5; attempt++) {
-        const chosen = toWrapWith(keksOf(snapshot, purpose).map(standing), deniedKeks, clock.now())
+        const chosen = choose(ref, keksOf(snapshot, purpose))
         if (!('nextVersion' in chosen)) return live(ref, chosen, config, 'write', via)
         const parent = ref.keyspace.startsWith(SUBJECT_PREFIX)
           ? await keyrings.toWrap({ ...ref, keyspace: DEFAULT_KEYSPACE }, 'wrap', via)
