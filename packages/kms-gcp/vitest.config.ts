@@ -10,6 +10,8 @@ export default defineConfig({
   ssr: { resolve: { conditions } },
   test: {
     ...settings.test,
+    // The SDKs take a second to load; files share them.
+    isolate: false,
     // The emulator's own certificate must count, and nobody asks for Google's metadata server.
     env: { GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: '', METADATA_SERVER_DETECTION: 'none' },
   },

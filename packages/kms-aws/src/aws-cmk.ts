@@ -7,21 +7,20 @@ import {
   type KMSClient,
   ReEncryptCommand,
 } from '@aws-sdk/client-kms'
+import { type Cmk, type CmkState, isFieldsealError, KEY_LENGTH, type KmsRequest, SecretKey } from '@fieldseal/core/kms'
 import {
-  type Cmk,
-  type CmkState,
-  type CmkWrap,
-  isFieldsealError,
-  KEY_LENGTH,
-  kmsError,
-  type KmsRequest,
-  SecretKey,
-} from '@fieldseal/core/kms'
-import { isKeyArn, isSameKey, type KeyRef } from './key-ref.ts'
+  assertBlob,
+  assertKey,
+  blobOf,
+  invalidBlob,
+  isMaterialId,
+  MAX_BLOB_BYTES,
+  unexpected,
+  wrapOf,
+} from './answers.ts'
+import { isKeyArn, type KeyRef } from './key-ref.ts'
 import { mapAwsError, PROVIDER } from './map-error.ts'
-
-/** https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html */
-const MAX_BLOB_BYTES = 6_144
+import { abortedError, untilAborted } from './until-aborted.ts'
 
 const STATES: Readonly<Partial<Record<KeyState, CmkState>>> = {
   Enabled: 'enabled',
@@ -208,70 +207,4 @@ export function awsCmk({
       }
     },
   }
-}
-
-/** Ends with the signal or at `close`, also while the SDK is still getting credentials; a late answer is given to `discard`. */
-async function untilAborted<Answer>(
-  work: Promise<Answer>,
-  signal: AbortSignal,
-  underWay: Set<() => void>,
-  discard: (answer: Answer) => void,
-): Promise<Answer> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>()
-  const onAbort = () => {
-    work.then(discard, () => undefined)
-    reject(abortedError(signal))
-  }
-  signal.addEventListener('abort', onAbort, { once: true })
-  underWay.add(onAbort)
-  try {
-    return await Promise.race([work, aborted])
-  } finally {
-    signal.removeEventListener('abort', onAbort)
-    underWay.delete(onAbort)
-  }
-}
-
-function abortedError({ reason }: AbortSignal) {
-  const late = reason instanceof DOMException && reason.name === 'TimeoutError'
-  return kmsError(late ? 'ERR_KMS_TIMEOUT' : 'ERR_KMS_ABORTED', { provider: PROVIDER })
-}
-
-function wrapOf(blob: Uint8Array | undefined, materialId: string | undefined): CmkWrap {
-  return {
-    blob: blobOf(blob),
-    ...(isMaterialId(materialId)
-      ? { keyVersion: materialId, versionEvidence: 'reported' }
-      : { versionEvidence: 'unknown' }),
-  }
-}
-
-function isMaterialId(id: string | undefined): id is string {
-  return id !== undefined && /^[0-9a-f]{64}$/.test(id)
-}
-
-function blobOf(blob: Uint8Array | undefined): Uint8Array {
-  if (blob === undefined || blob.length < 1 || blob.length > MAX_BLOB_BYTES)
-    throw unexpected('a blob of no legal length')
-  return Uint8Array.from(blob)
-}
-
-/** Before any I/O: what AWS would call a ValidationException is a bad stored blob here. */
-function assertBlob(blob: Uint8Array): void {
-  if (blob.length < 1 || blob.length > MAX_BLOB_BYTES) throw invalidBlob('its length is out of range')
-}
-
-/** Invariant: an answer about another key than the one asked is never used. */
-function assertKey(asked: string, answered: string | undefined): void {
-  if (answered === undefined) throw unexpected('it names no key')
-  if (!isSameKey(asked, answered))
-    throw kmsError('ERR_KMS_WRONG_KEY', { provider: PROVIDER, reason: 'the answer is about another key' })
-}
-
-function invalidBlob(reason: string) {
-  return kmsError('ERR_KMS_CIPHERTEXT_OR_CONTEXT_INVALID', { provider: PROVIDER, reason })
-}
-
-function unexpected(reason: string) {
-  return kmsError('ERR_KMS_INTEGRITY_FAILED', { provider: PROVIDER, reason })
 }

@@ -7,6 +7,7 @@ const HELP = `fieldseal KMS emulators: AWS KMS or Google Cloud KMS on 127.0.0.1,
 
   pnpm --filter @fieldseal/kms-emulators start aws [--port N] [--alias NAME]
   pnpm --filter @fieldseal/kms-emulators start gcp [--port N] [--key NAME]
+  pnpm --filter @fieldseal/kms-emulators start help
 
 aws   KMS and STS AssumeRole over HTTP. Prints endpoint, Region, credentials and the ARN of a new key; works with
       the AWS CLI too: aws kms describe-key --endpoint-url http://127.0.0.1:N --key-id alias/dev
@@ -16,7 +17,6 @@ Options:
   --port N      0 for any free port. Default: 4566 (aws), 4567 (gcp)
   --alias NAME  alias of the new key. Default: alias/dev
   --key NAME    name of the new key. Default: projects/dev/locations/global/keyRings/dev/cryptoKeys/dev
-  --help
 
 Keys live in memory: they are gone when this ends, and data under them with them. Ctrl-C ends it.
 Exit codes: 0 ended, 1 the port is taken, 2 usage
@@ -42,7 +42,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const { help, port, alias, key } = parsed.values
   const [cloud, ...rest] = parsed.positionals
-  if (help === true) {
+  if (help === true || cloud === 'help') {
     process.stdout.write(HELP)
     return 0
   }

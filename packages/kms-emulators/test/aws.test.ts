@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
   CreateAliasCommand,
   CreateKeyCommand,
@@ -199,7 +200,9 @@ it('throttles, delays, cuts and hangs as told', async () => {
   aws.drop({ times: 1 })
   expect(await nameOf(encrypt(key))).not.toBe('ok')
   aws.drop({ times: 1, when: 'midway' })
-  expect(await nameOf(encrypt(key))).not.toBe('ok')
+  // A body that is cut before the SDK listens for errors leaves its call hanging for ever: Node drops the error then.
+  const cut = Promise.race([nameOf(encrypt(key)), sleep(500, 'hangs')])
+  expect(await cut).not.toBe('ok')
   aws.hang({ times: 1, only: { key } })
   const hung = kms.send(new DescribeKeyCommand({ KeyId: key }), { abortSignal: AbortSignal.timeout(50) })
   expect(await nameOf(hung)).toBe('AbortError')

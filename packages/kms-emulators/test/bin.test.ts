@@ -24,6 +24,7 @@ async function run(options: readonly string[], until?: RegExp) {
 it('tells how it is used', async () => {
   const help = await run(['--help'])
   expect([help.code, help.text()]).toEqual([0, expect.stringContaining('start aws [--port N]')])
+  expect((await run(['help'])).code).toBe(0)
   expect((await run(['azure'])).code).toBe(2)
 })
 

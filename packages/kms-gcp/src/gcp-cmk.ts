@@ -9,9 +9,11 @@ import {
   type KmsRequest,
   SecretKey,
 } from '@fieldseal/core/kms'
+import { assertChecksum, bytesOf, integrity, invalidBlob, versionIn, wrongKey, zero } from './answers.ts'
 import { crc32c } from './crc32c.ts'
 import { CredentialsFailure, mapGcpError, PROVIDER } from './map-error.ts'
 import type { GcpCmkOptions } from './options.ts'
+import { abortedError, untilAborted } from './until-aborted.ts'
 
 const MAX_BLOB_BYTES = 6_144
 /** When nobody gave a signal; core's deadline is far shorter. */
@@ -171,66 +173,4 @@ export function gcpCmk({ uri, credentialScope, authClient, underWay, use }: GcpC
 
     describe,
   }
-}
-
-/** Ends with the signal or at `close`, also while credentials are being fetched; a late answer is given to `discard`. */
-async function untilAborted<Answer>(
-  work: Promise<Answer>,
-  signal: AbortSignal,
-  underWay: Set<() => void>,
-  discard: (answer: Answer) => void,
-): Promise<Answer> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>()
-  const onAbort = () => {
-    work.then(discard, () => undefined)
-    reject(abortedError(signal))
-  }
-  signal.addEventListener('abort', onAbort, { once: true })
-  underWay.add(onAbort)
-  try {
-    return await Promise.race([work, aborted])
-  } finally {
-    signal.removeEventListener('abort', onAbort)
-    underWay.delete(onAbort)
-  }
-}
-
-function abortedError({ reason }: AbortSignal) {
-  const late = reason instanceof DOMException && reason.name === 'TimeoutError'
-  return kmsError(late ? 'ERR_KMS_TIMEOUT' : 'ERR_KMS_ABORTED', { provider: PROVIDER })
-}
-
-/** The number of a version of this key; `undefined` for anything else. */
-function versionIn(uri: string, name: string | null | undefined): string | undefined {
-  const [key, number] = (name ?? '').split('/cryptoKeyVersions/')
-  return key === uri && number !== undefined && /^\d{1,19}$/.test(number) ? number : undefined
-}
-
-/** The vendor's client hands out bytes, or base64 text over HTTPS. Always a copy. */
-function bytesOf(value: Uint8Array | string | null | undefined): Uint8Array {
-  return Uint8Array.from(typeof value === 'string' ? Buffer.from(value, 'base64') : (value ?? []))
-}
-
-function zero(value: Uint8Array | string | null | undefined): void {
-  if (value instanceof Uint8Array) value.fill(0)
-}
-
-/** A missing checksum is as bad as a wrong one: the field that is not set arrives as `null`. */
-function assertChecksum(bytes: Uint8Array, sent: { readonly value?: unknown } | null | undefined): void {
-  const value = sent?.value
-  // 64-bit integers arrive as decimal text.
-  const text = typeof value === 'string' || typeof value === 'number' ? `${value}` : ''
-  if (!/^\d{1,10}$/.test(text) || Number(text) !== crc32c(bytes)) throw integrity('a checksum is wrong or missing')
-}
-
-function integrity(reason: string) {
-  return kmsError('ERR_KMS_INTEGRITY_FAILED', { provider: PROVIDER, reason })
-}
-
-function invalidBlob(reason: string) {
-  return kmsError('ERR_KMS_CIPHERTEXT_OR_CONTEXT_INVALID', { provider: PROVIDER, reason })
-}
-
-function wrongKey() {
-  return kmsError('ERR_KMS_WRONG_KEY', { provider: PROVIDER, reason: 'the answer is about another key' })
 }
