@@ -2,8 +2,9 @@ import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { defineConfig, mergeConfig } from 'vitest/config'
 
-// Tests run from the sources of every workspace package, so nothing has to be built first.
-const conditions = ['@fieldseal/source', 'module', 'node', 'development|production']
+// Tests run from the sources of every workspace package, so nothing has to be built first. Without Vite's condition
+// `module`: AWS's packages have files for bundlers there, which Node cannot load.
+const conditions = ['@fieldseal/source', 'node', 'development|production']
 
 const settings = defineConfig({
   resolve: { conditions },
@@ -30,3 +31,13 @@ export function withServers(...servers: readonly ('postgres' | 'mongo')[]) {
   const globalSetup = servers.map((name) => path.join(import.meta.dirname, `../servers/vitest/${name}-setup.ts`))
   return mergeConfig(settings, { test: { globalSetup } })
 }
+
+/** The same, for packages that load the SDKs of clouds. */
+export const withCloudSdks = mergeConfig(settings, {
+  test: {
+    // The SDKs take a second to load; files share them.
+    isolate: false,
+    // An emulator's own certificate must count, and nobody asks for Google's metadata server.
+    env: { GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: '', METADATA_SERVER_DETECTION: 'none' },
+  },
+})

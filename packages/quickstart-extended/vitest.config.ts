@@ -1,1 +1,4 @@
-export { withMongo as default } from '@fieldseal/config/vitest'
+import { withCloudSdks, withMongo } from '@fieldseal/config/vitest'
+import { mergeConfig } from 'vitest/config'
+
+export default mergeConfig(withCloudSdks, withMongo)

@@ -10,6 +10,7 @@ const HELP = `Fieldseal quickstart: two clinics with keys of their own.
 
   npm run quickstart                       TypeORM, PostgreSQL in this process, CMKs in a key file
   npm run quickstart -- --mongoose         Mongoose, on the best MongoDB-compatible server that the machine offers
+  npm run quickstart -- --kms aws          CMKs in emulators of AWS KMS and Google Cloud KMS; clinic A moves from the one to the other (or gcp)
   npm run quickstart -- --json             one JSON object on stdout, all else on stderr
   npm run quickstart -- --keep DIR         leaves tables.sql, fieldseal.key and known.json in DIR (TypeORM only)
 `
