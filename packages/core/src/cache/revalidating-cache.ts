@@ -125,11 +125,8 @@ export function createRevalidatingCache<V>(settings: CacheSettings<V>): Revalida
       remove(key)
       return undefined
     }
-    // The order matters only where something may soon have to leave.
-    if (entries.size * 2 > settings.maxEntries) {
-      entries.delete(key)
-      entries.set(key, entry)
-    }
+    entries.delete(key)
+    entries.set(key, entry)
     return entry
   }
 

@@ -56,6 +56,8 @@ export interface CollectionState {
   readonly schemas: Set<Schema>
   /** Text is compared under a collation unless a query says otherwise. */
   readonly collation: () => boolean
+  /** How many servers must have a write before it is answered, unless a write says otherwise; 0: it is not answered. */
+  readonly writeConcern: () => unknown
   /** How the connection reads BSON where a query does not say. */
   readonly promote: () => PromoteOptions
   /** What its schemas declare now; a schema may grow after its model was compiled. @throws FieldsealError ERR_CONFIG_INVALID */

@@ -7,7 +7,7 @@ import { findOneAndDelete, findOneAndReplace, findOneAndUpdate } from '../read-p
 import { countable, findOne } from '../read-path/find.ts'
 import { bulkWrite } from '../write-path/bulk-write.ts'
 import { insertMany, insertOne } from '../write-path/insert.ts'
-import { confinedCriteria, runReplace } from '../write-path/replace.ts'
+import { deleteCriteria, runReplace } from '../write-path/replace.ts'
 import { runUpdate } from '../write-path/update.ts'
 import type { CollectionState, WriteResult } from './collection-state.ts'
 import { redactDriverError } from './driver-errors.ts'
@@ -45,14 +45,14 @@ export function createHandlers(state: CollectionState): Readonly<Record<string, 
     })
   const remove = (send: (filter: Record<string, unknown>, options: unknown) => Promise<unknown>) =>
     promised(async (filter, options) => {
-      const { confined, rewritten } = await confinedCriteria(
+      const { confined, rewritten } = await deleteCriteria(
         state,
         state.model(),
         filter,
         optionsOf(options),
         state.host.capture(),
       )
-      return send(confined.filter, rewritten)
+      return send(confined, rewritten)
     })
   const count = (name: 'countDocuments' | 'count') =>
     promised(async (filter, options) => {

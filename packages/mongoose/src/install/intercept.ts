@@ -9,6 +9,7 @@ import type { CollectionState, PluginSettings, RawCollection } from './collectio
 import { createHandlers } from './handlers.ts'
 import { PASSED_METHODS, refusedMethod } from './methods.ts'
 import { schemaSignature } from './schema-signature.ts'
+import { addTokenIndexes } from './token-indexes.ts'
 
 // Invariant: a registered symbol, so that two copies of this package see one interception.
 const STATE = Symbol.for('@fieldseal/mongoose:collection')
@@ -20,7 +21,10 @@ export interface NativeCollection {
   readonly queue: unknown[]
   readonly opts?: { readonly collation?: unknown }
   /** The driver's collection, once connected. */
-  readonly collection: { readonly bsonOptions?: PromoteOptions } | null
+  readonly collection: {
+    readonly bsonOptions?: PromoteOptions
+    readonly writeConcern?: { readonly w?: unknown }
+  } | null
   addQueue(task: unknown, args?: unknown): unknown
   removeQueue(task: unknown, args?: unknown): unknown
 }
@@ -84,6 +88,7 @@ function createState(
     schemas,
     writer: { compareAndSet: (map, patches) => compareAndSet(raw, map, patches) },
     collation: () => native.opts?.collation !== undefined,
+    writeConcern: () => native.collection?.writeConcern?.w,
     promote: () => native.collection?.bsonOptions ?? {},
     model() {
       const signature = [...schemas].map((each) => schemaSignature(each)).join('|')
@@ -92,6 +97,7 @@ function createState(
       if (model === undefined)
         throw new FieldsealError('ERR_CONFIG_INVALID', { model: native.name, reason: 'no encrypted paths' })
       defined = { signature, model }
+      for (const each of schemas) addTokenIndexes(each, model)
       return model
     },
     neighbour(collection) {

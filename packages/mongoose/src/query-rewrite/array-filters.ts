@@ -1,69 +1,55 @@
-import { isDoc, type Doc } from '../bson/documents.ts'
+import { isDoc } from '../bson/documents.ts'
 import { PathNode } from '../path-graph/path-node.ts'
 import { walkPath } from '../path-graph/walk-path.ts'
-import { rewriteFilter, rewriteParent, type FilterScope } from './rewrite-filter.ts'
+import { refuseQuery } from './refuse.ts'
+import { rewriteFilter, type FilterScope } from './rewrite-filter.ts'
 
-/** `arrayFilters` with conditions on encrypted paths of elements replaced by those on tokens. */
+/**
+ * `arrayFilters` with conditions on encrypted paths of elements replaced by those on tokens.
+ *
+ * @throws FieldsealError ERR_QUERY_UNSUPPORTED, also for a filter of which the update does not tell what it is about
+ */
 export function rewriteArrayFilters(
   filters: readonly unknown[],
   update: unknown,
   root: PathNode,
   scope: FilterScope,
 ): readonly unknown[] {
-  const elements = elementsOf(update, root)
-  return filters.map((filter) => (isDoc(filter) ? rewriteOne(filter, elements, scope) : filter))
+  const elements = elementsOf(update, root, scope)
+  for (const filter of filters) assertNamed(filter, elements, scope)
+  return filters.map((filter) => (isDoc(filter) ? rewriteFilter(filter, elements, scope, true) : filter))
 }
 
-function rewriteOne(filter: Doc, elements: ReadonlyMap<string, PathNode>, scope: FilterScope): Doc {
-  const out: Doc = {}
-  for (const [key, value] of Object.entries(filter)) {
-    if (['$and', '$or', '$nor'].includes(key) && Array.isArray(value)) {
-      out[key] = value.map((each: unknown) => (isDoc(each) ? rewriteOne(each, elements, scope) : each))
-      continue
-    }
-    const [name = '', ...rest] = key.split('.')
-    const element = elements.get(name)
-    if (element === undefined || !element.reaches) out[key] = value
-    else if (rest.length > 0) {
-      Object.assign(out, below(name, rewriteFilter({ [rest.join('.')]: value }, element, scope, true)))
-    } else if (element.field !== undefined) {
-      // The element itself: asked through a document that holds it, so that one rule serves both.
-      Object.assign(out, rewriteFilter({ [name]: value }, holderOf(name, element), scope, true))
-    } else out[key] = rewriteParent(name, value, element, scope, true)
-  }
-  return out
-}
-
-/** A filter with its paths below a name. */
-function below(name: string, filter: Doc): Doc {
-  return Object.fromEntries(
-    Object.entries(filter).map(([path, condition]): [string, unknown] =>
-      Array.isArray(condition) && path.startsWith('$')
-        ? [path, condition.filter(isDoc).map((each) => below(name, each))]
-        : [`${name}.${path}`, condition],
-    ),
-  )
-}
-
-/** What the identifier of each `$[identifier]` in an update stands for. */
-function elementsOf(update: unknown, root: PathNode): Map<string, PathNode> {
-  const elements = new Map<string, PathNode>()
+/** A document that holds under each identifier what `$[identifier]` in the update stands for. */
+function elementsOf(update: unknown, root: PathNode, scope: FilterScope): PathNode {
+  const elements = new PathNode()
+  elements.reaches = true
   for (const operands of Object.values(isDoc(update) ? update : {})) {
     for (const path of Object.keys(isDoc(operands) ? operands : {})) {
       const names = path.split('.')
       names.forEach((name, at) => {
         const [, identifier] = /^\$\[(\w+)\]$/.exec(name) ?? []
-        const element = identifier && walkPath(root, names.slice(0, at + 1).join('.')).node
-        if (identifier && element) elements.set(identifier, element)
+        if (identifier === undefined) return
+        const element = walkPath(root, names.slice(0, at + 1).join('.')).node
+        const known = elements.names.get(identifier)
+        if (known !== undefined && known !== element && (known.reaches || element?.reaches === true))
+          refuse(identifier, scope, 'it stands for elements of two arrays: use two identifiers')
+        elements.names.set(identifier, element ?? known ?? new PathNode())
       })
     }
   }
   return elements
 }
 
-function holderOf(name: string, element: PathNode): PathNode {
-  const holder = new PathNode()
-  holder.names.set(name, element)
-  holder.reaches = element.reaches
-  return holder
+function assertNamed(filter: unknown, elements: PathNode, scope: FilterScope): void {
+  for (const [key, value] of Object.entries(isDoc(filter) ? filter : {})) {
+    if (Array.isArray(value) && key.startsWith('$')) for (const each of value) assertNamed(each, elements, scope)
+    const [name = ''] = key.split('.')
+    if (!key.startsWith('$') && !elements.names.has(name))
+      refuse(name, scope, 'an identifier that no path of the update has')
+  }
+}
+
+function refuse(identifier: string, { model }: FilterScope, hint: string): never {
+  return refuseQuery(model, `$[${identifier}]`, 'unsupported-filter', hint)
 }

@@ -1,7 +1,7 @@
 import type { OperationContext } from '@fieldseal/core/adapter'
 import type { CollectionState, ModifyResult } from '../install/collection-state.ts'
 import type { OperationOptions } from '../query-rewrite/scope.ts'
-import { confinedCriteria, runReplace } from '../write-path/replace.ts'
+import { deleteCriteria, runReplace } from '../write-path/replace.ts'
 import { runUpdate } from '../write-path/update.ts'
 import { openingOf, prepareFind } from './find.ts'
 import { openDocuments } from './open-documents.ts'
@@ -38,8 +38,8 @@ export async function findOneAndReplace(
 
 export async function findOneAndDelete(state: CollectionState, filter: unknown, given: OperationOptions) {
   return modify(state, given, async (options, context) => {
-    const { confined, rewritten } = await confinedCriteria(state, state.model(), filter, options, context)
-    return state.raw.findOneAndDelete(confined.filter, { ...rewritten, ...WITH_METADATA })
+    const { confined, rewritten } = await deleteCriteria(state, state.model(), filter, options, context)
+    return state.raw.findOneAndDelete(confined, { ...rewritten, ...WITH_METADATA })
   })
 }
 

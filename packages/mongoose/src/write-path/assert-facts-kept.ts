@@ -3,7 +3,7 @@ import { isDoc, valueAt, type Doc } from '../bson/documents.ts'
 import type { FactPath, StoredModel } from '../path-graph/stored-model.ts'
 import { refuseWrite } from '../query-rewrite/refuse.ts'
 import { canonical } from '../read-path/collect-rows.ts'
-import { pinned, type ConfinedFilter } from './update-facts.ts'
+import { pinned } from './update-facts.ts'
 
 /**
  * An update may set the tenant and the keyspace of a document to what they are; a change would leave its encrypted values
@@ -11,11 +11,7 @@ import { pinned, type ConfinedFilter } from './update-facts.ts'
  *
  * @throws FieldsealError ERR_TENANT_MISMATCH, ERR_WRITE_UNSUPPORTED
  */
-export function assertFactsKept(
-  update: Doc | readonly unknown[],
-  { filter }: ConfinedFilter,
-  model: StoredModel,
-): void {
+export function assertFactsKept(update: Doc | readonly unknown[], filter: Doc, model: StoredModel): void {
   if (Array.isArray(update)) return // pipelines that name them were refused
   for (const fact of [model.tenant, model.keyspace]) {
     if (fact === undefined) continue

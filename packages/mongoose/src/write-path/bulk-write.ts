@@ -1,14 +1,15 @@
 import type { OperationContext } from '@fieldseal/core/adapter'
-import { isDoc, type Doc } from '../bson/documents.ts'
+import { isDoc, valueAt, type Doc } from '../bson/documents.ts'
 import type { CollectionState } from '../install/collection-state.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
 import { refuseWrite } from '../query-rewrite/refuse.ts'
 import type { OperationOptions } from '../query-rewrite/scope.ts'
 import { sealDrafts, type Draft } from './draft.ts'
 import { keepId, prepareDocument } from './insert.ts'
-import { confinedCriteria, prepareReplace } from './replace.ts'
-import { NOTHING, TOUCH } from './prepared-update.ts'
+import { deleteCriteria, prepareReplace } from './replace.ts'
+import { NOTHING, UNCHANGED } from './prepared-update.ts'
 import { prepareUpdate } from './update.ts'
+import { pinned } from './update-facts.ts'
 
 /** One operation of a bulk write; `finish` gives it as it is sent, once its draft is sealed. */
 interface PreparedOperation {
@@ -28,9 +29,10 @@ export async function bulkWrite(
   const context = state.host.capture()
   const model = state.model()
   if (!Array.isArray(operations)) return state.raw.bulkWrite(operations as never, options) // the driver says what is wrong
+  const makes = (operations as unknown[]).flatMap(madeBy)
   const prepared: PreparedOperation[] = []
   for (const operation of operations as unknown[])
-    prepared.push(await prepare(state, model, operation, options, context))
+    prepared.push(await prepare(state, model, operation, { shared: options, makes }, context))
   await sealDrafts(
     prepared.flatMap(({ draft }) => (draft === undefined ? [] : [draft])),
     state.host,
@@ -40,20 +42,32 @@ export async function bulkWrite(
   return state.raw.bulkWrite(sent, options)
 }
 
+/** Options of the whole bulk write that its operations do not have. */
+const INHERITED: readonly string[] = ['session', 'writeConcern', 'w']
+
+/** The `_id` of a document that an operation may make; undefined in its place where it is not known. */
+function madeBy(operation: unknown): unknown[] {
+  const [[name, body] = ['', undefined]] = isDoc(operation) ? Object.entries(operation) : []
+  if (!isDoc(body)) return []
+  if (name === 'insertOne') return [valueAt(body['document'], '_id')].filter((id) => id !== undefined)
+  return name === 'replaceOne' || body['upsert'] === true ? [pinned(body['filter'], '_id')] : []
+}
+
 async function prepare(
   state: CollectionState,
   model: StoredModel,
   operation: unknown,
-  shared: OperationOptions,
+  { shared, makes }: { readonly shared: OperationOptions; readonly makes: readonly unknown[] },
   context: OperationContext,
 ): Promise<PreparedOperation> {
   const [[name, body] = ['', undefined]] = isDoc(operation) ? Object.entries(operation) : []
   if (!isDoc(body))
     return refuseWrite(model.map.id, '', 'bulk-op', `an operation of a bulk write, not ${name || 'nothing'}`)
   const { filter, update, replacement, document, ...own } = body
-  const options: OperationOptions = { ...own, ...(shared.session === undefined ? {} : { session: shared.session }) }
+  const inherited = Object.fromEntries(INHERITED.flatMap((key) => (key in shared ? [[key, shared[key]]] : [])))
+  const options: OperationOptions = { ...own, ...inherited }
   const sendable = (sent: OperationOptions) =>
-    Object.fromEntries(Object.entries(sent).filter(([key]) => key !== 'session'))
+    Object.fromEntries(Object.entries(sent).filter(([key]) => !INHERITED.includes(key)))
   switch (name) {
     case 'insertOne': {
       const prepared = prepareDocument(document, model, context, { makes: true })
@@ -69,8 +83,8 @@ async function prepare(
     case 'updateOne':
     case 'updateMany': {
       const kind = name === 'updateMany' ? 'many' : 'bulk'
-      const prepared = await prepareUpdate(state, model, { filter, update, options, kind }, context)
-      if (prepared === undefined) return { finish: () => ({ [name]: { filter: NOTHING, update: TOUCH } }) }
+      const prepared = await prepareUpdate(state, model, { filter, update, options, kind, makes }, context)
+      if (prepared === undefined) return { finish: () => ({ [name]: { filter: NOTHING, update: UNCHANGED } }) }
       const { draft, filter: sent, options: rewritten } = prepared
       return { draft, finish: () => ({ [name]: { ...sendable(rewritten), filter: sent, update: prepared.finish() } }) }
     }
@@ -84,8 +98,8 @@ async function prepare(
     }
     case 'deleteOne':
     case 'deleteMany': {
-      const { confined, rewritten } = await confinedCriteria(state, model, filter, options, context)
-      return { finish: () => ({ [name]: { ...sendable(rewritten), filter: confined.filter } }) }
+      const { confined, rewritten } = await deleteCriteria(state, model, filter, options, context)
+      return { finish: () => ({ [name]: { ...sendable(rewritten), filter: confined } }) }
     }
     default:
       return refuseWrite(model.map.id, '', 'bulk-op', `${name} is not known`)

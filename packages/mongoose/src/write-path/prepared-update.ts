@@ -1,4 +1,6 @@
+import { AS_STORED } from '../bson/bson-codec.ts'
 import type { Doc } from '../bson/documents.ts'
+import type { CollectionState } from '../install/collection-state.ts'
 import type { OperationOptions } from '../query-rewrite/scope.ts'
 import type { Draft } from './draft.ts'
 import type { Edit } from './plan-update.ts'
@@ -9,6 +11,8 @@ export interface PreparedUpdate {
   readonly options: OperationOptions
   readonly draft: Draft
   readonly edits: readonly Edit[]
+  /** The document was read to learn whose it is: one that meets nothing may have met another. */
+  readonly known: boolean
   /** The update to send, once the draft is sealed. */
   finish(): Doc | readonly unknown[]
 }
@@ -19,18 +23,44 @@ export interface UpdateRunner<R> {
   matched(result: R): number
 }
 
-/** A filter that meets no document, and an update that the server takes: what an update of nothing is sent as. */
-export const NOTHING: Doc = Object.freeze({ _id: Object.freeze({ $in: Object.freeze([]) }) })
-export const TOUCH: Doc = Object.freeze({ $unset: Object.freeze({ __fieldseal: 1 }) })
+/** How often a write is tried again when others changed between reading and writing what it depends on. */
+export const MAX_ATTEMPTS = 20
 
-/** The options of a write that decide which document a read before it finds. */
+/** A filter that meets no document. */
+export const NOTHING: Doc = Object.freeze({ _id: Object.freeze({ $in: Object.freeze([]) }) })
+/** An update that the server takes and that changes nothing, as long as it is no upsert. */
+export const UNCHANGED: Doc = Object.freeze({ $setOnInsert: Object.freeze({ __fieldseal: null }) })
+
+/** The options of a write that decide which document a read before it finds, and where and how it is read. */
 export function readOptions(options: OperationOptions): Doc {
-  const kept = ['session', 'collation', 'sort', 'let', 'maxTimeMS', 'comment'].filter(
-    (name) => options[name] !== undefined,
+  return { ...picked(options, ['session', 'collation', 'sort', 'let', 'maxTimeMS', 'comment']), ...CURRENT }
+}
+const CURRENT = { readPreference: 'primary', ...AS_STORED } as const
+
+/** The options of a write that meets nothing: how it is sent, and what its result looks like. */
+export function optionsOfNothing(options: OperationOptions): OperationOptions {
+  return picked(options, HOW_SENT)
+}
+const HOW_SENT: readonly string[] = [
+  'session',
+  'writeConcern',
+  'w',
+  'wtimeoutMS',
+  'journal',
+  'maxTimeMS',
+  'timeoutMS',
+  'comment',
+  'includeResultMetadata',
+]
+
+function picked(options: OperationOptions, names: readonly string[]): Doc {
+  return Object.fromEntries(
+    Object.entries(options).filter(([name, value]) => names.includes(name) && value !== undefined),
   )
-  return Object.fromEntries(kept.map((name) => [name, options[name]]))
 }
 
-export function withoutUpsert(options: OperationOptions): OperationOptions {
-  return { ...options, upsert: false }
+/** Whether nobody tells what became of a write: `w: 0` of the write itself, or of its collection. */
+export function isUnacknowledged(state: CollectionState, options: OperationOptions): boolean {
+  const { writeConcern, w } = options as { readonly writeConcern?: { readonly w?: unknown }; readonly w?: unknown }
+  return (writeConcern?.w ?? w ?? state.writeConcern()) === 0
 }

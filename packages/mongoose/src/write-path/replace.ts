@@ -1,5 +1,5 @@
 import type { OperationContext } from '@fieldseal/core/adapter'
-import { type Doc } from '../bson/documents.ts'
+import { plain, type Doc } from '../bson/documents.ts'
 import type { CollectionState } from '../install/collection-state.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
 import { rewriteFilter } from '../query-rewrite/rewrite-filter.ts'
@@ -13,14 +13,14 @@ import {
 import { TokenTerms } from '../query-rewrite/token-terms.ts'
 import { sealDrafts } from './draft.ts'
 import { prepareReplacement, type PreparedDocument } from './insert.ts'
-import { canonicalPin, confine, type ConfinedFilter } from './update-facts.ts'
+import { canonicalPin, confineToTenant, isByBytes, pinTo } from './update-facts.ts'
 
 export interface PreparedReplacement extends PreparedDocument {
   readonly filter: Doc
   readonly options: OperationOptions
 }
 
-/** A replacement of at most one document, confined to the caller's tenant; the keyspace is that of the new document. */
+/** A replacement of at most one document, of the new document's tenant; the keyspace is that of the new one too. */
 export async function prepareReplace(
   state: CollectionState,
   model: StoredModel,
@@ -31,11 +31,15 @@ export async function prepareReplace(
   }: { readonly filter: unknown; readonly replacement: unknown; readonly options: OperationOptions },
   context: OperationContext,
 ): Promise<PreparedReplacement> {
-  const { confined, rewritten } = await confinedCriteria(state, model, filter, options, context)
-  const collation = comparesByCollation(state, options) && model.id.kind === 'string'
-  const pinnedId = collation ? undefined : canonicalPin(confined.filter, model.id)
+  const { criteria, rewritten } = await rewriteCriteria(state, model, filter, options, context)
+  const collation = comparesByCollation(state, options)
+  const pinnedId = isByBytes(model.id, collation) ? canonicalPin(criteria, model.id) : undefined
   const prepared = prepareReplacement(replacement, pinnedId, model, context)
-  return { ...prepared, filter: confined.filter, options: rewritten }
+  const confined =
+    typeof context.tenant === 'string' || model.tenant === undefined
+      ? criteria
+      : pinTo(criteria, plain(replacement) as Doc, model, [model.tenant])
+  return { ...prepared, filter: confineToTenant(confined, model, context, { collation }), options: rewritten }
 }
 
 export async function runReplace<R>(
@@ -49,24 +53,32 @@ export async function runReplace<R>(
   return run(prepared.filter, prepared.finish(), prepared.options)
 }
 
-/** The criteria of a write that seals nothing, confined to the caller's tenant: deletes and replacements. */
-export async function confinedCriteria(
+/** The criteria of a delete, confined to the caller's tenant; in a system context, to one document or one tenant. */
+export async function deleteCriteria(
   state: CollectionState,
   model: StoredModel,
   filter: unknown,
   options: OperationOptions,
   context: OperationContext,
-): Promise<{ readonly confined: ConfinedFilter; readonly rewritten: OperationOptions }> {
+): Promise<{ readonly confined: Doc; readonly rewritten: OperationOptions }> {
+  const { criteria, rewritten } = await rewriteCriteria(state, model, filter, options, context)
+  const isOne = typeof context.tenant !== 'string' && canonicalPin(criteria, model.id) !== undefined
+  const collation = comparesByCollation(state, options)
+  return { confined: isOne ? criteria : confineToTenant(criteria, model, context, { collation }), rewritten }
+}
+
+async function rewriteCriteria(
+  state: CollectionState,
+  model: StoredModel,
+  filter: unknown,
+  options: OperationOptions,
+  context: OperationContext,
+): Promise<{ readonly criteria: Doc; readonly rewritten: OperationOptions }> {
   const { result } = await TokenTerms.rewrite(state.host, context, (terms) => {
     const scope = filterScope(state, model, terms, options)
     const criteria = rewriteFilter(filter, model.root, scope)
     assertExact(scope, false)
     return criteria
   })
-  const rewritten = rewriteOptions(options, model)
-  // Work across tenants writes by its criteria alone; everybody else meets the own tenant's documents.
-  if (typeof context.tenant !== 'string') return { confined: { filter: result, facts: NO_FACTS }, rewritten }
-  return { confined: confine(result, model, context, { collation: false, seals: false }), rewritten }
+  return { criteria: result, rewritten: rewriteOptions(options, model) }
 }
-
-const NO_FACTS = Object.freeze({ tenant: '', keyspace: '', rowId: undefined })

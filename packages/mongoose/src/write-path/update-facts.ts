@@ -2,13 +2,8 @@ import { FieldsealError, type OperationContext, type RowFacts } from '@fieldseal
 import { mongo } from 'mongoose'
 import { isDoc, isOperators, plain, valueAt, type Doc } from '../bson/documents.ts'
 import type { FactPath, StoredModel } from '../path-graph/stored-model.ts'
+import { refuseQuery } from '../query-rewrite/refuse.ts'
 import { canonical, stored } from '../read-path/collect-rows.ts'
-
-/** Whose rows an update by criteria meets, and the filter that makes sure of it. */
-export interface ConfinedFilter {
-  readonly filter: Doc
-  readonly facts: RowFacts
-}
 
 /** The value that a filter pins a path to by equality, at its top level or in `$and`; undefined when it pins none. */
 export function pinned(filter: unknown, path: string): unknown {
@@ -44,39 +39,64 @@ function knows(filter: Doc, fact: FactPath): boolean {
   return canonical(pinned(filter, fact.path), fact) !== undefined
 }
 
+/** How the criteria of a write meet documents. */
+export interface Meeting {
+  /** Text is compared under a collation. */
+  readonly collation: boolean
+  /** Values are sealed for the documents; if not, their keyspace need not be known. */
+  readonly seals: boolean
+}
+
 /**
- * Confines criteria to one tenant and tells what they pin of the row.
+ * Criteria that meet documents of the caller's tenant only. In a system context they name a tenant themselves.
  *
- * @param seals whether values are sealed for the rows; if not, the keyspace need not be known
- * @throws FieldsealError ERR_TENANT_MISMATCH when the criteria name another tenant, ERR_WRITE_UNSUPPORTED when they do not
- * name what they must
+ * @throws FieldsealError ERR_TENANT_MISMATCH when the criteria name another tenant, ERR_WRITE_UNSUPPORTED in a system
+ * context when they name none, ERR_QUERY_UNSUPPORTED under a collation
  */
-export function confine(
+export function confineToTenant(
   filter: Doc,
-  model: StoredModel,
+  { map, tenant }: StoredModel,
   context: OperationContext,
-  { collation, seals }: { readonly collation: boolean; readonly seals: boolean },
-): ConfinedFilter {
-  const { map, tenant, keyspace, id } = model
+  { collation }: Pick<Meeting, 'collation'>,
+): Doc {
+  if (tenant === undefined) return filter
+  assertByBytes(tenant, map.id, collation)
+  const named = canonical(pinned(filter, tenant.path), tenant)
+  if (typeof context.tenant !== 'string' && named !== undefined) return filter
+  const [predicate] = map.predicate(context) // throws in a system context
+  if (predicate === undefined) throw new FieldsealError('ERR_TENANT_MISSING', { model: map.id })
+  if (named === undefined) return and(filter, tenant.path, stored(predicate.equals, tenant))
+  if (String(named) !== predicate.equals)
+    throw new FieldsealError('ERR_TENANT_MISMATCH', { model: map.id, tenant: predicate.equals })
+  return filter
+}
+
+/**
+ * What criteria that are confined to one tenant pin of the documents that they meet.
+ *
+ * @throws FieldsealError ERR_WRITE_UNSUPPORTED when they do not name the keyspace
+ */
+export function factsPinned(filter: Doc, model: StoredModel, context: OperationContext, meeting: Meeting): RowFacts {
+  const { map, keyspace, id } = model
+  if (!meeting.seals) return NO_FACTS
+  if (keyspace !== undefined) assertByBytes(keyspace, map.id, meeting.collation)
   const known: Record<string, unknown> = {}
-  let confined = filter
-  if (tenant !== undefined) {
-    const own = canonical(pinned(filter, tenant.path), tenant)
-    if (typeof context.tenant === 'string' || own === undefined) {
-      const [predicate] = map.predicate(context) // throws in a system context that names no tenant
-      if (predicate === undefined) throw new FieldsealError('ERR_TENANT_MISSING', { model: map.id })
-      if (own === undefined) confined = and(filter, tenant.path, stored(predicate.equals, tenant))
-      else if (String(own) !== predicate.equals)
-        throw new FieldsealError('ERR_TENANT_MISMATCH', { model: map.id, tenant: predicate.equals })
-      known[tenant.path] = predicate.equals
-    } else known[tenant.path] = own
-  }
-  if (keyspace !== undefined) known[keyspace.path] = canonical(pinned(filter, keyspace.path), keyspace)
-  // Under a collation an equality of texts meets rows with other bytes.
-  if (!(collation && id.kind === 'string')) known[id.path] = canonical(pinned(filter, id.path), id)
-  if (!seals && keyspace !== undefined && known[keyspace.path] === undefined)
-    return { filter: confined, facts: { tenant: '', keyspace: '', rowId: undefined } }
-  return { filter: confined, facts: map.facts(known, context) }
+  for (const fact of model.facts)
+    if (fact !== id || isByBytes(id, meeting.collation)) known[fact.path] = canonical(pinned(filter, fact.path), fact)
+  return map.facts(known, context)
+}
+
+/** Nothing is sealed with them. */
+const NO_FACTS: RowFacts = Object.freeze({ tenant: '', keyspace: '', rowId: undefined })
+
+/** Whether equality with a fact is equality of bytes: under a collation an equality of texts meets other ones too. */
+export function isByBytes({ kind }: FactPath, collation: boolean): boolean {
+  return !(collation && kind === 'string')
+}
+
+function assertByBytes(fact: FactPath, model: string, collation: boolean): void {
+  if (!isByBytes(fact, collation))
+    refuseQuery(model, fact.path, 'collation', 'under it other tenants or subjects may be equal: write without it')
 }
 
 /** Adds an equality that no top-level key of the filter repeats. */
@@ -86,10 +106,10 @@ export function and(filter: Doc, path: string, value: unknown): Doc {
   return { ...filter, $and: [...$and, { [path]: value }] }
 }
 
-/** The filter of exactly the document at hand, beside what the caller asked for. */
-export function pinTo(filter: Doc, document: Doc, model: StoredModel): Doc {
+/** The filter of exactly the document at hand, or of those with the same facts, beside what the caller asked for. */
+export function pinTo(filter: Doc, document: Doc, model: StoredModel, facts = model.facts): Doc {
   let out = filter
-  for (const fact of model.facts) {
+  for (const fact of facts) {
     if (pinned(out, fact.path) !== undefined) continue
     out = and(out, fact.path, valueAt(document, fact.path))
   }

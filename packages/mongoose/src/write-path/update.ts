@@ -1,11 +1,12 @@
 import type { OperationContext } from '@fieldseal/core/adapter'
-import { isDoc, type Doc } from '../bson/documents.ts'
+import { isDoc, isOperators, plain, type Doc } from '../bson/documents.ts'
+import { isSameBson } from '../bson/equal.ts'
 import type { CollectionState } from '../install/collection-state.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
 import { walkPath } from '../path-graph/walk-path.ts'
 import { rewriteArrayFilters } from '../query-rewrite/array-filters.ts'
 import { refuseWrite } from '../query-rewrite/refuse.ts'
-import { rewriteFilter, type FilterScope } from '../query-rewrite/rewrite-filter.ts'
+import { rewriteFilter } from '../query-rewrite/rewrite-filter.ts'
 import {
   assertExact,
   comparesByCollation,
@@ -16,18 +17,20 @@ import {
 import { TokenTerms } from '../query-rewrite/token-terms.ts'
 import { assertFactsKept } from './assert-facts-kept.ts'
 import { addKeys, Draft, sealDrafts } from './draft.ts'
-import { planUpdate } from './plan-update.ts'
+import { planUpdate, type UpdatePlan } from './plan-update.ts'
 import { editMatched } from './read-modify-write.ts'
 import { sealValue } from './seal-value.ts'
 import {
+  isUnacknowledged,
+  MAX_ATTEMPTS,
   NOTHING,
+  optionsOfNothing,
   readOptions,
-  TOUCH,
-  withoutUpsert,
+  UNCHANGED,
   type PreparedUpdate,
   type UpdateRunner,
 } from './prepared-update.ts'
-import { confine, isSufficient, pinned, pinTo } from './update-facts.ts'
+import { confineToTenant, factsPinned, isSufficient, pinned, pinTo } from './update-facts.ts'
 
 /** One update by criteria. `one`: at most one document; `bulk`: part of a bulk write, sent together with others. */
 export interface UpdateRequest {
@@ -35,8 +38,11 @@ export interface UpdateRequest {
   readonly update: unknown
   readonly options: OperationOptions
   readonly kind: 'one' | 'many' | 'bulk'
+  /** `_id`s of documents that other operations of the same bulk write may make; undefined for one that is not known. */
+  readonly makes?: readonly unknown[]
 }
 
+/** @throws FieldsealError as `prepareUpdate`, and ERR_WRITE_UNSUPPORTED when others kept changing whose document it is */
 export async function runUpdate<R>(
   state: CollectionState,
   request: UpdateRequest,
@@ -44,12 +50,30 @@ export async function runUpdate<R>(
   runner: UpdateRunner<R>,
 ): Promise<R> {
   const model = state.model()
-  const prepared = await prepareUpdate(state, model, request, context)
-  if (prepared === undefined) return runner.run(NOTHING, TOUCH, withoutUpsert(request.options))
-  if (prepared.edits.length > 0) return editMatched(state, model, prepared, context, runner)
-  await sealDrafts([prepared.draft], state.host, context)
-  return runner.run(prepared.filter, prepared.finish(), prepared.options)
+  for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
+    const prepared = await prepareUpdate(state, model, request, context)
+    if (prepared === undefined) return runner.run(NOTHING, UNCHANGED, optionsOfNothing(request.options))
+    if (prepared.edits.length > 0) return editMatched(state, model, prepared, context, runner)
+    await sealDrafts([prepared.draft], state.host, context)
+    try {
+      const result = await runner.run(prepared.filter, prepared.finish(), prepared.options)
+      if (!prepared.known || runner.matched(result) > 0 || isUnacknowledged(state, request.options)) return result
+    } catch (error) {
+      if (attempt > 2 || !isLostUpsert(error, request.options)) throw error
+    }
+  }
+  return refuseWrite(model.map.id, '', 'emulate-contention', 'others kept changing whose document it is: try again')
 }
+
+/**
+ * Whether another upsert has made the document meanwhile. MongoDB tries again by itself only where the update leaves the
+ * path of the unique index alone, and a value is sealed beside the token that the filter asks for.
+ * https://www.mongodb.com/docs/manual/reference/method/db.collection.updateOne/#upsert-with-duplicate-values
+ */
+function isLostUpsert(error: unknown, { upsert, session }: OperationOptions): boolean {
+  return upsert === true && session?.inTransaction?.() !== true && Reflect.get(Object(error), 'code') === DUPLICATE_KEY
+}
+const DUPLICATE_KEY = 11000
 
 /**
  * Rewrites an update and confines it to the caller's tenant.
@@ -60,7 +84,7 @@ export async function runUpdate<R>(
 export async function prepareUpdate(
   state: CollectionState,
   model: StoredModel,
-  { filter, update, options, kind }: UpdateRequest,
+  { filter, update, options, kind, makes = [] }: UpdateRequest,
   context: OperationContext,
 ): Promise<PreparedUpdate | undefined> {
   const upsert = options['upsert'] === true
@@ -68,44 +92,67 @@ export async function prepareUpdate(
     const scope = filterScope(state, model, terms, options)
     const draft = new Draft(model)
     const criteria = rewriteFilter(filter, model.root, scope)
-    assertExact(scope, false)
     const plan = planUpdate(update, model, draft, scope)
-    const { update: out } = plan
-    if (upsert && !Array.isArray(out)) sealSoughtValues(filter, out as Doc, model, draft, scope)
+    if (upsert) sealSoughtValues(filter, plan.update, model, draft)
     const arrayFilters: unknown = options['arrayFilters']
     const rewritten = Array.isArray(arrayFilters)
       ? { ...options, arrayFilters: rewriteArrayFilters(arrayFilters, update, model.root, scope) }
       : options
+    assertExact(scope, false)
     return { criteria, draft, plan, options: rewriteOptions(rewritten, model) }
   })
   const { draft, plan } = result
-  const seals = draft.cells.length > 0 || plan.edits.length > 0
-  let { criteria } = result
-  if (kind !== 'many' && needsDocument(criteria, model, context, seals)) {
-    const known = await findFacts(state, model, criteria, options)
-    if (known !== undefined) criteria = pinTo(criteria, known, model)
-    else if (!upsert) return undefined
-  }
-  const collation = comparesByCollation(state, options)
-  const confined = confine(criteria, model, context, { collation, seals })
-  if (plan.edits.length > 0 && kind !== 'one') {
-    const [edit] = plan.edits as [(typeof plan.edits)[number]]
+  const [edit] = plan.edits
+  if (edit !== undefined && kind !== 'one')
     refuseWrite(
       model.map.id,
       edit.root,
       kind === 'many' ? 'update-many' : 'needs-emulation',
       `${edit.operator} needs the plaintext of each document: update one at a time`,
     )
+  if (edit !== undefined && isUnacknowledged(state, options))
+    refuseWrite(
+      model.map.id,
+      edit.root,
+      'unacknowledged',
+      `${edit.operator} must know what became of it: not with w: 0`,
+    )
+  const meeting = {
+    collation: comparesByCollation(state, options),
+    seals: draft.cells.length > 0 || edit !== undefined,
   }
+  let criteria = result.criteria
+  if (typeof context.tenant === 'string') criteria = confineToTenant(criteria, model, context, meeting)
+  const known = kind !== 'many' && needsDocument(criteria, model, context, meeting.seals)
+  if (known) {
+    assertIndependent(criteria, makes, model)
+    const found = await findFacts(state, model, criteria, options)
+    if (found !== undefined) criteria = pinTo(criteria, found, model)
+    else if (!upsert) return undefined
+  }
+  const confined = confineToTenant(criteria, model, context, meeting)
   assertFactsKept(plan.update, confined, model)
-  draft.facts = confined.facts
+  draft.facts = factsPinned(confined, model, context, meeting)
   return {
-    filter: confined.filter,
+    filter: confined,
     options: result.options,
     draft,
     edits: plan.edits,
+    known,
     finish: () => (Array.isArray(plan.update) ? plan.update : addKeys(plan.update as Doc, draft.kekIds)),
   }
+}
+
+/** A document of a bulk write that its earlier operations may have yet to make cannot be read before it is sent. */
+function assertIndependent(criteria: Doc, makes: readonly unknown[], { map, keyspace }: StoredModel): void {
+  const id = pinned(criteria, '_id')
+  if (makes.every((made) => id !== undefined && made !== undefined && !isSameBson(made, id))) return
+  refuseWrite(
+    map.id,
+    keyspace?.path ?? '',
+    'bulk-order',
+    'another operation of the bulk write may make the document: name what says whose it is, or write in two',
+  )
 }
 
 /** Whether the document has to be read first: it alone tells its tenant (work across tenants) or its keyspace. */
@@ -129,22 +176,37 @@ async function findFacts(
  * An upsert stores what its filter demands by equality. Of an encrypted path that would be a token without a value, so
  * the value is sealed beside it.
  */
-function sealSoughtValues(filter: unknown, update: Doc, model: StoredModel, draft: Draft, scope: FilterScope): void {
-  const written = new Set(Object.values(update).flatMap((operands) => Object.keys(isDoc(operands) ? operands : {})))
+function sealSoughtValues(filter: unknown, update: UpdatePlan['update'], model: StoredModel, draft: Draft): void {
+  const refuse = (path: string, reason: string, hint: string) => refuseWrite(model.map.id, path, reason, hint)
+  const written = Object.values(update).flatMap((operands: unknown) => Object.keys(isDoc(operands) ? operands : {}))
   for (const [path, value] of equalities(filter)) {
     const { node, mapKeys, positional } = walkPath(model.root, path)
-    if (node?.field === undefined || positional || written.has(path)) continue
-    if (!isDoc(update['$setOnInsert'])) update['$setOnInsert'] = {}
-    sealValue(value, node, mapKeys, { holder: update['$setOnInsert'] as Doc, key: path }, draft)
-    scope.asked.add(node.field.blindIndex as NonNullable<typeof node.field.blindIndex>) // equality was asked of it
+    if (node === undefined || (node.field ?? node.element?.field) === undefined) continue
+    if (Array.isArray(update)) refuse(path, 'pipeline-update', 'an upsert would store a token without its value')
+    if (positional) refuse(path, 'emulate-upsert', 'an upsert cannot make one element of an array')
+    if (written.some((each) => path === each || path.startsWith(`${each}.`))) continue
+    const { $setOnInsert } = update as { readonly $setOnInsert?: Doc }
+    const operands = $setOnInsert ?? {}
+    Reflect.set(update, '$setOnInsert', operands)
+    sealValue(value, node, mapKeys, { holder: operands, key: path }, draft)
   }
 }
 
+/** What a server takes for equality when it makes a document for an upsert, after it has simplified the filter. */
 function equalities(filter: unknown): [string, unknown][] {
-  if (!isDoc(filter)) return []
-  return Object.entries(filter).flatMap(([key, value]): [string, unknown][] => {
-    if (key === '$and' && Array.isArray(value)) return value.flatMap(equalities)
+  const given = plain(filter)
+  if (!isDoc(given)) return []
+  return Object.entries(given).flatMap(([key, value]): [string, unknown][] => {
+    if ((key === '$and' || (key === '$or' && isSingle(value))) && Array.isArray(value)) return value.flatMap(equalities)
+    if (key.startsWith('$')) return []
     const equal: unknown = pinned({ [key]: value }, key)
-    return key.startsWith('$') || equal === undefined ? [] : [[key, equal]]
+    if (equal !== undefined) return [[key, equal]]
+    const { $eq, $in, $all } = isDoc(value) ? (value as { $eq?: unknown; $in?: unknown; $all?: unknown }) : {}
+    const [only] = [[$eq], $in, $all].filter(isSingle).flat()
+    return only === undefined || only === null || isOperators(only) ? [] : [[key, only]]
   })
+}
+
+function isSingle(value: unknown): value is readonly [unknown] {
+  return Array.isArray(value) && value.length === 1 && value[0] !== undefined
 }
