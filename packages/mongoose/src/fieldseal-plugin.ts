@@ -40,7 +40,16 @@ export function fieldsealPlugin(schema: Schema, options: FieldsealPluginOptions)
   const host = attach(options.fieldseal, { name: 'mongoose', ormVersion: ORM_VERSION, codecs: [bsonCodec] })
   const settings: PluginSettings = { host, tenantBy: options.tenantBy, guard: options.guard ?? 'enforce' }
   schema.on('init', (model: Model<unknown>) => register(model, settings))
+  // Mongoose copies a schema of another copy of Mongoose, and leaves its listeners behind; statics it takes along.
+  const { statics } = schema as unknown as { readonly statics: { init?: Init } }
+  const { init } = statics
+  statics.init = function (...args) {
+    register(this, settings)
+    return (init ?? (this.base.Model.init as Init)).apply(this, args)
+  }
 }
+
+type Init = (this: Model<unknown>, ...args: never[]) => unknown
 
 /** Runs whenever Mongoose has compiled a model, before it makes collections and indexes. */
 function register(model: Model<unknown>, settings: PluginSettings): void {
@@ -53,8 +62,8 @@ function register(model: Model<unknown>, settings: PluginSettings): void {
   }
   assertMembers(model)
   const state = intercept(model.collection, schema, settings)
-  addTokenIndexes(schema, state.model())
-  if (model.schema !== schema) addTokenIndexes(model.schema, state.model())
+  const stored = state.model()
+  if (model.schema !== schema) addTokenIndexes(model.schema, stored)
   overrideModel(model, state)
   overrideConnection(model.db)
   followCollection(model, settings)
