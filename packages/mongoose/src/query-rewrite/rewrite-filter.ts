@@ -90,20 +90,14 @@ function rewritePath(
   // An array that is an element itself is compared as a whole.
   const isInner = node.element !== undefined && isPosition(path.slice(path.lastIndexOf('.') + 1))
   const field = node.field ?? (isInner ? undefined : node.element?.field)
-  if (field === undefined) return conditions.add(path, rewriteParent(path, value, node, scope, branch))
+  if (field === undefined) return conditions.add(path, rewriteParent(path, value, node, scope))
   // One place of several is meant, and a token beside the value tells only that it is in one of them.
   const narrowed = branch || positional || mapKeys.length > 0
   rewriteLeaf(value, { path, field, isArray: field !== node.field, scope, branch: narrowed }, conditions)
 }
 
 /** A condition on a path that has encrypted ones below it. */
-export function rewriteParent(
-  path: string,
-  value: unknown,
-  node: PathNode,
-  scope: FilterScope,
-  branch: boolean,
-): unknown {
+function rewriteParent(path: string, value: unknown, node: PathNode, scope: FilterScope): unknown {
   if (value === null || value === undefined) return value
   const refuse = (what: string) =>
     refuseQuery(scope.model, path, 'filter-on-parent', `${what} compares encrypted content: query the paths below it`)
@@ -115,9 +109,9 @@ export function rewriteParent(
     if (['$exists', '$size', '$type'].includes(operator) || (['$eq', '$ne'].includes(operator) && isNull))
       out[operator] = operand
     else if (operator === '$elemMatch') out[operator] = rewriteFilter(operand, below, scope, true)
-    else if (operator === '$not') out[operator] = rewriteParent(path, operand, node, scope, true)
+    else if (operator === '$not') out[operator] = rewriteParent(path, operand, node, scope)
     else if (operator === '$all' && Array.isArray(operand) && operand.every(isElemMatch))
-      out[operator] = operand.map((each) => rewriteParent(path, each, node, scope, branch))
+      out[operator] = operand.map((each) => rewriteParent(path, each, node, scope))
     else refuse(operator)
   }
   return out
@@ -142,7 +136,7 @@ const LISTS: readonly string[] = ['$in', '$nin', '$all']
 
 /** A condition on an encrypted path: equality goes to its tokens, presence stays. */
 function rewriteLeaf(value: unknown, leaf: Leaf, conditions: Conditions): void {
-  const { path, field, isArray, scope } = leaf
+  const { path, isArray, scope } = leaf
   if (!isOperators(value)) {
     if (isMissing(value)) return conditions.add(path, presence(value, leaf))
     const { slot, token } = tokenOf(value, leaf)

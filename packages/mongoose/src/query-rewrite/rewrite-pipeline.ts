@@ -1,5 +1,5 @@
 import { FieldsealError } from '@fieldseal/core/adapter'
-import { isDoc, type Doc } from '../bson/documents.ts'
+import { isDoc, valueAt, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
 import { touchesEncrypted, walkPath } from '../path-graph/walk-path.ts'
@@ -26,7 +26,9 @@ interface Passing {
   shape: PathNode
   /** The stored model, while documents are still those of the collection. */
   model: StoredModel | undefined
-  readonly trims: ((document: Doc) => void)[]
+  /** The pipeline began with encrypted documents. */
+  readonly encrypted: boolean
+  trims: ((document: Doc) => void)[]
 }
 
 /** Stages that pass documents on as they are and read nothing of them. */
@@ -44,16 +46,20 @@ const RESHAPING: readonly string[] = [
 
 /**
  * Follows the shape of documents through the stages: conditions on encrypted paths become conditions on tokens, plain
- * stages pass, and what would compute with ciphertext or copy it elsewhere is refused. Unknown stages are refused.
+ * stages pass, and what would compute with ciphertext or copy it elsewhere is refused. So are unknown stages where there
+ * is ciphertext.
  *
+ * @param model undefined for a collection without encrypted documents
+ * @param trims what is to be done to documents that arrive here, as long as no stage makes others of them
  * @throws FieldsealError ERR_QUERY_UNSUPPORTED
  */
 export function rewritePipeline(
   pipeline: readonly unknown[],
-  model: StoredModel,
+  model: StoredModel | undefined,
   scope: PipelineScope,
+  trims: Passing['trims'] = [],
 ): RewrittenPipeline {
-  const passing: Passing = { shape: model.root, model, trims: [] }
+  const passing: Passing = { shape: model?.root ?? PLAIN, model, encrypted: model !== undefined, trims: [...trims] }
   const stages = pipeline.map((stage) => {
     const [[operator, operand] = ['', undefined]] = isDoc(stage) ? Object.entries(stage) : []
     return { [operator]: rewriteStage(operator, operand, passing, scope) }
@@ -87,8 +93,7 @@ function rewriteStage(operator: string, operand: unknown, passing: Passing, scop
     case '$addFields':
       for (const [path, value] of Object.entries(isDoc(operand) ? operand : {})) {
         assertPlainExpression(value, shape, scope.model, operator)
-        if (path === KEYS_PATH || touchesEncrypted(shape, path) || saysWhose(passing, path))
-          refuse(path, 'agg-stage', `${operator} would overwrite an encrypted path, or what says whose document it is`)
+        assertWritable(path, operator, shape, scope)
       }
       return operand
     case '$unwind':
@@ -100,25 +105,50 @@ function rewriteStage(operator: string, operand: unknown, passing: Passing, scop
       return graphLookup(operand, passing, scope)
     case '$facet':
       return facet(operand, passing, scope)
+    case '$unionWith':
+      return unionWith(operand, passing, scope)
     case '$out':
     case '$merge':
-      return refuse('', 'agg-write', `${operator} would copy ciphertext, which is bound to its collection and document`)
+      if (passing.encrypted || scope.neighbour(targetOf(operand)) !== undefined)
+        refuse('', 'agg-write', `${operator} writes what nobody has encrypted for the place where it goes`)
+      return operand
     default:
-      if (!RESHAPING.includes(operator))
+      if (shape.reaches && !RESHAPING.includes(operator))
         refuse('', 'agg-stage', `${operator || 'a stage'} is not checked for encrypted paths`)
       assertPlainExpression(operand, shape, scope.model, operator)
       return reshape(passing, operand)
   }
 }
 
+/** The collection that `$out`, `$merge` or `$unionWith` names. */
+function targetOf(operand: unknown): string {
+  if (!isDoc(operand)) return String(operand)
+  return targetOf(operand['into'] ?? operand['coll'])
+}
+
+/** Documents are others from here on, made of plain values. */
 function reshape(passing: Passing, operand: unknown): unknown {
   passing.shape = PLAIN
   passing.model = undefined
+  passing.trims = []
   return operand
 }
 
-function saysWhose({ model }: Passing, path: string): boolean {
-  return model?.facts.some((fact) => fact.path === path || fact.path.startsWith(`${path}.`)) === true
+/** A path that a stage puts a computed value at. */
+function assertWritable(path: string, operator: string, shape: PathNode, { model }: FilterScope): void {
+  if (path === KEYS_PATH || touchesEncrypted(shape, path) || saysWhose(shape, path))
+    refuseQuery(model, path, 'agg-stage', `${operator} overwrites an encrypted path, or what says whose document it is`)
+}
+
+/** Whether a path is the row id, tenant or keyspace of a stored document, here or brought by a `$lookup`. */
+function saysWhose(shape: PathNode, path: string): boolean {
+  let node: PathNode | undefined = shape
+  for (let rest = path; rest !== ''; rest = rest.split('.').slice(1).join('.')) {
+    while (node?.element !== undefined) node = node.element
+    if (node?.model?.facts.some((fact) => fact.path === rest || fact.path.startsWith(`${rest}.`)) === true) return true
+    node = node?.child(rest.split('.', 1)[0] as string)
+  }
+  return false
 }
 
 /** A projection of stored documents keeps what opening needs; one of other documents may not name encrypted paths. */
@@ -137,9 +167,9 @@ function project(operand: unknown, passing: Passing, scope: PipelineScope): unkn
   }
   const excludes = entries.filter(([path]) => path !== '_id').every(([, value]) => value === 0 || value === false)
   if (!excludes) return reshape(passing, operand)
-  const kept = entries.filter(([path]) => !saysWhose(passing, path))
-  if (kept.length < entries.length)
-    refuseQuery(scope.model, '', 'agg-stage', 'exclude what says whose document it is in the first stage')
+  const whose = entries.find(([path]) => saysWhose(shape, path))
+  if (whose !== undefined)
+    refuseQuery(scope.model, whose[0], 'agg-stage', 'it says whose document this is: take it away after reading')
   return operand
 }
 
@@ -149,16 +179,18 @@ function isSwitch(value: unknown): boolean {
 
 function unset(operand: unknown, passing: Passing, scope: PipelineScope): unknown {
   for (const path of [operand].flat().map(String))
-    if (saysWhose(passing, path))
+    if (saysWhose(passing.shape, path))
       refuseQuery(scope.model, path, 'agg-stage', 'it says whose document this is: take it away after reading')
   return operand
 }
 
-function assertUnwindable(operand: unknown, shape: PathNode, { model }: FilterScope): void {
+function assertUnwindable(operand: unknown, shape: PathNode, scope: FilterScope): void {
   const path = String(isDoc(operand) ? operand['path'] : operand).replace(/^\$/, '')
   const { node, inside } = walkPath(shape, path)
   if (inside !== undefined || node?.field !== undefined)
-    refuseQuery(model, path, 'agg-stage', 'the array is one encrypted value')
+    refuseQuery(scope.model, path, 'agg-stage', 'the array is one encrypted value')
+  const index = isDoc(operand) ? operand['includeArrayIndex'] : undefined
+  if (typeof index === 'string') assertWritable(index, 'includeArrayIndex', shape, scope)
 }
 
 function lookup(operand: unknown, passing: Passing, scope: PipelineScope): unknown {
@@ -168,22 +200,40 @@ function lookup(operand: unknown, passing: Passing, scope: PipelineScope): unkno
   assertPlainPath(operand['localField'], shape, scope, 'localField')
   if (foreign !== undefined) assertPlainPath(operand['foreignField'], foreign.root, scope, 'foreignField')
   assertPlainExpression(operand['let'], shape, scope.model, '$lookup.let')
-  const inner = Array.isArray(operand['pipeline']) ? (operand['pipeline'] as unknown[]) : undefined
-  const rewritten = inner === undefined ? undefined : rewriteInner(inner, foreign, scope)
-  passing.shape = withPath(shape, operand['as'], arrayOf(rewritten?.shape ?? foreign?.root ?? PLAIN))
-  return rewritten === undefined ? operand : { ...operand, pipeline: rewritten.stages }
+  const { as, pipeline } = operand as { readonly as: string; readonly pipeline?: unknown }
+  if (!Array.isArray(pipeline)) {
+    put(passing, as, foreign?.root ?? PLAIN, scope)
+    return operand
+  }
+  const rewritten = rewritePipeline(pipeline, foreign, { ...scope, model: foreign?.map.id ?? scope.model })
+  put(passing, as, rewritten.shape, scope)
+  passing.trims.push((document) => trimAt(document, as, rewritten.trim))
+  return { ...operand, pipeline: rewritten.stages }
 }
 
-function rewriteInner(
-  pipeline: readonly unknown[],
-  model: StoredModel | undefined,
-  scope: PipelineScope,
-): RewrittenPipeline {
-  if (model === undefined) return { stages: pipeline.filter(isDoc), shape: PLAIN, trim: () => {} }
-  const rewritten = rewritePipeline(pipeline, model, { ...scope, model: model.map.id })
-  if (pipeline.some((stage) => isDoc(stage) && '$project' in stage) && rewritten.shape.reaches)
-    refuseQuery(model.map.id, '', 'agg-stage', 'a $project inside $lookup: project after it')
-  return rewritten
+/** Documents of a shape are put at a path, as an array. */
+function put(passing: Passing, as: string, element: PathNode, { model }: FilterScope): void {
+  const parents = as.split('.').slice(0, -1)
+  let node: PathNode | undefined = passing.shape
+  for (const name of parents) node = node?.child(name)
+  if (saysWhose(passing.shape, as) || node?.element !== undefined || node?.values !== undefined)
+    refuseQuery(model, as, 'agg-stage', 'say another name in `as`')
+  passing.shape = withPath(passing.shape, as, arrayOf(element))
+}
+
+function trimAt(document: Doc, path: string, trim: (document: Doc) => void): void {
+  for (const each of [valueAt(document, path)].flat()) if (isDoc(each)) trim(each)
+}
+
+function unionWith(operand: unknown, passing: Passing, scope: PipelineScope): unknown {
+  if (passing.shape.reaches || scope.neighbour(targetOf(operand)) !== undefined)
+    refuseQuery(scope.model, '', 'agg-stage', '$unionWith mixes encrypted documents with others: aggregate each alone')
+  const pipeline: unknown = isDoc(operand) ? operand['pipeline'] : undefined
+  if (!isDoc(operand) || !Array.isArray(pipeline)) return operand
+  const { stages, shape } = rewritePipeline(pipeline, undefined, scope)
+  if (shape.reaches)
+    refuseQuery(scope.model, '', 'agg-stage', 'a pipeline of $unionWith that brings encrypted documents')
+  return { ...operand, pipeline: stages }
 }
 
 function graphLookup(operand: unknown, passing: Passing, scope: PipelineScope): unknown {
@@ -194,7 +244,7 @@ function graphLookup(operand: unknown, passing: Passing, scope: PipelineScope): 
   if (foreign !== undefined) {
     for (const name of ['connectFromField', 'connectToField']) assertPlainPath(operand[name], foreign.root, scope, name)
   }
-  passing.shape = withPath(shape, operand['as'], arrayOf(foreign?.root ?? PLAIN))
+  put(passing, operand['as'], foreign?.root ?? PLAIN, scope)
   const restricted = operand['restrictSearchWithMatch']
   if (foreign === undefined || restricted === undefined) return operand
   const match = rewriteFilter(restricted, foreign.root, { ...scope, model: foreign.map.id }, true)
@@ -207,21 +257,20 @@ function assertPlainPath(path: unknown, root: PathNode, { model }: FilterScope, 
 }
 
 function facet(operand: unknown, passing: Passing, scope: PipelineScope): unknown {
-  const { model, shape } = passing
+  const { model, shape, trims } = passing
   if (!isDoc(operand)) return operand
-  if (model === undefined || shape !== model.root) {
-    if (shape.reaches) refuseQuery(scope.model, '', 'agg-stage', '$facet after stages that add documents')
-    return reshape(passing, operand)
-  }
+  if (shape.reaches && shape !== model?.root)
+    refuseQuery(scope.model, '', 'agg-stage', '$facet after stages that add documents')
   const out: Doc = {}
   const shapes = new Map<string, PathNode>()
+  reshape(passing, operand)
   for (const [name, pipeline] of Object.entries(operand)) {
-    if (!Array.isArray(pipeline)) throw new FieldsealError('ERR_ARGUMENT_INVALID', { model: model.map.id, field: name })
-    const { stages, shape: of } = rewritePipeline(pipeline, model, scope)
-    out[name] = stages
-    shapes.set(name, arrayOf(of))
+    if (!Array.isArray(pipeline)) throw new FieldsealError('ERR_ARGUMENT_INVALID', { model: scope.model, field: name })
+    const rewritten = rewritePipeline(pipeline, model, scope, trims)
+    out[name] = rewritten.stages
+    shapes.set(name, arrayOf(rewritten.shape))
+    passing.trims.push((document) => trimAt(document, name, rewritten.trim))
   }
   passing.shape = documentOf(shapes)
-  passing.model = undefined
   return out
 }

@@ -1,3 +1,4 @@
+import type { BlindIndex } from '@fieldseal/core/adapter'
 import { isDoc, removeAt, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
@@ -15,20 +16,23 @@ export interface Projection {
 }
 
 /**
+ * @param scope what the filter asked for is read as well, to be compared with what its tokens found
  * @throws FieldsealError ERR_QUERY_UNSUPPORTED for expressions over encrypted paths and exclusions inside encrypted values
  */
 export function rewriteProjection(given: unknown, model: StoredModel, scope: FilterScope): Projection {
   const asked = asDoc(given)
   if (asked === undefined || Object.keys(asked).length === 0) return { projection: undefined, trim: () => {} }
   const { root, map, facts } = model
+  const sought = soughtPaths(root, scope.asked)
   const out: Doc = {}
   const inner: string[] = []
   let inclusive: boolean | undefined
-  let touches = false
+  let touches = sought.size > 0
+  let matches = false
   for (const [key, value] of Object.entries(asked)) {
     if (key === KEYS_PATH || key.startsWith(`${KEYS_PATH}.`))
       refuseQuery(map.id, key, 'reserved', 'the name belongs to Fieldseal')
-    const { node, inside } = walkPath(root, key.endsWith('.$') ? key.slice(0, -2) : key)
+    const { node, inside } = walkPath(root, withoutPosition(key))
     const isEncrypted = inside !== undefined || node?.reaches === true
     if (isIncluded(value)) {
       if (key !== '_id') inclusive = true
@@ -43,10 +47,12 @@ export function rewriteProjection(given: unknown, model: StoredModel, scope: Fil
       if (inside !== undefined) refuseQuery(map.id, inside.path, 'project-inside', 'exclude the whole encrypted value')
       out[key] = value
     } else if (isDoc(value) && '$elemMatch' in value) {
-      inclusive ??= true
+      matches = true
       touches ||= isEncrypted
       out[key] = { $elemMatch: rewriteFilter(value['$elemMatch'], node?.element ?? node ?? root, scope, true) }
     } else if (isDoc(value) && '$slice' in value && inside === undefined) {
+      if (node?.field !== undefined)
+        refuseQuery(map.id, key, 'project-inside', 'it is one encrypted value: take a part of it after reading')
       touches ||= isEncrypted
       out[key] = value
     } else if (isDoc(value) && '$meta' in value) out[key] = value
@@ -57,18 +63,55 @@ export function rewriteProjection(given: unknown, model: StoredModel, scope: Fil
       out[key] = value
     }
   }
+  if (inclusive === undefined && matches && isExcluded(asked['_id'])) out[KEYS_PATH] = 0 // all the rest, as `_id: 0` says
+  inclusive ??= isIncluded(asked['_id']) || (matches && !isExcluded(asked['_id']))
   // The tenant is compared on every read; the row id matters where something is opened.
-  const needed = touches ? facts : facts.filter(({ path }) => path !== '_id')
-  const added = inclusive === true ? addFacts(out, needed) : keepFacts(out, facts)
-  const isEmpty = Object.keys(out).length === 0
+  const needed = facts.map(({ path }) => path).filter((path) => path !== '_id' || touches || !inclusive)
+  for (const [path, index] of sought) if (isReadable(path, index, asked, map.id)) needed.push(path)
+  const hidden = inclusive ? include(out, needed, asked) : keep(out, needed)
   return {
-    projection: isEmpty ? undefined : out,
+    projection: Object.keys(out).length === 0 ? undefined : out,
     trim(document) {
-      for (const path of added) removeAt(document, path)
+      for (const path of hidden) removeAt(document, path)
       for (const path of new Set(inner.map((key) => key.split('.')[0] as string)))
         trimInside(document, path, inner, asked)
     },
   }
+}
+
+/** Paths of the values that a filter looked for, as a projection names them. A Map is read as a whole. */
+function soughtPaths(root: PathNode, asked: ReadonlySet<BlindIndex>): Map<string, BlindIndex> {
+  const found = new Map<string, BlindIndex>()
+  const visit = (node: PathNode, path: string): void => {
+    const index = node.field?.blindIndex
+    if (index !== undefined && asked.has(index)) found.set(path, index)
+    for (const [name, child] of node.names) visit(child, path === '' ? name : `${path}.${name}`)
+    for (const child of [node.element, node.values]) if (child !== undefined) visit(child, path)
+  }
+  if (asked.size > 0) visit(root, '')
+  return found
+}
+
+/**
+ * Whether a value looked for can be read beside what a projection shows. Not where that shows a part of its array: then
+ * what a full-length token found goes unchecked.
+ */
+function isReadable(path: string, index: BlindIndex, asked: Doc, model: string): boolean {
+  const partial = Object.keys(asked).some(
+    (key) =>
+      areRelated(withoutPosition(key), path) &&
+      ((!isIncluded(asked[key]) && !isExcluded(asked[key])) ||
+        withoutPosition(key) !== key ||
+        key.startsWith(`${path}.`)),
+  )
+  if (partial && index.truncated)
+    refuseQuery(
+      model,
+      path,
+      'truncated-index',
+      'the index is truncated: project the path that is looked for as a whole',
+    )
+  return !partial
 }
 
 function asDoc(given: unknown): Doc | undefined {
@@ -84,34 +127,43 @@ function isExcluded(value: unknown): boolean {
   return value === false || value === 0
 }
 
-/** Includes the paths that say whose document it is. @returns what the caller did not ask for */
-function addFacts(out: Doc, facts: StoredModel['facts']): string[] {
-  const added: string[] = []
-  for (const { path } of facts) {
-    const names = path.split('.')
-    const isCovered =
-      path === '_id'
-        ? !isExcluded(out['_id'])
-        : names.some((_, at) => isIncluded(out[names.slice(0, at + 1).join('.')]))
+/** Adds paths to an inclusion. @returns what has to be taken away again, because the caller did not ask for it */
+function include(out: Doc, needed: readonly string[], asked: Doc): string[] {
+  const hidden: string[] = []
+  for (const path of needed) {
+    const prefixes = prefixesOf(path)
+    const isCovered = path === '_id' ? !isExcluded(out['_id']) : prefixes.some((prefix) => isIncluded(out[prefix]))
     if (isCovered) continue
     if (path === '_id') delete out['_id']
     else out[path] = 1
-    added.push(path)
+    const names = Object.keys(asked).map(withoutPosition)
+    // Where nothing beside it was asked for, its parents go too.
+    hidden.push(prefixes.find((prefix) => !names.some((name) => name.startsWith(`${prefix}.`))) ?? path)
   }
-  return added
+  return hidden
 }
 
-/** Takes exclusions of those paths back. @returns what the caller excluded */
-function keepFacts(out: Doc, facts: StoredModel['facts']): string[] {
-  const kept: string[] = []
-  for (const { path } of facts) {
-    const names = path.split('.')
-    const excluded = names.map((_, at) => names.slice(0, at + 1).join('.')).find((prefix) => isExcluded(out[prefix]))
-    if (excluded === undefined) continue
-    delete out[excluded]
-    kept.push(excluded)
-  }
-  return kept
+/** Takes exclusions of paths back. @returns what has to be taken away again, because the caller excluded it */
+function keep(out: Doc, needed: readonly string[]): string[] {
+  const hidden = Object.keys(out).filter((key) => isExcluded(out[key]) && needed.some((path) => areRelated(key, path)))
+  for (const key of hidden) delete out[key]
+  return hidden
+}
+
+/** `a`, `a.b`, `a.b.c` */
+function prefixesOf(path: string): string[] {
+  const names = path.split('.')
+  return names.map((_, at) => names.slice(0, at + 1).join('.'))
+}
+
+/** Whether two paths are the same, or one leads to the other. */
+function areRelated(one: string, other: string): boolean {
+  return one === other || one.startsWith(`${other}.`) || other.startsWith(`${one}.`)
+}
+
+/** `history.$` shows the element of `history` that the filter met. */
+function withoutPosition(key: string): string {
+  return key.endsWith('.$') ? key.slice(0, -2) : key
 }
 
 /** Leaves of an opened container only what was asked for below it. */

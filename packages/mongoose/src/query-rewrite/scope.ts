@@ -20,13 +20,13 @@ export type OperationOptions = Doc & {
 }
 
 export function filterScope(
-  state: CollectionState,
-  model: StoredModel,
+  state: Pick<CollectionState, 'name' | 'collation'>,
+  model: StoredModel | undefined,
   terms: TokenTerms,
   options: OperationOptions,
 ): FilterScope {
   return {
-    model: model.map.id,
+    model: model?.map.id ?? state.name,
     terms,
     collation: comparesByCollation(state, options),
     asked: new Set(),
@@ -35,8 +35,10 @@ export function filterScope(
 }
 
 /** Whether text is compared under a collation: that of the query, or that of the collection. */
-export function comparesByCollation(state: CollectionState, options: OperationOptions): boolean {
-  return options.collation === undefined || options.collation === null ? state.collation() : true
+export function comparesByCollation(state: Pick<CollectionState, 'collation'>, options: OperationOptions): boolean {
+  const { collation } = options
+  if (collation === undefined || collation === null) return state.collation()
+  return !(isDoc(collation) && collation['locale'] === 'simple') // which compares bytes
 }
 
 /**
@@ -46,6 +48,8 @@ export function comparesByCollation(state: CollectionState, options: OperationOp
  */
 export function rewriteOptions<O extends OperationOptions>(options: O, model: StoredModel): O {
   const { root, map } = model
+  if (options['raw'] === true)
+    refuseQuery(map.id, '', 'raw-documents', 'documents that nobody has read cannot be opened: use decryptRaw')
   assertSortable(options.sort, root, map.id)
   for (const bounds of [options.min, options.max]) assertSortable(isDoc(bounds) ? bounds : undefined, root, map.id)
   return isDoc(options.hint) ? { ...options, hint: tokenKeys(options.hint, model) } : options

@@ -1,25 +1,24 @@
 import type { OperationContext } from '@fieldseal/core/adapter'
 import type { Doc } from '../bson/documents.ts'
 import type { CollectionState } from '../install/collection-state.ts'
-import { rewritePipeline } from '../query-rewrite/rewrite-pipeline.ts'
-import { assertSortable } from '../query-rewrite/rewrite-projection.ts'
-import { assertExact, filterScope, rewriteOptions, type OperationOptions } from '../query-rewrite/scope.ts'
-import { TokenTerms } from '../query-rewrite/token-terms.ts'
+import { refuseQuery } from '../query-rewrite/refuse.ts'
+import { rewriteOptions, type OperationOptions } from '../query-rewrite/scope.ts'
 import { openingOf, prepareFind, type PreparedFind } from './find.ts'
 import { openDocuments, type Opening } from './open-documents.ts'
-import { secureCursor, type DriverCursor } from './secure-cursor.ts'
+import { secureCursor, whenMade, type DriverCursor, type Made } from './secure-cursor.ts'
 
 /** What of a find cursor is changed after it was made. https://mongodb.github.io/node-mongodb-native/7.0/classes/FindCursor.html */
 interface FindCursor extends DriverCursor {
   filter(filter: Doc): this
-  sort(sort: unknown, direction?: unknown): this
   project(projection: Doc): this
+  sort(sort: unknown, direction?: unknown): this
+  hint(hint: unknown): this
+  min(bounds: unknown): this
+  max(bounds: unknown): this
+  collation(collation: unknown): this
   limit(count: number): this
   skip(count: number): this
-  addQueryModifier?: unknown
 }
-
-type Made<C> = C | Promise<C>
 
 /**
  * A cursor is made at once, as the driver does, and its command is completed before it is first sent: tokens need keys.
@@ -27,14 +26,9 @@ type Made<C> = C | Promise<C>
  */
 export function find(state: CollectionState, filter: unknown, options: OperationOptions): Made<DriverCursor> {
   const context = state.host.capture()
-  return whenMade(state.raw.find({}, options) as unknown as Made<FindCursor>, (cursor) =>
-    secureFind(state, cursor, filter, options, context),
-  )
-}
-
-/** Mongoose gives a promise of a cursor while it waits for the connection. */
-function whenMade<C>(made: Made<C>, secure: (cursor: C) => DriverCursor): Made<DriverCursor> {
-  return made instanceof Promise ? made.then(secure) : secure(made)
+  // A hint or an order that cannot be is an error of the call that makes the cursor.
+  const made = state.raw.find({}, rewriteOptions(options, state.model())) as Made<FindCursor>
+  return whenMade(made, (cursor) => secureFind(state, cursor, filter, options, context))
 }
 
 function secureFind(
@@ -46,8 +40,6 @@ function secureFind(
 ): DriverCursor {
   const setFilter = cursor.filter.bind(cursor)
   const setProjection = cursor.project.bind(cursor)
-  const setSort = cursor.sort.bind(cursor)
-  const [setLimit, setSkip] = [cursor.limit.bind(cursor), cursor.skip.bind(cursor)]
   let filter = given
   let asked: OperationOptions = options
   let prepared: PreparedFind | undefined
@@ -57,10 +49,9 @@ function secureFind(
       state.assertGuarded()
       const model = state.model()
       prepared = await prepareFind(state, model, filter, asked, context, true)
-      opening = openingOf(state, model, options, context, prepared.sought)
+      opening = openingOf(state, model.root, options, context, prepared.sought)
       setFilter(prepared.filter)
-      const projection = prepared.options['projection']
-      setProjection((projection ?? {}) as Doc)
+      setProjection((prepared.options['projection'] ?? {}) as Doc)
     },
     async open(documents) {
       const opened = await openDocuments(documents, opening as Opening) // set by prepare, which comes first
@@ -68,62 +59,37 @@ function secureFind(
       return opened
     },
   })
-  rewriteOptions(options, state.model()) // a hint or an order that cannot be is an error of the call that makes the cursor
+  /** What is said of the cursor later is checked and translated as if it had come with the call. */
+  const later = (name: 'sort' | 'hint' | 'min' | 'max' | 'collation' | 'limit' | 'skip') => {
+    const set = cursor[name].bind(cursor) as (...values: unknown[]) => unknown
+    return (value: unknown, ...more: unknown[]) => {
+      const said = rewriteOptions({ [name]: value }, state.model())
+      asked = { ...asked, [name]: value }
+      set(said[name], ...more)
+      return secured
+    }
+  }
   return Object.assign(secured, {
     filter(next: unknown) {
       filter = next
-      return secured
-    },
-    sort(sort: unknown, direction?: unknown) {
-      assertSortable(sort, state.model().root, state.name)
-      setSort(sort, direction)
       return secured
     },
     project(projection: unknown) {
       asked = { ...asked, projection }
       return secured
     },
-    limit(limit: number) {
-      asked = { ...asked, limit }
-      setLimit(limit)
-      return secured
-    },
-    skip(skip: number) {
-      asked = { ...asked, skip }
-      setSkip(skip)
-      return secured
-    },
+    sort: later('sort'),
+    hint: later('hint'),
+    min: later('min'),
+    max: later('max'),
+    collation: later('collation'),
+    limit: later('limit'),
+    skip: later('skip'),
+    addQueryModifier: () => refuseMethod(state, 'addQueryModifier() of a cursor: use the method of that name'),
+    count: () => refuseMethod(state, 'count() of a cursor: use countDocuments()'),
   })
 }
 
-/** An aggregation; its stages are rewritten before the first batch is asked for. */
-export function aggregate(state: CollectionState, pipeline: unknown, options: OperationOptions): Made<DriverCursor> {
-  const context = state.host.capture()
-  const live: Doc[] = []
-  return whenMade(state.raw.aggregate(live, options) as unknown as Made<DriverCursor>, (cursor) => {
-    let opening: Opening | undefined
-    let trim: (document: Doc) => void = () => {}
-    return secureCursor(cursor, {
-      async prepare() {
-        state.assertGuarded()
-        const model = state.model()
-        const added = live.splice(0) // stages that were added to the cursor itself
-        const { result, sought } = await TokenTerms.rewrite(state.host, context, (terms) => {
-          const scope = { ...filterScope(state, model, terms, options), neighbour: state.neighbour }
-          const rewritten = rewritePipeline([...(Array.isArray(pipeline) ? pipeline : []), ...added], model, scope)
-          assertExact(scope, false)
-          return rewritten
-        })
-        rewriteOptions(options, model)
-        live.push(...result.stages)
-        trim = result.trim
-        opening = { ...openingOf(state, model, options, context, sought), root: result.shape }
-      },
-      async open(documents) {
-        const opened = await openDocuments(documents, opening as Opening) // set by prepare, which comes first
-        for (const document of opened) trim(document)
-        return opened
-      },
-    })
-  })
+function refuseMethod({ name }: CollectionState, hint: string): never {
+  return refuseQuery(name, '', 'unsupported-method', hint)
 }

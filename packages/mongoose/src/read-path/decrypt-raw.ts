@@ -30,7 +30,7 @@ export async function decryptRaw(model: { readonly collection: object }, rows: r
         })
     Reflect.deleteProperty(copy, KEYS_PATH)
   }
-  return openDocuments(copies, { ...openingOf(state, stored, {}, state.host.capture()), writer: undefined })
+  return openDocuments(copies, { ...openingOf(state, stored.root, {}, state.host.capture()), writer: undefined })
 }
 
 function copyOf(value: unknown): unknown {

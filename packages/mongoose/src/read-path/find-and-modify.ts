@@ -54,7 +54,7 @@ async function modify(
   const { options, trim } = await prepareFind(state, model, {}, given, context, false)
   const result = await run(options, context)
   if (result.value !== null && result.value !== undefined) {
-    await openDocuments([result.value], openingOf(state, model, given, context))
+    await openDocuments([result.value], openingOf(state, model.root, given, context))
     trim(result.value)
   }
   return given['includeResultMetadata'] === true ? result : result.value

@@ -2,12 +2,13 @@ import type { BlindIndex, OperationContext, SoughtTokens } from '@fieldseal/core
 import type { Doc } from '../bson/documents.ts'
 import type { PromoteOptions } from '../bson/driver-values.ts'
 import type { CollectionState } from '../install/collection-state.ts'
+import type { PathNode } from '../path-graph/path-node.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
 import { rewriteFilter } from '../query-rewrite/rewrite-filter.ts'
 import { rewriteProjection, type Projection } from '../query-rewrite/rewrite-projection.ts'
 import { assertExact, filterScope, rewriteOptions, type OperationOptions } from '../query-rewrite/scope.ts'
 import { TokenTerms } from '../query-rewrite/token-terms.ts'
-import { openDocuments, type Opening } from './open-documents.ts'
+import type { Opening } from './open-documents.ts'
 
 /** A query as it is sent, and how its documents are opened. */
 export interface PreparedFind {
@@ -48,8 +49,8 @@ function isPaged(options: OperationOptions): boolean {
 
 /** How documents of a collection are opened for one operation. */
 export function openingOf(
-  state: CollectionState,
-  model: StoredModel,
+  state: Pick<CollectionState, 'host' | 'promote'> & { readonly writer: Opening['writer'] },
+  root: PathNode,
   options: OperationOptions,
   context: OperationContext,
   sought: Opening['sought'] = new Map(),
@@ -57,7 +58,7 @@ export function openingOf(
   return {
     host: state.host,
     context,
-    root: model.root,
+    root,
     promote: { ...state.promote(), ...definedOf(options) },
     sought,
     writer: mayRewrap(options) ? state.writer : undefined,
@@ -75,17 +76,6 @@ const PROMOTE: readonly string[] = ['promoteValues', 'promoteLongs', 'promoteBuf
 /** Not inside the caller's transaction, where the write would be rolled back, and not after a read of the past. */
 function mayRewrap({ session }: OperationOptions): boolean {
   return session?.inTransaction?.() !== true && session?.snapshotEnabled !== true
-}
-
-export async function findOne(state: CollectionState, filter: unknown, options: OperationOptions): Promise<Doc | null> {
-  const context = state.host.capture()
-  const model = state.model()
-  const prepared = await prepareFind(state, model, filter, options, context, false)
-  const document = await state.raw.findOne(prepared.filter, prepared.options)
-  if (document === null) return null
-  const [opened = null] = await openDocuments([document], openingOf(state, model, options, context, prepared.sought))
-  if (opened !== null) prepared.trim(opened)
-  return opened
 }
 
 /** The filter of an operation that returns no documents. */

@@ -19,6 +19,13 @@ export interface DriverCursor {
   [Symbol.asyncIterator](): AsyncGenerator<Doc, void, void>
 }
 
+/** A cursor, or a promise of one while Mongoose waits for the connection. */
+export type Made<C> = C | Promise<C>
+
+export function whenMade<C>(made: Made<C>, secure: (cursor: C) => DriverCursor): Made<DriverCursor> {
+  return made instanceof Promise ? made.then(secure) : secure(made)
+}
+
 /** How the documents of a cursor become those that its reader sees. */
 export interface CursorSteps {
   /** Runs once, before anything is sent. */

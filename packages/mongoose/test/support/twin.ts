@@ -1,5 +1,5 @@
 import { useMongoDatabase } from '@fieldseal/servers/vitest'
-import mongoose, { Schema, type Connection } from 'mongoose'
+import mongoose, { type Connection, type Schema } from 'mongoose'
 import { afterAll, beforeAll } from 'vitest'
 import type { Clinic, LooseModel } from './clinic.ts'
 
