@@ -59,6 +59,7 @@ function checkedLimits(options: KeyCacheOptions = {}): Partial<KeyCachePolicy> {
 
 /** The stricter of two policies, limit by limit; a shorter limit shortens those that must not exceed it. */
 export function strictest(a: KeyCachePolicy, b: KeyCachePolicy): KeyCachePolicy {
+  if (a === b) return a
   const maxStaleMs = Math.min(a.maxStaleMs, b.maxStaleMs)
   const validForMs = Math.min(a.validForMs, b.validForMs, maxStaleMs)
   return {

@@ -125,8 +125,11 @@ export function createRevalidatingCache<V>(settings: CacheSettings<V>): Revalida
       remove(key)
       return undefined
     }
-    entries.delete(key)
-    entries.set(key, entry)
+    // The order matters only where something may soon have to leave.
+    if (entries.size * 2 > settings.maxEntries) {
+      entries.delete(key)
+      entries.set(key, entry)
+    }
     return entry
   }
 

@@ -71,7 +71,7 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
     maxEntries: settings.maxEntries,
     limitsOf({ record, policy, legLagMs }) {
       const limits = strictest(policy, tenantKeys.policyOf(record.tenant))
-      return { ...limits, validForMs: Math.max(0, limits.validForMs - legLagMs) }
+      return legLagMs === 0 ? limits : { ...limits, validForMs: Math.max(0, limits.validForMs - legLagMs) }
     },
     dispose: (kek) => kek[Symbol.dispose](),
     release,

@@ -50,11 +50,14 @@ export function createModelRegistry({
     const fixed = (mode: KeyMode) =>
       maps.filter((map) => map.mode === mode).flatMap(({ keyspace }) => (keyspace === undefined ? [] : [keyspace]))
     const refOf = (keyspace: string) => ({ app, tenant, keyspace: checkedKeyspace(keyspace) })
-    for (const keyspace of new Set([...fixed('kek'), ...keyspaces])) {
+    // Keyspaces of rows at hand, which are rows of these maps.
+    const onlyDirect = maps.length > 0 && maps.every((map) => map.mode === 'direct')
+    const named = { kek: onlyDirect ? [] : keyspaces, direct: onlyDirect ? keyspaces : [] }
+    for (const keyspace of new Set([...fixed('kek'), ...named.kek])) {
       const ref = refOf(keyspace)
       await (use === 'write' ? keyrings.toWrap(ref, 'wrap', via) : keyrings.snapshot(ref, 'read', via))
     }
-    for (const keyspace of new Set(fixed('direct'))) {
+    for (const keyspace of new Set([...fixed('direct'), ...named.direct])) {
       const ref = refOf(keyspace)
       await (use === 'write' ? directKeys.toWrap(ref, via) : keyrings.snapshot(ref, 'read', via))
     }

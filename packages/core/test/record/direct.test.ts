@@ -230,12 +230,17 @@ it('has its record made by prepare, load and activate, and no DEK', async () => 
     const { fieldseal, keyStore, cmk } = directClinic()
     await fieldseal[make]('a')
     expect(keyStore.records().filter(({ kind }) => kind === 'direct')).toHaveLength(1)
+    expect(
+      keyStore.keks().map(({ purpose }) => purpose),
+      'no KEK that wraps DEKs',
+    ).toEqual(['index'])
     expect(directCalls(cmk)).toEqual([])
   }
   const { host, map, as, keyStore } = directClinic()
   await as('a', () => host.load([map], host.capture(), { use: 'read' }))
   expect(keyStore.records().map(({ kind }) => kind)).not.toContain('direct')
-  await as('a', () => host.load([map], host.capture()))
+  await as('a', () => host.load([map], host.capture(), { keyspaces: ['default'] }))
+  expect(keyStore.keks().map(({ purpose }) => purpose)).toEqual(['index'])
   expect(keyStore.records().map(({ kind }) => kind)).toContain('direct')
 })
 

@@ -13,7 +13,10 @@ type Weather = 'denies' | 'silent' | 'hangs'
 /** A tenant that reads one value over and over, until its CMK is taken away. */
 async function reader(mode: Mode, { cache = {}, clock }: { cache?: object; clock?: Clock } = {}) {
   const cmk = fakeCmk('cmk')
-  const made = clock === undefined ? clinic({ cmk, cache }, directPatients({ mode })) : clinic({ cmk, cache, clock: clock as never }, directPatients({ mode }))
+  const made =
+    clock === undefined
+      ? clinic({ cmk, cache }, directPatients({ mode }))
+      : clinic({ cmk, cache, clock: clock as never }, directPatients({ mode }))
   const { envelopes } = await made.seal('a', { ssn: 'x' })
   const read = () =>
     made.open('a', { ssn: envelopes[0] }).then(
@@ -100,7 +103,9 @@ it('does so in real time', { timeout: 20_000 }, async () => {
       }
       await until(performance.now() + 150) // in use, refreshed
       let calls = 0
-      disable(cmk, () => (kind === 'flaps' ? (['silent', 'hangs', 'silent', 'denies'] as const)[calls++ % 4] ?? 'silent' : kind))
+      disable(cmk, () =>
+        kind === 'flaps' ? ((['silent', 'hangs', 'silent', 'denies'] as const)[calls++ % 4] ?? 'silent') : kind,
+      )
       const since = performance.now()
       const last = await until(since + 700)
       expect(last - since, `${mode}, ${kind}`).toBeLessThanOrEqual(fieldseal.revocationBoundMs('a')[which])

@@ -10,7 +10,17 @@ export const CACHE = { none: undefined, fresh: 1_000, due: 60_000, stale: 300_00
 /** What has become of the key's record since. */
 export const STORE = ['none', 'active', 'decrypt-only', 'retired', 'edited'] as const
 /** What the KMS answers now. */
-export const KMS = ['ok', 'slow', 'throttled', 'unreachable', 'denied', 'disabled', 'pending', 'destroyed', 'wrong-key'] as const
+export const KMS = [
+  'ok',
+  'slow',
+  'throttled',
+  'unreachable',
+  'denied',
+  'disabled',
+  'pending',
+  'destroyed',
+  'wrong-key',
+] as const
 export const USES = ['read', 'write'] as const
 
 export type CacheState = keyof typeof CACHE
