@@ -293,7 +293,7 @@ describe.runIf(hasMongo())('models and connections', () => {
     own.model('Contested', schema(), 'contested')
     const twice: Schema = schema()
     twice.plugin(fieldsealPlugin as never, { fieldseal: another, deduplicate: false })
-    expect(() => own.model('Contested2', twice, 'contested')).toThrow(/two Fieldseals/)
+    expect(() => own.model('Contested2', twice as never, 'contested')).toThrow(/two Fieldseals/)
     await another.close()
   })
 })
