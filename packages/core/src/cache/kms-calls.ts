@@ -5,6 +5,7 @@ import { FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
 import type { Cmk, KmsRequest } from '../keys/cmk.ts'
 import type { EventBus, KmsOperation } from '../observe/events.ts'
 import type { Clock } from './clock.ts'
+import { afterMs } from './deadline.ts'
 
 export interface KmsCallFacts {
   readonly operation: KmsOperation
@@ -147,15 +148,15 @@ function startDeadline(ms: number, provider: string): Deadline {
   const endsAt = performance.now() + ms
   const { promise: expired, reject } = Promise.withResolvers<never>()
   expired.catch(() => undefined)
-  const timer = setTimeout(() => {
+  const stop = afterMs(ms, () => {
     reject(new FieldsealError('ERR_KMS_TIMEOUT', { provider }))
     controller.abort()
-  }, ms)
+  })
   return {
     signal: controller.signal,
     race: (work) => Promise.race([work, expired]),
     leftMs: () => endsAt - performance.now(),
-    stop: () => clearTimeout(timer),
+    stop,
   }
 }
 

@@ -4,7 +4,7 @@ import { arrayKeyStore } from '../support/array-key-store.ts'
 import { clinic } from '../support/clinic.ts'
 import { fakeCmk } from '../support/fake-cmk.ts'
 
-const QUICK = { callDeadlineMs: 10 }
+const QUICK = { callDeadlineMs: 30 }
 const never = () => new Promise<never>(() => undefined)
 
 it('ends a cold read when the key store never answers', async () => {

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest'
 import { clinic, ID, NOTES } from '../support/clinic.ts'
+import { directPatients } from '../support/direct.ts'
 import { fakeCmk } from '../support/fake-cmk.ts'
 import { oneConnectionStore, type Connection } from '../support/one-connection-store.ts'
 
@@ -135,4 +136,23 @@ it('opens keys of data subjects in a transaction beside others that wait for it'
     expect(inside[0]?.values).toEqual(['x'])
     await inTime(Promise.all(outside))
   }
+})
+
+it('does the same in mode direct: its record is made outside of a transaction, read inside, and never waits for one', async () => {
+  const { seal, transaction, inner, plain, clinicOf } = world(directPatients())
+  await expect(inTime(transaction((via) => seal('a', { ssn: 'x' }, ID, via)))).rejects.toMatchObject({
+    code: 'ERR_KEY_MISSING',
+    details: { hint: expect.stringContaining('fieldseal.prepare(tenant') as string },
+  })
+  expect(inner.rows.size).toBe(0)
+  const { envelopes } = await inTime(seal('a', { ssn: 'x' }, ID, FREE))
+  expect(plain).toEqual([])
+  const cold = clinicOf()
+  await inTime(
+    transaction(async (via) => {
+      expect((await cold.open('a', { ssn: envelopes[0] }, ID, via)).values).toEqual(['x'])
+      await cold.seal('a', { ssn: 'y' }, ID, via)
+    }),
+  )
+  expect(plain).toEqual([])
 })
