@@ -18,6 +18,23 @@ export {
 } from './keys/records.ts'
 export { attach, moveWraps, rotateKek } from './attach.ts'
 export type { Fieldseal } from './fieldseal.ts'
+export {
+  changeKek,
+  denyKey,
+  findKey,
+  listKeys,
+  newestKekId,
+  nowOf,
+  reEncryptRows,
+  rewrapRows,
+  rotateCmk,
+  verifyRows,
+} from './maintenance.ts'
+export type { KekChange, KekChanged } from './keyring/kek-life.ts'
+export type { KeyInfo } from './keyring/key-list.ts'
+export type { RotatedCmk } from './keyring/rotate-cmk.ts'
+export type { RewrapRowsOptions, RewrittenRow } from './record/rewrap-rows.ts'
+export type { RowToVerify, VerifiedRow } from './record/verify-rows.ts'
 export type { MovedWraps } from './keyring/move-wraps.ts'
 export type { RotatedKek } from './keyring/rotate-kek.ts'
 export type { Adapter, AdapterHost, LoadOptions } from './record/adapter-host.ts'

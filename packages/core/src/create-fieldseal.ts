@@ -131,6 +131,7 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
     models,
     events,
     cellAudit,
+    indexKeys,
     act,
     flushGuards: [],
     assertOpen() {

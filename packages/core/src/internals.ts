@@ -1,3 +1,4 @@
+import type { IndexKeys } from './blind-index/index-keys.ts'
 import type { Fieldseal, Tenancy } from './fieldseal.ts'
 import { FieldsealError } from './errors/fieldseal-error.ts'
 import type { Keyrings, KeyringSettings } from './keyring/keyrings.ts'
@@ -22,6 +23,7 @@ export interface Internals {
   readonly models: ModelRegistry
   readonly events: EventBus
   readonly cellAudit: CellAudit
+  readonly indexKeys: IndexKeys
   /** Runs a privileged act between its two audit entries. @throws FieldsealError ERR_AUDIT_UNAVAILABLE before it begins */
   act: Audit['act']
   /** Asked before `flush`; each throws where waiting for rewraps would wait for the caller itself. */

@@ -64,6 +64,14 @@ export const ERROR_CODES = {
   ERR_AUDIT_UNAVAILABLE: row('unavailable', 'fail', 0, 'the audit sink did not take the entry of a privileged act'),
   ERR_INDEX_UNKNOWN: row('refused', 'fail', 0, 'a live blind index is not described by the annotation'),
 
+  ERR_ROWS_REMAIN: row('refused', 'fail', 0, 'rows remain that the verb could not bring to its goal'),
+  ERR_KEY_NEEDED: row('refused', 'fail', 0, 'rows, keys or indexes still need the key'),
+  ERR_KEY_STATE_REFUSED: row('refused', 'fail', 0, 'a key cannot go from the state it is in to the one asked for'),
+  ERR_PLAN_OUTDATED: row('refused', 'fail', 0, 'the state has changed since the plan was made'),
+  ERR_PLAN_REFUSED: row('refused', 'fail', 0, 'the plan cannot be applied now'),
+  ERR_CHECKPOINT_MISMATCH: row('refused', 'fail', 0, 'a checkpoint of this job was made under another configuration'),
+  ERR_CHECKPOINT_TAKEN: row('refused', 'fail', 0, 'another process has taken over this job'),
+
   ERR_KMS_ACCESS_DENIED: row('denied', 'revoke', 0, 'the KMS refused this caller or this context'),
   ERR_KMS_KEY_DISABLED: row('denied', 'revoke', 0, 'the CMK is disabled'),
   ERR_KMS_KEY_PENDING_DELETION: row('denied', 'revoke', 0, 'the CMK is scheduled for deletion'),

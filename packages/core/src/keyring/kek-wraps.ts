@@ -28,6 +28,16 @@ export interface KekWraps {
   wrapUnder(cmk: Cmk, key: SecretKey, context: EncryptionContext, keys: ResolvedTenantKeys): Promise<StoredWrap>
   /** As `wrapUnder`, and seen to open to the same key. @throws FieldsealError ERR_KMS_INTEGRITY_FAILED */
   verifiedWrap(cmk: Cmk, key: SecretKey, context: EncryptionContext, keys: ResolvedTenantKeys): Promise<StoredWrap>
+  /** A wrap made anew by the newest version of the CMK that made `wrap`, inside the KMS where it can; seen to open to `key`. */
+  renewedWrap(
+    cmk: Cmk,
+    wrap: StoredWrap,
+    key: SecretKey,
+    context: EncryptionContext,
+    keys: ResolvedTenantKeys,
+  ): Promise<StoredWrap>
+  /** The version that a CMK would wrap with now, where it tells. */
+  currentVersion(cmk: Cmk, context: EncryptionContext, keys: ResolvedTenantKeys): Promise<string | undefined>
   unwrapWith(cmk: Cmk, wrap: StoredWrap, context: EncryptionContext, keys: ResolvedTenantKeys): Promise<SecretKey>
   /**
    * Opens a KEK by its first leg that answers. A leg that denies closes the key (`revocation: 'any-leg'`); legs not
@@ -210,6 +220,19 @@ export function createKekWraps({
       const wrap = await wraps.wrapUnder(cmk, key, context, keys)
       await verify(cmk, wrap, key, context, keys)
       return wrap
+    },
+
+    async renewedWrap(cmk, wrap, key, context, keys) {
+      if (cmk.rewrap === undefined) return wraps.verifiedWrap(cmk, key, context, keys)
+      const made = await call(cmk, 'rewrap', context, keys, async (request) => cmk.rewrap?.(wrap, request) ?? wrap)
+      const renewed = await stored(cmk, made, context, keys)
+      await verify(cmk, renewed, key, context, keys)
+      return renewed
+    },
+
+    async currentVersion(cmk, context, keys) {
+      if (cmk.describe === undefined) return undefined
+      return (await call(cmk, 'describe', context, keys, async (request) => cmk.describe?.(request)))?.currentVersion
     },
 
     async wrapUnder(cmk, key, context, keys) {

@@ -31,7 +31,17 @@ export interface AccessAuditEntry {
 /** A privileged act: written before it begins and again when it has ended. */
 export interface ActAuditEntry {
   readonly type: 'act'
-  readonly operation: 'run-as-system' | 'rotate-kek' | 'move-wraps' | 'activate'
+  readonly operation:
+    | 'run-as-system'
+    | 'rotate-kek'
+    | 'rotate-cmk'
+    | 'move-wraps'
+    | 'activate'
+    | 'change-key'
+    | 'deny-key'
+  /** The key that a `change-key` or `deny-key` is about, and the state it is to have. */
+  readonly kekId?: string
+  readonly to?: string
   readonly tenant?: string
   readonly keyspace?: string
   readonly outcome: 'begun' | 'ok' | ErrorCode | 'unclassified'

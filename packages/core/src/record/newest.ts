@@ -1,7 +1,9 @@
 import type { RecordId } from '../context/record-id.ts'
 import { directWrapOf } from '../field/direct-value.ts'
-import type { Keyrings } from '../keyring/keyrings.ts'
 import type { DirectKeys } from '../keyring/direct-keys.ts'
+import { keksOf } from '../keyring/kek-selection.ts'
+import type { Keyrings } from '../keyring/keyrings.ts'
+import type { KeyspaceRef } from '../keys/key-store.ts'
 import type { KeyMode } from './options.ts'
 import type { RowWrap } from './parse-row.ts'
 import type { Row } from './ports.ts'
@@ -13,6 +15,8 @@ export interface Newest {
   readonly id: RecordId
   /** Only in `direct`: the CMK version, as far as this process has seen it. */
   readonly version?: string | undefined
+  /** KEKs whose DEKs may be known to an attacker: a rewrap would only hide them from a re-encryption. */
+  readonly compromised: ReadonlySet<RecordId>
 }
 
 export interface NewestDeps {
@@ -31,7 +35,21 @@ export async function newestOf(
   const direct = map.mode === 'direct'
   const id = await (direct ? directKeys.newestId(ref, via) : keyrings.newestId(ref, via))
   if (id === undefined) return undefined
-  return direct ? { layout: 'direct', id, version: directKeys.versionOf(id) } : { layout: 'kek', id }
+  // Read after the newest id: whoever knows a new KEK knows what it was made to replace.
+  const compromised = await compromisedIds(ref, via, keyrings)
+  return direct
+    ? { layout: 'direct', id, version: directKeys.versionOf(id), compromised }
+    : { layout: 'kek', id, compromised }
+}
+
+/** KEKs of a keyspace whose values are left for a re-encryption. */
+export async function compromisedIds(
+  ref: KeyspaceRef,
+  via: unknown,
+  keyrings: Keyrings,
+): Promise<ReadonlySet<RecordId>> {
+  const records = keksOf(await keyrings.snapshot(ref, 'read', via), 'wrap')
+  return new Set(records.filter(({ compromised }) => compromised).map(({ id }) => id))
 }
 
 /**
@@ -39,6 +57,7 @@ export async function newestOf(
  * binding would certify a swapped cell.
  */
 export function isOutdated({ layout, kekId, rowBound, envelope }: RowWrap, newest: Newest): boolean {
+  if (newest.compromised.has(kekId)) return false
   if (newest.layout === 'direct' && !rowBound) return false
   if (layout !== newest.layout || kekId !== newest.id) return true
   if (layout === 'kek' || newest.version === undefined) return false

@@ -1,6 +1,6 @@
 import type { KekId } from '../context/record-id.ts'
 import type { Envelope } from '../envelope/layout.ts'
-import type { FieldPath, RecordMap, RecordWriter } from './ports.ts'
+import type { BlindIndex, Cell, FieldPath, IndexToken, RecordMap, RecordWriter } from './ports.ts'
 
 /** One stored row as a migration sees it. `key` is what the source needs to find it again. */
 export interface StoredRow {
@@ -10,6 +10,10 @@ export interface StoredRow {
   readonly cells: Readonly<Record<FieldPath, Envelope | string | null>>
   /** Tenant, keyspace and key columns. */
   readonly columns: Readonly<Record<FieldPath, unknown>>
+  /** All cells, for rows that may hold a field more than once or inside Maps. @defaultValue those of `cells` */
+  readonly occurrences?: readonly Cell<Envelope | string | null>[]
+  /** Stored tokens per index: one list per occurrence, in order of the cells. Only where `tokens` was asked for. */
+  readonly tokens?: ReadonlyMap<BlindIndex, readonly (readonly IndexToken[])[]>
 }
 
 /** Walks the stored rows of models and updates some conditionally; for migrations and for the leak oracle of tests. */
@@ -23,6 +27,8 @@ export interface RecordSource extends RecordWriter {
   ): Promise<{ readonly rows: number; readonly exact: boolean }>
   /** For `doctor`: column widths, collations, tripwires. */
   inspect(map: RecordMap): Promise<readonly { readonly problem: string; readonly fix: string }[]>
+  /** Clears all tokens of these rows, so that a shredded row is found by no search. Absent = the source cannot. */
+  clearTokens?(map: RecordMap, keys: readonly StoredRow['key'][]): Promise<void>
 }
 
 export interface PageOptions {
@@ -30,6 +36,10 @@ export interface PageOptions {
   readonly shard?: readonly [number, number]
   readonly size: number
   readonly kekId?: KekId
+  /** Only rows of this tenant, where the model has a tenant column. A source may give others as well. */
+  readonly tenant?: string
+  /** Reads `StoredRow.tokens` as well. @defaultValue false */
+  readonly tokens?: boolean
 }
 
 export interface CheckpointStore {

@@ -12,7 +12,7 @@ import type { Keyrings } from '../keyring/keyrings.ts'
 import type { LiveKek } from '../keyring/live-kek.ts'
 import { SecretKey } from '../keys/secret-key.ts'
 import { createDirectLookup, type DirectDeps, rowContext, wrapIn } from './direct-lookup.ts'
-import { isOutdated, type Newest } from './newest.ts'
+import { compromisedIds, isOutdated, type Newest } from './newest.ts'
 import { parseRow, type ParsedCell, type ParsedRow, type RowWrap } from './parse-row.ts'
 import type { Row, RowPatch } from './ports.ts'
 import { createWrapFrames, type WrapFrames } from './wrap-frames.ts'
@@ -23,7 +23,7 @@ export interface RewrapDeps extends DirectDeps {
 }
 
 /** What wraps the DEKs of a row from now on. */
-type Target =
+export type Target =
   | { readonly newest: Newest; readonly kek: LiveKek }
   | { readonly newest: Newest; readonly direct: DirectKey }
 
@@ -63,15 +63,20 @@ export async function rewrapRow(row: Row<unknown>, deps: RewrapDeps): Promise<Ro
   }
 }
 
-async function targetOf({ map, facts }: Row<unknown>, { app, keyrings, directKeys }: RewrapDeps): Promise<Target> {
+export async function targetOf(
+  { map, facts }: Row<unknown>,
+  { app, keyrings, directKeys }: RewrapDeps,
+): Promise<Target> {
   const ref = { app, tenant: facts.tenant, keyspace: facts.keyspace }
   if (map.mode === 'direct') {
     const direct = await directKeys.toWrap(ref)
     const { id } = direct.record
-    return { direct, newest: { layout: 'direct', id, version: directKeys.versionOf(id) } }
+    const compromised = await compromisedIds(ref, undefined, keyrings)
+    return { direct, newest: { layout: 'direct', id, version: directKeys.versionOf(id), compromised } }
   }
   const kek = await keyrings.toWrap(ref, 'wrap')
-  return { kek, newest: { layout: 'kek', id: kek.record.id } }
+  const compromised = await compromisedIds(ref, undefined, keyrings)
+  return { kek, newest: { layout: 'kek', id: kek.record.id, compromised } }
 }
 
 /** The DEKs of a row's wraps, which the caller zeroes. @throws FieldsealError ERR_DECRYPT_FAILED unless every value opens under its own */
@@ -178,7 +183,7 @@ async function renewed(
 }
 
 /** The new head, the cell's own value flags and type tag, and the value part as it was. */
-function withHead(envelope: Buffer, valueAt: number, head: Buffer): Envelope {
+export function withHead(envelope: Buffer, valueAt: number, head: Buffer): Envelope {
   const out = Buffer.concat([head, envelope.subarray(valueAt)])
   envelope.copy(out, AT.valueFlags, AT.valueFlags, KEK_AT.salt)
   return asEnvelope(out)

@@ -120,10 +120,8 @@ async function sealDirect(rows: readonly Row<unknown>[], via: unknown, deps: Sea
 function tokensOf({ map, facts, cells }: Row<unknown>, keys: BatchKeys): SealedRow['tokens'] {
   const tokens = new Map<BlindIndex, readonly (readonly IndexToken[])[]>()
   for (const index of map.indexes) {
-    const values = index.fields.map((field) => cells.filter((cell) => cell.field === field))
-    const [first = []] = values
-    if (first.length === 0 || (values.length > 1 && values.some((found) => found.length !== 1))) continue
-    const occurrences = values.length > 1 ? [values.map(([cell]) => cell?.value)] : first.map(({ value }) => [value])
+    const occurrences = occurrencesOf(index, cells)
+    if (occurrences === undefined) continue
     const live = keys.indexKeysOf(index, facts.tenant)
     tokens.set(
       index,
@@ -134,6 +132,17 @@ function tokensOf({ map, facts, cells }: Row<unknown>, keys: BatchKeys): SealedR
     )
   }
   return tokens
+}
+
+/** The values of an index, one list per occurrence; undefined where the cells do not hold all of its fields. */
+export function occurrencesOf(
+  index: BlindIndex,
+  cells: Row<unknown>['cells'],
+): readonly (readonly unknown[])[] | undefined {
+  const values = index.fields.map((field) => cells.filter((cell) => cell.field === field))
+  const [first = []] = values
+  if (first.length === 0 || (values.length > 1 && values.some((found) => found.length !== 1))) return undefined
+  return values.length > 1 ? [values.map(([cell]) => cell?.value)] : first.map(({ value }) => [value])
 }
 
 function assertWritable({ map, facts, cells }: Row<unknown>, context: OperationContext): void {

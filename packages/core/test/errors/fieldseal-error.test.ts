@@ -78,7 +78,14 @@ function sourcesOf(folder: string): string {
 }
 
 /** Codes that only adapters throw, or that features still to come will throw. */
-const NOT_CORES: ErrorCode[] = ['ERR_TOKEN_MISMATCH']
+const NOT_CORES: ErrorCode[] = [
+  'ERR_ROWS_REMAIN',
+  'ERR_KEY_NEEDED',
+  'ERR_PLAN_OUTDATED',
+  'ERR_PLAN_REFUSED',
+  'ERR_CHECKPOINT_MISMATCH',
+  'ERR_CHECKPOINT_TAKEN',
+]
 /** Codes that only KMS providers throw; core's own tests have fakes throw them. */
 const ofProviders = (code: ErrorCode) => code.startsWith('ERR_KMS_')
 

@@ -1,0 +1,134 @@
+import { nodeEngine } from '../cipher/aead.ts'
+import { FieldsealError } from '../errors/fieldseal-error.ts'
+import { sealWrap } from '../field/seal-rows.ts'
+import { isOutdated } from './newest.ts'
+import { type OpenedRaw, openRaw, type RawRow, zeroRaw } from './open-raw.ts'
+import { parseRow, type RowWrap } from './parse-row.ts'
+import type { Envelope, Row, RowPatch } from './ports.ts'
+import { type RewrapDeps, rewrapRow, type Target, targetOf, withHead } from './rewrap-row.ts'
+import type { RowId } from './row-id.ts'
+import { createWrapFrames, type WrapFrames } from './wrap-frames.ts'
+
+/** What became of one row: the cells to replace, none when all are as they should be; or why it could not be opened. */
+export type RewrittenRow = { readonly cells: RowPatch['cells'] } | { readonly error: unknown }
+
+export interface RewrapRowsOptions {
+  /** Binds values to the row where they stand now: that certifies the place they were found in. @defaultValue false */
+  readonly bind?: boolean
+  /** Where each row stood when its values were bound to it; values that do not open where they stand are tried there. */
+  readonly formerRowIds?: readonly (RowId | undefined)[]
+}
+
+/**
+ * The DEKs of many rows wrapped anew, with one look-up of keys for all. What is wrapped as it would be now is not opened.
+ * Without `bind` a rewrap keeps what it finds: tenant, keyspace, model, field and the binding to the row.
+ */
+export async function rewrapRows(
+  rows: readonly Row<unknown>[],
+  options: RewrapRowsOptions,
+  deps: RewrapDeps,
+): Promise<readonly RewrittenRow[]> {
+  const targets = new Map<string, Promise<Target>>()
+  const release: (() => void)[] = []
+  const outcomes: RewrittenRow[] = rows.map(() => ({ cells: [] }))
+  const toOpen: { readonly at: number; readonly raw: RawRow; readonly target: Target }[] = []
+  const alone: number[] = []
+  try {
+    for (const [at, row] of rows.entries()) {
+      try {
+        const target = await targetFor(row, targets, release, deps)
+        const parsed = parseRow(row, (_column, error) => {
+          throw error
+        })
+        const formerRowId = options.formerRowIds?.[at]
+        if (formerRowId === undefined && !parsed.wraps.some((wrap) => isDue(row, wrap, target, options))) continue
+        if ('kek' in target) toOpen.push({ at, raw: { row, parsed, formerRowId }, target })
+        else alone.push(at) // one call to a KMS each
+      } catch (error) {
+        outcomes[at] = { error }
+      }
+    }
+    const opened = await openRaw(
+      toOpen.map(({ raw }) => raw),
+      deps,
+    )
+    try {
+      const frames = createWrapFrames()
+      for (const [i, { at, raw, target }] of toOpen.entries()) {
+        const outcome = opened[i]
+        if (outcome === undefined || !('kek' in target)) continue
+        outcomes[at] = 'error' in outcome ? outcome : { cells: rewrapped(raw, outcome, target, frames, options, deps) }
+      }
+    } finally {
+      zeroRaw(opened)
+    }
+    for (const at of alone) outcomes[at] = await rewrappedAlone(rows[at] as Row<unknown>, deps)
+    return outcomes
+  } finally {
+    for (const one of release) one()
+  }
+}
+
+async function rewrappedAlone(row: Row<unknown>, deps: RewrapDeps): Promise<RewrittenRow> {
+  try {
+    return { cells: await rewrapRow(row, deps) }
+  } catch (error) {
+    return { error }
+  }
+}
+
+/** One look-up per keyspace and mode, held until the batch is done. */
+async function targetFor(
+  row: Row<unknown>,
+  targets: Map<string, Promise<Target>>,
+  release: (() => void)[],
+  deps: RewrapDeps,
+): Promise<Target> {
+  const name = `${row.facts.tenant}\0${row.facts.keyspace}\0${row.map.mode}`
+  let target = targets.get(name)
+  if (target === undefined) {
+    target = targetOf(row, deps).then((found) => {
+      if ('kek' in found) release.push(found.kek.hold())
+      return found
+    })
+    targets.set(name, target)
+  }
+  return target
+}
+
+function isDue(row: Row<unknown>, wrap: RowWrap, { newest }: Target, { bind = false }: RewrapRowsOptions): boolean {
+  if (isOutdated(wrap, newest)) return true
+  return bind && !wrap.rowBound && canBind(row) && !newest.compromised.has(wrap.kekId)
+}
+
+function canBind({ map, facts }: Row<unknown>): boolean {
+  return facts.rowId !== undefined && map.bindRow !== 'never'
+}
+
+function rewrapped(
+  { row, parsed }: RawRow,
+  { deks, moved }: OpenedRaw,
+  target: Extract<Target, { readonly kek: unknown }>,
+  frames: WrapFrames,
+  options: RewrapRowsOptions,
+  { random }: RewrapDeps,
+): RowPatch['cells'] {
+  const { map, facts } = row
+  const place = { tenant: facts.tenant, keyspace: facts.keyspace, model: map.id }
+  const heads = parsed.wraps.map((wrap, i) => {
+    const dek = deks[i]
+    if (dek === undefined) throw new FieldsealError('ERR_DECRYPT_FAILED', { model: map.id, tenant: facts.tenant })
+    if (!moved.has(i) && !isDue(row, wrap, target, options)) return undefined
+    const bound = wrap.rowBound || (options.bind === true && canBind(row))
+    const frame = frames.toSeal(target.kek, bound, place)
+    return sealWrap(dek, frame, bound ? facts.rowId : undefined, nodeEngine, random)
+  })
+  return parsed.cells.flatMap(({ cell, parsed: { bytes, valueAt }, wrap }) => {
+    const head = heads[wrap]
+    if (head === undefined) return []
+    const { field, mapKeys } = cell
+    const mapped = mapKeys === undefined ? {} : { mapKeys }
+    const before = bytes as Uint8Array as Envelope // parsed before
+    return [{ field, ...mapped, before, after: withHead(bytes, valueAt, head) }]
+  })
+}
