@@ -12,6 +12,7 @@ export const REDACTED = '[redacted]'
  */
 export function redactOrmError(error: unknown, root: PathNode): unknown {
   if (!(error instanceof Error)) return error
+  if (error instanceof mongoose.Error.DocumentNotFoundError) redactNotFound(error, root)
   const { errors } = error as { readonly errors?: unknown }
   if (error instanceof mongoose.Error.ValidationError && isDoc(errors)) {
     for (const [path, each] of Object.entries(errors)) redactOne(each, path, root)
@@ -21,6 +22,17 @@ export function redactOrmError(error: unknown, root: PathNode): unknown {
   }
   redactOne(error, String(Reflect.get(error, 'path') ?? ''), root)
   return error
+}
+
+/** Its text quotes the filter, which a `$where` of a document can bring values into. */
+function redactNotFound(error: Error, root: PathNode): void {
+  const filter: unknown = Reflect.get(error, 'filter')
+  const shown = redactFilter(filter, root)
+  for (const name of ['message', 'stack'])
+    Reflect.set(error, name, String(Reflect.get(error, name)).replaceAll(inspect(filter), inspect(shown)))
+  for (const name of ['filter', 'query']) Reflect.set(error, name, shown)
+  const result: unknown = Reflect.get(error, 'result')
+  if (isDoc(result) && '$where' in result) result['$where'] = shown // Mongoose 8
 }
 
 function redactOne(error: unknown, path: string, root: PathNode): void {
