@@ -74,7 +74,11 @@ function step(
   visited: Visit,
 ): void {
   const stored: unknown = Reflect.get(holder, key)
-  if (node.field === undefined) return visit(stored, node, row, path, mapKeys, visited)
+  if (node.field === undefined) {
+    // MongoDB lets one value stand where the schema has an array.
+    if (node.element === undefined || Array.isArray(stored)) return visit(stored, node, row, path, mapKeys, visited)
+    return step(holder, key, node.element, row, path, mapKeys, visited)
+  }
   if (stored === undefined || row === undefined) return
   if (stored === null && !node.field.encryptNull) return
   if (Array.isArray(stored)) {
