@@ -91,6 +91,10 @@ it('never opens a blob of one key under the name of another', async () => {
   const { cmk: other } = aws.cmk()
   const wrap = await cmk.wrap(newKey(), request())
   expect(await failure(other.unwrap(wrap, request()))).toMatchObject({ code: 'ERR_KMS_WRONG_KEY', kind: 'corrupt' })
+  // By AWS itself: the request named the key that was expected.
+  expect(aws.emulator.calls.at(-1)?.outcome).toBe('IncorrectKeyException')
+  expect(await failure(other.rewrap?.(wrap, request()) ?? Promise.resolve())).toMatchObject({ kind: 'corrupt' })
+  expect(aws.emulator.calls.at(-1)?.outcome).toBe('IncorrectKeyException')
 })
 
 it('refuses options that contradict each other and uris that name no CMK, before any call', () => {
@@ -163,6 +167,16 @@ it('uses other credentials of a scope from the next port on, and never those of 
   await port('a', 'three').wrap(newKey(), request())
   await port('a', 'one').wrap(newKey(), request())
   expect(aws.emulator.calls.map(({ principal }) => principal)).toEqual(['one', 'two', 'three', 'one'].map(role))
+})
+
+it('gives each scope a client of its own: what one learns of the clock, the other does not know', async () => {
+  const { arn } = aws.cmk()
+  const kms = aws.kms()
+  const wrapIn = (scope: string) => kms.cmk(arn, { credentialScope: scope }).wrap(newKey(), request())
+  aws.emulator.clockOffsetMs = 3_600_000
+  expect((await failure(wrapIn('one'))).code).toBe('ERR_KMS_CLOCK_SKEW')
+  await wrapIn('one')
+  expect((await failure(wrapIn('two'))).code).toBe('ERR_KMS_CLOCK_SKEW')
 })
 
 it('holds no more clients than it may and still answers for all', async () => {

@@ -23,6 +23,14 @@ describe('a KMS that lies', () => {
       expect(await failure(work ?? Promise.resolve())).toMatchObject({ code: 'ERR_KMS_WRONG_KEY', kind: 'corrupt' })
   })
 
+  it('is not believed when a rewrap began with the wrap of another CMK', async () => {
+    const { cmk } = aws.cmk()
+    const SourceKeyId = aws.emulator.createKey()
+    const wrap = await cmk.wrap(newKey(), request())
+    aws.emulator.alter((answer) => ({ ...answer, SourceKeyId }))
+    expect((await failure(cmk.rewrap?.(wrap, request()) ?? Promise.resolve())).code).toBe('ERR_KMS_WRONG_KEY')
+  })
+
   it('is not believed when it leaves out which key it used', async () => {
     const { cmk } = aws.cmk()
     const wrap = await cmk.wrap(newKey(), request())

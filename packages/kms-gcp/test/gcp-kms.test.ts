@@ -41,6 +41,13 @@ it('tells a version that was switched off alone from a key that is off', async (
   expect((await failure(cmk.unwrap(old, request()))).code).toBe('ERR_KMS_KEY_DISABLED')
 })
 
+it('says that the key is off when that is about the very version that is current', async () => {
+  const { cmk } = gcp.cmk()
+  const wrap = await cmk.wrap(newKey(), request())
+  gcp.emulator.fail('FAILED_PRECONDITION', { violations: [{ type: 'KEY_DISABLED', subject: 'key' }] })
+  expect((await failure(cmk.unwrap(wrap, request()))).code).toBe('ERR_KMS_KEY_DISABLED')
+})
+
 it('says that the key is off when it may not ask for more', async () => {
   const { name, cmk } = gcp.cmk()
   const old = await cmk.wrap(newKey(), request())
@@ -116,13 +123,13 @@ it('ends at once at its signal and sends nothing more', async () => {
   expect((await late).code).toBe('ERR_KMS_TIMEOUT')
 })
 
-it('answers one scope at once while forty calls of another hang', async () => {
+it('answers one scope at once while more calls of another hang than a connection carries', async () => {
   const kms = gcp.kms()
   const hung = gcp.emulator.createKey()
   const free = gcp.emulator.createKey()
   gcp.emulator.hang({ only: { key: hung } })
   const stop = new AbortController()
-  const hanging = Array.from({ length: 40 }, () =>
+  const hanging = Array.from({ length: 120 }, () =>
     failure(kms.cmk(hung, { credentialScope: 'hung' }).wrap(newKey(), request({ signal: stop.signal }))),
   )
   await new Promise((resolve) => setTimeout(resolve, 50))

@@ -88,8 +88,11 @@ describe('a KMS that lies, or a network that alters', () => {
     const { cmk } = gcp.cmk()
     const wrap = await cmk.wrap(newKey(), request())
     const plaintext = Buffer.alloc(8 * 1_048_576, 0x41)
-    gcp.emulator.alter((answer) => ({ ...answer, plaintext, plaintextCrc32c: { value: '1' } }))
-    expect((await failure(cmk.unwrap(wrap, request()))).code).toBe('ERR_KMS_INTEGRITY_FAILED')
+    gcp.emulator.alter((answer) => ({ ...answer, plaintext, plaintextCrc32c: sum(plaintext) }))
+    expect(await failure(cmk.unwrap(wrap, request()))).toMatchObject({
+      code: 'ERR_KMS_INTEGRITY_FAILED',
+      details: { vendorCode: 'grpc:8' },
+    })
   })
 })
 

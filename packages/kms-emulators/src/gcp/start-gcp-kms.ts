@@ -68,7 +68,11 @@ export async function startGcpKms({ port = 0, tls = false }: GcpEmulatorOptions 
   const keys = createGcpKeys(control)
   const iam = await startGcpIam()
   const certificate = tls ? selfSigned() : undefined
-  const server = new grpc.Server({ 'grpc.max_receive_message_length': 1 << 20 })
+  const server = new grpc.Server({
+    'grpc.max_receive_message_length': 1 << 20,
+    // As Google's front ends do: one connection carries so many calls at once.
+    'grpc.max_concurrent_streams': 100,
+  })
   server.addService(serviceDefinition(), Object.fromEntries(OPERATIONS.map((name) => [name, handler(name)])))
   const innerPort = await new Promise<number>((resolve, reject) => {
     const credentials =
