@@ -6,8 +6,10 @@ import { configError } from './encrypted-path/config-error.ts'
 import type { GuardMode, PluginSettings } from './install/collection-state.ts'
 import { assertMembers } from './install/members.ts'
 import { overrideConnection } from './install/connection-members.ts'
+import { interceptAggregate } from './install/intercept-aggregate.ts'
 import { intercept, stateOf } from './install/intercept.ts'
 import { overrideModel } from './install/model-members.ts'
+import { rememberContext } from './install/remember-context.ts'
 import { addTokenIndexes } from './install/token-indexes.ts'
 import { buildGraph } from './path-graph/build-graph.ts'
 
@@ -58,22 +60,39 @@ function register(model: Model<unknown>, settings: PluginSettings): void {
   if (!buildGraph([schema]).reaches) {
     if (Object.keys(modelOptionsOf(schema)).length > 0)
       throw configError(model.modelName, 'encrypted', 'the schema has model options but no encrypted path')
+    rememberContext(model, settings.host)
+    interceptAggregate(model.collection, settings)
+    followCollection(model, settings)
     return
   }
   assertMembers(model)
   const state = intercept(model.collection, schema, settings)
   const stored = state.model()
   if (model.schema !== schema) addTokenIndexes(model.schema, stored)
-  overrideModel(model, state)
+  // The base of a discriminator was registered when it had no encrypted path yet.
+  for (const each of [model, ...(Object.values(model.db.models) as Model<unknown>[])]) {
+    if (each.collection !== model.collection) continue
+    rememberContext(each, settings.host)
+    overrideModel(each, state)
+  }
   overrideConnection(model.db)
   followCollection(model, settings)
 }
 
+interface Discriminated {
+  readonly discriminatorMapping?: { readonly isRoot: boolean }
+  /** Missing where Mongoose has copied the schema for another copy of Mongoose. */
+  readonly _baseSchema?: Schema
+}
+
 /** A discriminator's documents stand in its base model's collection, and its base schema knows all of them. */
 function rootSchema(model: Model<unknown>): Schema {
-  let schema = model.schema as Schema & { readonly _baseSchema?: Schema }
-  while (schema._baseSchema !== undefined) schema = schema._baseSchema
-  return schema
+  const { schema } = model as unknown as { readonly schema: Schema & Discriminated }
+  if (schema.discriminatorMapping?.isRoot !== false) return schema
+  const base = (Object.values(model.db.models) as Model<unknown>[]).find(
+    (other) => other.collection === model.collection && (other.schema as Discriminated).discriminatorMapping?.isRoot,
+  )
+  return schema._baseSchema ?? (base?.schema as Schema | undefined) ?? schema
 }
 
 /** Mongoose can give a model another connection, and with it another collection object, without telling. */

@@ -300,11 +300,14 @@ describe.runIf(hasMongo())('the wire guard', () => {
 
   refuses(
     'aggregate $merge',
-    'a pipeline of a plain model that writes into an encrypted collection',
+    'a pipeline of a native handle that writes into an encrypted collection',
     { code: 'ERR_PLAINTEXT_BLOCKED' },
     () => {
       const into = people().collection.collectionName
-      return clinic.model(new Schema({ name: String })).aggregate([{ $merge: { into } }])
+      return clinic.connection.db
+        ?.collection('plain')
+        .aggregate([{ $merge: { into } }])
+        .toArray()
     },
   )
 

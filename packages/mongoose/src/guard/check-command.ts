@@ -89,7 +89,7 @@ function plaintextInProjection(projection: unknown, root: PathNode): string | un
 
 /** A pipeline reads from its collection and from others, and may write into one. */
 function checkPipeline(pipeline: unknown, collection: string, rootOf: Root): Violation | undefined {
-  const root = rootOf(collection)
+  let root = rootOf(collection)
   return firstOf(listOf(pipeline).flatMap(entriesOf), ([operator, operand]): Violation | undefined => {
     const parts = Object.fromEntries(entriesOf(operand))
     const nested = (of: unknown, from: unknown) => checkPipeline(of, nameOf(from ?? collection), rootOf)
@@ -112,11 +112,25 @@ function checkPipeline(pipeline: unknown, collection: string, rootOf: Root): Vio
       case '$out':
       case '$merge':
         return written(operator === '$out' ? operand : parts['into'], operand, rootOf)
-      default:
-        return found(root && comparedIn(operand, root), collection)
+      default: {
+        const compared = root && comparedIn(operand, root)
+        if (REMAKING.includes(operator)) root = undefined // from here on a name says nothing about where values come from
+        return found(compared, collection)
+      }
     }
   })
 }
+
+/** Stages whose documents are made of expressions. */
+const REMAKING: readonly string[] = [
+  '$group',
+  '$bucket',
+  '$bucketAuto',
+  '$sortByCount',
+  '$count',
+  '$replaceRoot',
+  '$replaceWith',
+]
 
 /** What a pipeline makes is plaintext, or ciphertext of another document. */
 function written(target: unknown, stage: unknown, rootOf: Root): Violation | undefined {

@@ -82,14 +82,12 @@ function createState(
   const schemas = new Set([schema])
   let defined: { readonly signature: string; readonly model: StoredModel } | undefined
   const state: CollectionState = {
-    name: native.name,
+    ...factsOf(native),
     host: settings.host,
     raw,
     schemas,
     writer: { compareAndSet: (map, patches) => compareAndSet(raw, map, patches) },
-    collation: () => native.opts?.collation !== undefined,
     writeConcern: () => native.collection?.writeConcern?.w,
-    promote: () => native.collection?.bsonOptions ?? {},
     model() {
       const signature = [...schemas].map((each) => schemaSignature(each)).join('|')
       if (defined?.signature === signature) return defined.model
@@ -100,20 +98,31 @@ function createState(
       for (const each of schemas) addTokenIndexes(each, model)
       return model
     },
+    assertGuarded: () => assertGuarded(native.conn, state, settings.guard),
+  }
+  return state
+}
+
+/** What a collection object and its connection tell about themselves. */
+export function factsOf(
+  native: NativeCollection,
+): Pick<CollectionState, 'name' | 'collation' | 'promote' | 'neighbour'> {
+  return {
+    name: native.name,
+    collation: () => native.opts?.collation !== undefined,
+    promote: () => native.collection?.bsonOptions ?? {},
     neighbour(collection) {
       const other: unknown = Reflect.get(native.conn.collections, collection)
       return typeof other === 'object' && other !== null ? stateOf(other)?.model() : undefined
     },
-    assertGuarded: () => assertGuarded(native.conn, state, settings.guard),
   }
-  return state
 }
 
 /**
  * The methods as they were. Inside them `this.find` and the like mean the originals too: while a connection is awaited
  * Mongoose calls a method again by its name, and an override would encrypt twice.
  */
-function rawOf(native: NativeCollection, own: ReadonlySet<PropertyKey>): RawCollection {
+export function rawOf(native: NativeCollection, own: ReadonlySet<PropertyKey>): RawCollection {
   const prototype: unknown = Object.getPrototypeOf(native)
   const raw: NativeCollection = new Proxy(native, {
     get(target, key) {

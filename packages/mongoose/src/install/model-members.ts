@@ -1,12 +1,13 @@
-import { FieldsealError, isEnvelope, type OperationContext } from '@fieldseal/core/adapter'
+import { FieldsealError, isEnvelope } from '@fieldseal/core/adapter'
 import mongoose, { type Model } from 'mongoose'
 import { isDoc, plain } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { redactOrmError, redactFilter } from '../redact/redact-error.ts'
 import type { CollectionState } from './collection-state.ts'
 import { refusedMethod } from './methods.ts'
+import { contextOf } from './remember-context.ts'
 
-type Method = (this: never, ...args: never[]) => unknown
+export type Method = (this: never, ...args: never[]) => unknown
 type Members = Record<string, Method> & object
 
 /** What is overridden on a compiled model; all of it is its own, other models and Mongoose's classes stay as they are. */
@@ -27,25 +28,14 @@ type NotFoundConstructor = new (filter: unknown, model: string) => Error
 const MEMBERS = Symbol.for('@fieldseal/mongoose:model')
 
 /**
- * Makes the queries and aggregates of a model remember the context of the code that makes them, and takes values of
- * encrypted paths out of the errors that Mongoose makes itself.
+ * Takes values of encrypted paths out of the errors that Mongoose makes itself, and refuses what would take ciphertext for
+ * a value.
  */
 export function overrideModel(model: Model<unknown>, state: CollectionState): void {
   if (Object.hasOwn(model, MEMBERS)) return
   Object.defineProperty(model, MEMBERS, { value: true })
   const members = model as unknown as ModelMembers // a Model, past its overloads
   overrideQuery(members, state)
-  const { host } = state
-  const aggregate = members.aggregate
-  members.aggregate = function (...args) {
-    const made = aggregate.apply(this, args) as Members
-    const context = host.captureIfAny()
-    for (const name of ['exec', 'cursor']) {
-      const run = made[name] as Method // Mongoose's Aggregate has both
-      made[name] = (...given) => host.run(context, () => run.apply(made as never, given))
-    }
-    return made
-  }
   const hydrate = members.hydrate
   members.hydrate = function (...args) {
     const [document] = args as readonly unknown[]
@@ -65,32 +55,16 @@ export function overrideModel(model: Model<unknown>, state: CollectionState): vo
   }
 }
 
-function overrideQuery(members: ModelMembers, state: CollectionState): void {
-  const { host } = state
-  const Original = members.Query
-  const { prototype } = Original
-  const contexts = new WeakMap<object, OperationContext>()
-  const remember = (query: object, context: OperationContext | undefined) => context && contexts.set(query, context)
-  function Query(this: object, ...args: never[]): void {
-    Original.apply(this as never, args)
-    remember(this, host.captureIfAny())
-  }
-  Query.prototype = prototype
-  members.Query = Object.assign(Query as ModelMembers['Query'], { base: Original.base })
-
+function overrideQuery({ Query }: ModelMembers, state: CollectionState): void {
+  const { prototype } = Query
   for (const name of ['exec', 'cursor', 'explain']) {
     const run = prototype[name] as Method // Mongoose's Query has them
     prototype[name] = function (this: object, ...args) {
-      const context = contexts.get(this)
-      assertMarkable(this, context, state)
-      return redacted(() => host.run(context, () => run.apply(this as never, args)), state)
+      return redacted(() => {
+        assertMarkable(this, state)
+        return run.apply(this as never, args)
+      }, state)
     }
-  }
-  const clone = prototype['clone'] as Method
-  prototype['clone'] = function (this: object, ...args) {
-    const copy = clone.apply(this as never, args) as object
-    remember(copy, contexts.get(this))
-    return copy
   }
   const orFail = prototype['orFail'] as Method
   prototype['orFail'] = function (
@@ -108,7 +82,8 @@ function overrideQuery(members: ModelMembers, state: CollectionState): void {
 }
 
 /** A hydrated document would take the sentinel for a value of its path. */
-function assertMarkable(query: object, context: OperationContext | undefined, { name }: CollectionState): void {
+function assertMarkable(query: object, { name, host }: CollectionState): void {
+  const context = contextOf(query) ?? host.captureIfAny()
   if (context?.onUnreadable !== 'mark') return
   const { op, _mongooseOptions } = query as {
     readonly op?: string
