@@ -37,6 +37,8 @@ export interface Reader {
 interface Owner {
   readonly target: PendingRow
   readonly cell: ParsedCell
+  /** Whether its DEK is to be wrapped anew. */
+  readonly outdated: boolean
 }
 
 /** Opens the cells of some rows, each layout in one call of the cipher. */
@@ -66,52 +68,40 @@ export function openSlice(
 
   for (const target of targets) {
     const keys = target.wraps.map((wrap) => (wrap.layout === 'kek' ? wrapAt(target, wrap) : deks.found(wrap)))
+    const current = newest.get(target.place)
+    const outdatedWraps = target.wraps.map((wrap) => current !== undefined && isOutdated(wrap, current))
     for (const cell of target.cells) {
       const key = keys[cell.wrap]
+      const outdated = outdatedWraps[cell.wrap] ?? false
       const { parsed, aad } = cell
       if (typeof key === 'number') {
         values.push({ parsed, wrap: key, aad })
-        owners.push({ target, cell })
+        owners.push({ target, cell, outdated })
       } else if (key !== undefined && 'dek' in key) {
         directs.push({ parsed, dek: key.dek.key.exposeKeyObject(), aad })
-        directOwners.push({ target, cell })
+        directOwners.push({ target, cell, outdated })
       } else {
         const kekId = target.wraps[cell.wrap]?.kekId
         target.values[cell.column] = unreadable(target.row, cell.column, key?.error, reader, kekId)
       }
     }
   }
-  finishAll(openValues(values, wraps, nodeEngine), owners, newest, reader)
-  finishAll(openDirectValues(directs, nodeEngine), directOwners, newest, reader)
+  finishAll(openValues(values, wraps, nodeEngine), owners, reader)
+  finishAll(openDirectValues(directs, nodeEngine), directOwners, reader)
 }
 
-function finishAll(
-  opened: readonly (Buffer | undefined)[],
-  owners: readonly Owner[],
-  newest: ReadonlyMap<RowPlace, Newest | undefined>,
-  reader: Reader,
-): void {
-  for (let i = 0; i < opened.length; i++) {
-    const { target, cell } = owners[i] as Owner // one owner per value
-    finish(target, cell, opened[i], newest.get(target.place), reader)
-  }
+function finishAll(opened: readonly (Buffer | undefined)[], owners: readonly Owner[], reader: Reader): void {
+  for (let i = 0; i < opened.length; i++) finish(owners[i] as Owner, opened[i], reader) // one owner per value
 }
 
-function finish(
-  target: PendingRow,
-  { column, field, parsed, wrap }: ParsedCell,
-  plaintext: Buffer | undefined,
-  newest: Newest | undefined,
-  reader: Reader,
-): void {
-  const found = target.wraps[wrap]
-  const kekId = found?.kekId
+function finish({ target, cell, outdated }: Owner, plaintext: Buffer | undefined, reader: Reader): void {
+  const { column, field, parsed, wrap } = cell
   try {
     if (plaintext === undefined) throw new FieldsealError('ERR_DECRYPT_FAILED')
     target.values[column] = field.policy.decode(parsed, plaintext)
-    if (newest !== undefined && found !== undefined && isOutdated(found, newest)) target.outdated.push(column)
+    if (outdated) target.outdated.push(column)
   } catch (error) {
-    target.values[column] = unreadable(target.row, column, error, reader, kekId)
+    target.values[column] = unreadable(target.row, column, error, reader, target.wraps[wrap]?.kekId)
   }
 }
 
