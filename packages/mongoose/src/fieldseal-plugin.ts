@@ -10,7 +10,7 @@ import { interceptAggregate } from './install/intercept-aggregate.ts'
 import { intercept, stateOf } from './install/intercept.ts'
 import { overrideModel } from './install/model-members.ts'
 import { rememberContext } from './install/remember-context.ts'
-import { addTokenIndexes } from './install/token-indexes.ts'
+import { addDiscriminatorIndexes } from './install/token-indexes.ts'
 import { buildGraph } from './path-graph/build-graph.ts'
 
 export interface FieldsealPluginOptions {
@@ -68,7 +68,7 @@ function register(model: Model<unknown>, settings: PluginSettings): void {
   assertMembers(model)
   const state = intercept(model.collection, schema, settings)
   const stored = state.model()
-  if (model.schema !== schema) addTokenIndexes(model.schema, stored)
+  if (model.schema !== schema) addDiscriminatorIndexes(model.schema, schema, stored)
   // The base of a discriminator was registered when it had no encrypted path yet.
   for (const each of [model, ...(Object.values(model.db.models) as Model<unknown>[])]) {
     if (each.collection !== model.collection) continue

@@ -291,8 +291,8 @@ describe.runIf(hasMongo())('models and connections', () => {
       keys: { cmks: [clinic.kms.cmk('test-key')] },
     })
     own.model('Contested', schema(), 'contested')
-    const twice: Schema = schema()
-    twice.plugin(fieldsealPlugin as never, { fieldseal: another, deduplicate: false })
+    const twice = schema()
+    twice.plugin(fieldsealPlugin as never, { fieldseal: another, deduplicate: false } as never)
     expect(() => own.model('Contested2', twice as never, 'contested')).toThrow(/two Fieldseals/)
     await another.close()
   })

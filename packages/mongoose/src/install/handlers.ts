@@ -1,4 +1,5 @@
 import { isDoc } from '../bson/documents.ts'
+import { plaintextInFilter } from '../guard/check-filter.ts'
 import { touchesEncrypted } from '../path-graph/walk-path.ts'
 import { refuseQuery } from '../query-rewrite/refuse.ts'
 import type { OperationOptions } from '../query-rewrite/scope.ts'
@@ -99,12 +100,12 @@ export function createHandlers(state: CollectionState): Readonly<Record<string, 
       return raw.distinct(String(key), query.filter, query.options)
     }),
     createIndex: promised(async (keys, options) => {
-      assertPlainIndex(state, keys)
+      assertPlainIndex(state, keys, options)
       return raw.createIndex(keys, options)
     }),
     createIndexes: promised(async (specs, options) => {
       for (const spec of Array.isArray(specs) ? (specs as unknown[]) : [])
-        if (isDoc(spec)) assertPlainIndex(state, spec['key'])
+        if (isDoc(spec)) assertPlainIndex(state, spec['key'], spec)
       return raw.createIndexes(specs as readonly unknown[], options) // the driver checks it
     }),
   }
@@ -115,8 +116,11 @@ function optionsOf(options: unknown): OperationOptions {
 }
 
 /** Indexes of a schema name token paths by now; one that names a value is made by hand. */
-function assertPlainIndex(state: CollectionState, keys: unknown): void {
+function assertPlainIndex(state: CollectionState, keys: unknown, options: unknown): void {
   const { root, map } = state.model()
+  const compared = plaintextInFilter(isDoc(options) ? options['partialFilterExpression'] : undefined, root)
+  if (compared !== undefined)
+    refuseQuery(map.id, compared, 'index', 'its partial filter compares ciphertext: say $exists')
   const paths =
     keys instanceof Map
       ? [...keys.keys()]

@@ -95,7 +95,7 @@ function createState(
       if (model === undefined)
         throw new FieldsealError('ERR_CONFIG_INVALID', { model: native.name, reason: 'no encrypted paths' })
       defined = { signature, model }
-      for (const each of schemas) addTokenIndexes(each, model)
+      addTokenIndexes(schemas, model)
       return model
     },
     assertGuarded: () => assertGuarded(native.conn, state, settings.guard),

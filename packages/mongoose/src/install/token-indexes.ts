@@ -1,7 +1,8 @@
 import type { Schema } from 'mongoose'
 import { isDoc, type Doc } from '../bson/documents.ts'
 import { configError } from '../encrypted-path/config-error.ts'
-import { nodesOf, type PathNode } from '../path-graph/path-node.ts'
+import { buildGraph } from '../path-graph/build-graph.ts'
+import { nodesOf, PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
 import { touchesEncrypted } from '../path-graph/walk-path.ts'
 import { SLOT_NAMES, type SlotName } from '../query-rewrite/token-terms.ts'
@@ -12,30 +13,50 @@ interface IndexedSchema {
   removeIndex(keys: Record<string, unknown>): unknown
 }
 
+const PLAIN = new PathNode()
 const SLOTS = Object.values(SLOT_NAMES)
 
 /**
- * Gives a schema the indexes of its blind indexes, for both slots, and replaces encrypted paths in its compound ones by
- * those of their tokens. Safe to repeat. What `syncIndexes` finds in the schema is then what the database has.
+ * Gives the schemas of a collection the indexes of their blind indexes, for both slots, and replaces encrypted paths in
+ * compound ones by those of their tokens. Safe to repeat. What `syncIndexes` finds in a schema is then what the database
+ * has.
  */
-export function addTokenIndexes(schema: Schema, { root, tenant }: StoredModel): void {
+export function addTokenIndexes(schemas: Iterable<Schema>, model: StoredModel): void {
+  const shared = [...schemas]
+  const own = buildGraph(shared, 'without')
+  for (const schema of shared) {
+    addIndexes(schema, own, PLAIN, model)
+    add(schema, { [`${KEYS_PATH}.k`]: 1 }, {}, undefined)
+  }
+}
+
+/**
+ * The same for a discriminator: Mongoose makes the indexes of the paths that it adds, for its documents alone, and those
+ * of the others with its base model.
+ */
+export function addDiscriminatorIndexes(schema: Schema, base: Schema, model: StoredModel): void {
+  addIndexes(schema, buildGraph([schema], 'without'), buildGraph([base], 'without'), model)
+}
+
+/** @param own the paths of the schema @param inherited those that are not its own */
+function addIndexes(schema: Schema, own: PathNode, inherited: PathNode, { root, tenant }: StoredModel): void {
   const indexed = schema as unknown as IndexedSchema // a Schema, past its overloads
   for (const [keys, options] of indexed.indexes()) {
     if (!Object.keys(keys).some((path) => touchesEncrypted(root, path) && !isTokenPath(path, root))) continue
     indexed.removeIndex(keys)
-    for (const slot of SLOTS) add(indexed, onTokens(keys, root, slot), options, slot)
+    for (const slot of SLOTS) add(schema, onTokens(keys, root, slot), options, slot)
   }
   for (const [path, node] of indexedPaths(root)) {
     const index = node.field?.blindIndex
-    if (index === undefined) continue
+    if (index === undefined || !touchesEncrypted(own, path) || touchesEncrypted(inherited, path)) continue
     const scope = index.unique && !index.acrossTenants && tenant !== undefined ? { [tenant.path]: 1 } : {}
     for (const slot of SLOTS)
-      add(indexed, { [`${path}.${slot}`]: 1, ...scope }, index.unique ? { unique: true } : {}, slot)
+      add(schema, { [`${path}.${slot}`]: 1, ...scope }, index.unique ? { unique: true } : {}, slot)
   }
-  add(indexed, { [`${KEYS_PATH}.k`]: 1 }, {}, undefined)
 }
 
-function add(schema: IndexedSchema, keys: Doc, options: Doc, slot: SlotName | undefined): void {
+function add(to: Schema, keys: Doc, options: Doc, slot: SlotName | undefined): void {
+  const schema = to as unknown as IndexedSchema // a Schema, past its overloads
   const known = schema.indexes().some(([other]) => JSON.stringify(other) === JSON.stringify(keys))
   if (known) return
   const tokens = slot === undefined ? [] : Object.keys(keys).filter((path) => path.endsWith(`.${slot}`))

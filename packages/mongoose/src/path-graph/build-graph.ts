@@ -33,10 +33,12 @@ interface Loop {
  * @throws FieldsealError ERR_CONFIG_INVALID for a path that is encrypted in one schema and not, or otherwise, in another,
  * and for encrypted paths of a schema that contains itself: they would need ids without end
  */
-export function buildGraph(schemas: Iterable<Schema>): PathNode {
+export function buildGraph(schemas: Iterable<Schema>, discriminators: 'with' | 'without' = 'with'): PathNode {
   const root = new PathNode()
   const loops: Loop[] = []
-  for (const schema of schemas) addSchema(root, schema, [], '', loops)
+  for (const schema of schemas)
+    if (discriminators === 'with') addSchema(root, schema, [], '', loops)
+    else addPaths(root, schema, [{ schema, node: root }], '', loops)
   markReaches(root)
   const loop = loops.find(({ node }) => node.reaches)
   if (loop !== undefined)
@@ -56,13 +58,16 @@ function addSchema(node: PathNode, schema: Schema, above: readonly Ancestor[], p
     return
   }
   const within = [...above, { schema, node }]
-  for (const variant of [schema, ...Object.values(schema.discriminators ?? {})] as Schema[]) {
-    for (const [name, schemaType] of Object.entries(variant.paths)) {
-      const parts = name.split('.')
-      if (parts.some((part) => part === '$*' || part === '$')) continue // listed again with their container
-      const at = parts.reduce((parent, part) => parent.grow(part), node)
-      fill(at, schemaType, within, [prefix, ...parts.map(escaped)].filter((part) => part !== '').join('.'), loops)
-    }
+  for (const variant of [schema, ...Object.values(schema.discriminators ?? {})] as Schema[])
+    addPaths(node, variant, within, prefix, loops)
+}
+
+function addPaths(node: PathNode, schema: Schema, within: readonly Ancestor[], prefix: string, loops: Loop[]): void {
+  for (const [name, schemaType] of Object.entries(schema.paths)) {
+    const parts = name.split('.')
+    if (parts.some((part) => part === '$*' || part === '$')) continue // listed again with their container
+    const at = parts.reduce((parent, part) => parent.grow(part), node)
+    fill(at, schemaType, within, [prefix, ...parts.map(escaped)].filter((part) => part !== '').join('.'), loops)
   }
 }
 

@@ -1,5 +1,6 @@
 import type { Schema } from 'mongoose'
 import { configError } from '../encrypted-path/config-error.ts'
+import { plaintextInFilter } from '../guard/check-filter.ts'
 import type { PathNode } from './path-node.ts'
 import { KEYS_PATH } from './stored-model.ts'
 import { touchesEncrypted, walkPath } from './walk-path.ts'
@@ -45,6 +46,14 @@ export function assertRegistrable(schema: Schema, root: PathNode): void {
 
 /** @throws FieldsealError ERR_CONFIG_INVALID for an index that would hold ciphertext, or one that blindIndex makes */
 function assertIndex(keys: Record<string, unknown>, options: Record<string, unknown>, root: PathNode): void {
+  const compared = plaintextInFilter(options['partialFilterExpression'], root)
+  if (compared !== undefined)
+    throw configError(
+      compared,
+      'partialFilterExpression',
+      'it compares ciphertext',
+      'compare plain paths, or say $exists',
+    )
   const names = Object.keys(keys)
   for (const path of names) {
     if (!touchesEncrypted(root, path)) continue
