@@ -3,6 +3,7 @@ import { isFieldsealError } from '../../src/errors/fieldseal-error.ts'
 import { kekRecordMac } from '../../src/keys/record-mac.ts'
 import { kekContext } from '../../src/keyring/kek-wraps.ts'
 import { type Clinic, clinic } from '../support/clinic.ts'
+import { directPatients } from '../support/direct.ts'
 import { fakeCmk, type FakeCmk } from '../support/fake-cmk.ts'
 
 /** What the process has of the key: nothing, or a key confirmed so many milliseconds ago. */
@@ -22,9 +23,13 @@ export const KMS = [
   'wrong-key',
 ] as const
 export const USES = ['read', 'write'] as const
+/** The same for mode `direct`: a DEK ends at validForMs; a record has no key, so it cannot be edited into another state. */
+export const DIRECT_CACHE = { none: undefined, fresh: 1_000, due: 60_000, dead: 300_000 } as const
+export const DIRECT_STORE = ['none', 'active', 'retired', 'destroyed', 'edited'] as const
 
-export type CacheState = keyof typeof CACHE
-export type StoreState = (typeof STORE)[number]
+export type Mode = 'kek' | 'direct'
+export type CacheState = keyof typeof CACHE | keyof typeof DIRECT_CACHE
+export type StoreState = (typeof STORE)[number] | (typeof DIRECT_STORE)[number]
 export type KmsState = (typeof KMS)[number]
 export type Use = (typeof USES)[number]
 
@@ -50,6 +55,9 @@ const OUTCOMES: Readonly<Partial<Record<ErrorCode, string>>> = {
   ERR_KEY_NOT_FOUND: 'nof',
   ERR_KEY_RECORD_INVALID: 'inv',
   ERR_KEY_RETIRED: 'ret',
+  ERR_KEY_ERASED: 'era',
+  ERR_KMS_CONFIG: 'cfg',
+  ERR_DECRYPT_FAILED: 'dec',
 }
 /** Letters of the events in the table. */
 const EVENTS = {
@@ -58,6 +66,7 @@ const EVENTS = {
   'key.changed': 'C',
   'background.failed': 'B',
   'kek.created': 'N',
+  'direct-key.created': 'N',
 } as const
 
 export interface Cell {
@@ -71,12 +80,14 @@ export interface Cell {
  * Brings a process, its key store and its KMS into the states of a cell, reads or writes once, and tells what came of
  * it: `<outcome> <attempts at the KMS>/<calls to the key store> <events>`.
  */
-export async function happens({ use, cache, store, kms }: Cell): Promise<string> {
+export async function happens({ use, cache, store, kms }: Cell, mode: Mode): Promise<string> {
   const cmk = fakeCmk('cmk')
-  const before = clinic({ cmk })
+  const model = directPatients({ mode })
+  const before = clinic({ cmk }, model)
   const { envelopes, kekIds } = await before.seal('a', { ssn: 'x' })
-  const age = CACHE[cache]
-  const world = age === undefined ? clinic({ cmk, keyStore: before.keyStore, clock: before.clock }) : before
+  const age = { ...CACHE, ...(mode === 'direct' ? DIRECT_CACHE : {}) }[cache]
+  const world = age === undefined ? clinic({ cmk, keyStore: before.keyStore, clock: before.clock }, model) : before
+  if (mode === 'direct' && age !== undefined) await world.open('a', { ssn: envelopes[0] }) // a DEK is cached when it is read
   if (age !== undefined) world.clock.advance(age)
   await bringStore(world, store, kekIds[0] ?? '')
   bringKms(cmk, kms)
@@ -94,12 +105,13 @@ export async function happens({ use, cache, store, kms }: Cell): Promise<string>
 }
 
 async function bringStore({ keyStore, cmk }: Clinic, state: StoreState, id: string): Promise<void> {
-  const record = keyStore.keks().find((one) => one.id === id)
-  if (record === undefined) throw new Error('no record')
+  const record = keyStore.records().find((one) => one.id === id)
+  if (record === undefined || record.kind === 'index') throw new Error('no record')
   if (state === 'none') keyStore.rows.delete(id)
-  if (state === 'retired') keyStore.tamper(record.id, { denial: 'retired' })
-  if (state === 'edited') keyStore.tamper(record.id, { createdAt: record.createdAt + 1 })
-  if (state !== 'decrypt-only') return
+  if (state === 'retired' || state === 'destroyed') keyStore.tamper(record.id, { denial: state })
+  if (state === 'edited')
+    keyStore.tamper(record.id, record.kind === 'kek' ? { createdAt: record.createdAt + 1 } : { uri: 'another CMK' })
+  if (state !== 'decrypt-only' || record.kind !== 'kek') return
   // As its holder writes it: under the MAC of the key itself.
   const { mac: _mac, wraps, denial: _denial, rowVersion: _rowVersion, ...facts } = record
   const [wrap] = wraps
