@@ -8,4 +8,5 @@ export {
 export { kmsConformance, type KmsConformanceOptions, type KmsUnderTest } from './kms-conformance.ts'
 export { leakOracle, type LeakHit, type LeakOracle, type LeakOracleOptions } from './leak-oracle.ts'
 export { memoryKeyStore, type MemoryKeyStore } from './memory-key-store.ts'
+export { memoryRecordSource, type MemoryRecordSource, type MemoryRow } from './memory-record-source.ts'
 export type { TestRunner } from './test-runner.ts'

@@ -1,0 +1,2 @@
+/** For `fieldseal.config.ts`. */
+export { defineConfig, type FieldsealConfig } from './define-config.ts'

@@ -1,0 +1,173 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  type ErrorCode,
+  isFieldsealError,
+  type KekId,
+  type PageOptions,
+  type RowPatch,
+  type StoredRow,
+} from '@fieldseal/core/adapter'
+import type { RowFailure } from '../report/report.ts'
+import type { Counts } from './checkpoint.ts'
+import { keyText, rowOf, type Target, type TargetRow } from './target.ts'
+
+/** What a verb makes of one row: cells to replace, none where it is as it should be; or what is wrong with it. */
+export type RowOutcome = {
+  readonly cells?: RowPatch['cells']
+  readonly error?: unknown
+  readonly problems?: readonly { readonly field: string; readonly code: ErrorCode }[]
+  readonly counts?: Counts
+}
+
+/** One verb over rows. Its outcomes come in the order of the rows. */
+export interface RowVerb {
+  readonly name: string
+  /** Only rows that need this KEK. */
+  readonly kekId?: KekId | undefined
+  readonly tokens?: boolean
+  /** Rows remain in the table that are not counted as failures: walks end only when none is left. */
+  readonly converges: boolean
+  work(rows: readonly TargetRow[], target: Target): Promise<readonly RowOutcome[]>
+  /** Rows that are not yet what the verb makes of them; undefined = known only by another walk. */
+  remaining?(target: Target): Promise<number | undefined>
+}
+
+export interface BatchResult {
+  readonly counts: Counts
+  readonly failures: readonly RowFailure[]
+}
+
+const ATTEMPTS = 6
+
+/**
+ * Works on one page. A row that somebody else changed between reading and writing is read again: the other writer always
+ * wins. `start` is the position before the page.
+ */
+export async function runBatch(
+  verb: RowVerb,
+  target: Target,
+  page: readonly StoredRow[],
+  options: PageOptions,
+): Promise<BatchResult> {
+  const counts: Counts = { rows: page.length }
+  const failures: RowFailure[] = []
+  let todo: readonly StoredRow[] = page
+  for (let attempt = 1; todo.length > 0; attempt++) {
+    const changed = await workOn(verb, target, todo, counts, failures)
+    if (changed.length === 0) break
+    if (attempt === ATTEMPTS) {
+      add(counts, 'changed', changed.length)
+      break
+    }
+    // A lock is held for a transaction, not for a moment.
+    await sleep(5 * 2 ** attempt)
+    todo = await readAgain(target, changed, options)
+    add(counts, 'gone', changed.length - todo.length)
+  }
+  return { counts, failures }
+}
+
+/** @returns the rows that somebody else changed */
+async function workOn(
+  verb: RowVerb,
+  target: Target,
+  page: readonly StoredRow[],
+  counts: Counts,
+  failures: RowFailure[],
+): Promise<readonly StoredRow[]> {
+  const rows: TargetRow[] = []
+  for (const stored of page) {
+    try {
+      const row = rowOf(target, stored)
+      if (row === undefined) add(counts, 'others')
+      else rows.push({ stored, row })
+    } catch (error) {
+      fail(error, target, stored, undefined, counts, failures)
+    }
+  }
+  const outcomes = rows.length === 0 ? [] : await verb.work(rows, target)
+  const patches: { readonly patch: RowPatch; readonly stored: StoredRow }[] = []
+  for (const [i, { stored, row }] of rows.entries()) {
+    const { cells = [], error, problems = [], counts: own = {} } = outcomes[i] ?? {}
+    for (const [name, count] of Object.entries(own)) add(counts, name, count)
+    if (error !== undefined) fail(error, target, stored, row.facts.tenant, counts, failures)
+    else if (problems.length > 0) tell(problems, target, stored, row.facts.tenant, counts, failures)
+    else if (cells.length > 0) patches.push({ patch: { key: stored.key, cells }, stored })
+    else add(counts, 'unchanged')
+  }
+  if (patches.length === 0) return []
+  const results = await target.source.compareAndSet(
+    target.map,
+    patches.map(({ patch }) => patch),
+  )
+  const changed = patches.filter((_, i) => results[i] !== 'updated')
+  add(counts, 'updated', patches.length - changed.length)
+  return changed.map(({ stored }) => stored)
+}
+
+function tell(
+  problems: NonNullable<RowOutcome['problems']>,
+  target: Target,
+  stored: StoredRow,
+  tenant: string,
+  counts: Counts,
+  failures: RowFailure[],
+): void {
+  add(counts, kindOf(problems.map(({ code }) => code)))
+  for (const { field, code } of problems) failures.push({ key: keyText(target, stored), tenant, field, code })
+}
+
+/** @throws what says nothing about the row: then the job stops, and goes on from its checkpoint another time */
+function fail(
+  error: unknown,
+  target: Target,
+  stored: StoredRow,
+  tenant: string | undefined,
+  counts: Counts,
+  failures: RowFailure[],
+): void {
+  if (!isFieldsealError(error) || error.kind === 'unavailable') throw error
+  const kind = kindOf([error.code], error.kind)
+  add(counts, kind)
+  if (kind === 'erased') return
+  const { field } = error.details
+  failures.push({
+    key: keyText(target, stored),
+    ...(tenant === undefined ? {} : { tenant }),
+    ...(field === undefined ? {} : { field }),
+    code: error.code,
+  })
+}
+
+const DENIED: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['ERR_KEY_RETIRED', 'ERR_TENANT_UNKNOWN'])
+
+function kindOf(codes: readonly ErrorCode[], kind?: string): 'failed' | 'denied' | 'erased' {
+  if (kind === 'erased' || codes.every((code) => code === 'ERR_KEY_ERASED')) return 'erased'
+  const denied = (code: ErrorCode) => DENIED.has(code) || (code.startsWith('ERR_KMS_') && kind !== 'corrupt')
+  return kind === 'denied' || codes.every(denied) ? 'denied' : 'failed'
+}
+
+/** The same rows as they are now; those that are gone are left out. */
+async function readAgain(
+  { source, map }: Target,
+  rows: readonly StoredRow[],
+  options: PageOptions,
+): Promise<readonly StoredRow[]> {
+  const wanted = new Set(rows.map(nameOf))
+  const found: StoredRow[] = []
+  let pages = 0
+  for await (const page of source.pages(map, options)) {
+    for (const row of page) if (wanted.delete(nameOf(row))) found.push(row)
+    // New rows may have come between them, but not pages full of them.
+    if (wanted.size === 0 || ++pages === 3) break
+  }
+  return found
+}
+
+function nameOf({ after }: StoredRow): string {
+  return Buffer.from(after).toString('latin1')
+}
+
+export function add(counts: Counts, name: string, by = 1): void {
+  counts[name] = (counts[name] ?? 0) + by
+}

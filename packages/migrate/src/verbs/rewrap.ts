@@ -1,0 +1,65 @@
+import { type KekId, nowOf, rewrapRows } from '@fieldseal/core/adapter'
+import type { RowVerb } from '../engine/batch.ts'
+import type { Pace } from '../engine/pace.ts'
+import { assertKnown, runJob } from '../engine/run-job.ts'
+import type { Surroundings, Target, What } from '../engine/target.ts'
+import { isKek, keyRecords, outdatedIds, versionsOf } from '../keys/key-versions.ts'
+import type { Report } from '../report/report.ts'
+
+export interface RewrapOptions extends What, Pace {
+  /** Binds values that are bound to no row to where they stand: that certifies the place they were found in. @defaultValue false */
+  readonly bind?: boolean
+}
+
+/** Counting is cheaper than another walk while there are few keys to count. */
+export const MAX_COUNTED_KEKS = 8
+
+/** Wraps the DEKs of stored rows by what wraps new ones now. Values, tokens and bindings stay what they are. */
+export async function rewrap(surroundings: Surroundings, options: RewrapOptions = {}): Promise<Report> {
+  const { bind = false, tenant, model, field, keyspace, ...pace } = options
+  const what = whatOf({ tenant, model, field, keyspace })
+  const records = await keyRecords(surroundings, tenant)
+  assertKnown(tenant, records.length)
+  const outdated = outdatedIds(versionsOf(records, what), nowOf(surroundings.fieldseal))
+  const compromised = records.filter((record) => isKek(record) && record.compromised && record.state !== 'destroyed')
+  const verb: RowVerb = {
+    name: bind ? 'rewrap-bind' : 'rewrap',
+    converges: true,
+    work: (rows, { context }) =>
+      rewrapRows(
+        surroundings.fieldseal,
+        rows.map(({ row }) => row),
+        context,
+        { bind },
+      ),
+    remaining: bind ? async () => undefined : (target) => countRows(target, outdated, pace),
+  }
+  return runJob(surroundings, {
+    verb,
+    what,
+    pace,
+    pinned: outdated.toSorted(),
+    hint: 'running processes may still write under the older key: run it again',
+    notes: compromised.map(({ id }) => `values under the compromised key ${id} are left for re-encrypt`),
+  })
+}
+
+/** Rows that need one of these KEKs; undefined where only a walk can tell. */
+export async function countRows(target: Target, keks: readonly KekId[], pace: Pace): Promise<number | undefined> {
+  const { source, map, what } = target
+  const wholeTable = what.field === undefined && pace.shard === undefined
+  // In mode `direct`, or while both layouts are read, there is more that can be outdated than a KEK.
+  if (!wholeTable || map.mode !== 'kek' || map.layouts.size > 1 || keks.length > MAX_COUNTED_KEKS) return undefined
+  let rows = 0
+  for (const kekId of keks) {
+    const counted = await source.count(map, { kekId })
+    if (!counted.exact) return undefined
+    rows += counted.rows
+  }
+  return rows
+}
+
+/** Without what is undefined: a scope is named and digested by what it says. */
+export function whatOf(what: { readonly [K in keyof What]-?: What[K] | undefined }): What {
+  return Object.fromEntries(Object.entries(what).filter(([, value]) => value !== undefined))
+}

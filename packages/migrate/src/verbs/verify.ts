@@ -1,0 +1,35 @@
+import { verifyRows } from '@fieldseal/core/adapter'
+import type { RowVerb } from '../engine/batch.ts'
+import type { Pace } from '../engine/pace.ts'
+import { assertKnown, runJob } from '../engine/run-job.ts'
+import type { Surroundings, What } from '../engine/target.ts'
+import { keyRecords } from '../keys/key-versions.ts'
+import type { Report } from '../report/report.ts'
+import { whatOf } from './rewrap.ts'
+
+/** Opens every value and computes every token anew. Writes nothing but its checkpoint. */
+export async function verify(surroundings: Surroundings, options: What & Pace = {}): Promise<Report> {
+  const { tenant, model, field, keyspace, ...pace } = options
+  if (tenant !== undefined) assertKnown(tenant, (await keyRecords(surroundings, tenant)).length)
+  const verb: RowVerb = {
+    name: 'verify',
+    tokens: true,
+    converges: false,
+    async work(rows, { context, what }) {
+      const verified = await verifyRows(
+        surroundings.fieldseal,
+        // An index over several fields cannot be checked with one of them.
+        rows.map(({ row, stored }) => ({ row, tokens: what.field === undefined ? stored.tokens : undefined })),
+        context,
+      )
+      return verified.map(({ problems, ...counts }) => ({ problems, counts }))
+    },
+  }
+  return runJob(surroundings, {
+    verb,
+    what: whatOf({ tenant, model, field, keyspace }),
+    pace,
+    pinned: [],
+    hint: 'see the failures in the report',
+  })
+}

@@ -1,0 +1,182 @@
+import {
+  attach,
+  type CheckpointStore,
+  type Envelope,
+  envelopeFromText,
+  FieldsealError,
+  type Fieldseal,
+  type IndexToken,
+  type ModelDeclaration,
+  type PageOptions,
+  type RecordMap,
+  type RecordSource,
+  type Row,
+  type RowPatch,
+  type StoredRow,
+} from '@fieldseal/core/adapter'
+
+/** One stored row as an attacker with database access sees it. May be changed. */
+export interface MemoryRow {
+  /** Tenant, keyspace and key columns. */
+  readonly columns: Record<string, unknown>
+  readonly cells: Record<string, Envelope | string | null>
+  /** Tokens by index id. */
+  readonly tokens: Record<string, readonly IndexToken[]>
+}
+
+/** A database for tests: rows in memory, written and read as an adapter would, and walked as by a migration. */
+export interface MemoryRecordSource extends RecordSource {
+  /** Rows of each model, by the JSON text of their key values. */
+  readonly rows: ReadonlyMap<string, Map<string, MemoryRow>>
+  /** Seals `values` in the caller's context and stores them; those of the row that are not named stay. */
+  write(model: string, columns: Record<string, unknown>, values: Record<string, unknown>): Promise<void>
+  /** Opens a stored row in the caller's context. */
+  read(model: string, columns: Record<string, unknown>): Promise<Record<string, unknown>>
+  /** Runs before each compare-and-set, with the rows it is about to change. */
+  beforeUpdate: ((patches: readonly RowPatch[]) => void | Promise<void>) | undefined
+}
+
+export function memoryRecordSource(
+  fieldseal: Fieldseal<never> | Fieldseal,
+  declarations: readonly ModelDeclaration[],
+): MemoryRecordSource {
+  const host = attach(fieldseal, { name: 'memory', ormVersion: '1' })
+  const models = declarations.map((declaration) => host.defineModel(declaration))
+  const tables = new Map<string, Map<string, MemoryRow>>(models.map((map) => [map.id, new Map<string, MemoryRow>()]))
+  const keyOf = (map: RecordMap, columns: Readonly<Record<string, unknown>>) =>
+    JSON.stringify(map.rowKey.map(({ path }) => columns[path]))
+  const mapOf = (model: string) => models.find(({ id }) => id === model) ?? unknown(model)
+  const tableOf = ({ id }: RecordMap) => tables.get(id) ?? unknown(id)
+  const sorted = (map: RecordMap) => [...tableOf(map)].sort(([a], [b]) => (a < b ? -1 : 1))
+
+  const source: MemoryRecordSource = {
+    rows: tables,
+    models,
+    checkpoints: memoryCheckpoints(),
+    beforeUpdate: undefined,
+    async write(model, columns, values) {
+      const map = mapOf(model)
+      const context = host.capture()
+      const row = rowOf(map, columns, values)
+      const [sealed] = await host.cipher.seal([{ ...row, facts: map.facts(columns, context) }], context)
+      const before = tableOf(map).get(keyOf(map, columns))
+      const cells = { ...before?.cells }
+      for (const [i, { field }] of row.cells.entries()) cells[field.path] = sealed?.envelopes[i] ?? null
+      const tokens = { ...before?.tokens }
+      for (const [index, [found = []]] of sealed?.tokens ?? []) tokens[index.id] = found
+      tableOf(map).set(keyOf(map, columns), { columns, cells, tokens })
+    },
+    async read(model, columns) {
+      const map = mapOf(model)
+      const context = host.capture()
+      const stored = tableOf(map).get(keyOf(map, columns)) ?? unknown(model)
+      const row = rowOf(map, stored.columns, stored.cells)
+      const [opened] = await host.cipher.open([{ ...row, facts: map.facts(stored.columns, context) }], context)
+      return Object.fromEntries(row.cells.map(({ field }, i) => [field.path, opened?.values[i]]))
+    },
+    async *pages(map, { after, shard, size, kekId, tenant, tokens = false }: PageOptions) {
+      let position = after === undefined ? undefined : Buffer.from(after).toString()
+      for (;;) {
+        const from = position
+        const page = sorted(map)
+          .filter(([key]) => from === undefined || key > from)
+          .filter(([key]) => shard === undefined || hashOf(key) % shard[1] === shard[0] - 1)
+          .filter(([, row]) => kekId === undefined || needs(row, kekId))
+          .filter(([, { columns }]) => tenant === undefined || columns[map.tenantPath ?? ''] === tenant)
+          .slice(0, size)
+        if (page.length > 0) yield page.map(([key, row]) => storedRow(map, key, row, tokens))
+        position = page.at(-1)?.[0] ?? position
+        if (page.length < size) return
+      }
+    },
+    async count(map, what) {
+      const rows = sorted(map).filter(([, row]) => {
+        if (what === 'all') return true
+        if (what === 'plaintext') return Object.values(row.cells).some((cell) => bytesOf(cell)?.[0] !== 0xf8 && cell)
+        return needs(row, what.kekId)
+      })
+      return { rows: rows.length, exact: true }
+    },
+    async compareAndSet(map, patches) {
+      await source.beforeUpdate?.(patches)
+      return patches.map(({ key, cells }) => {
+        const row = tableOf(map).get(String(key))
+        const unchanged = cells.every(({ field, before }) => {
+          const stored = bytesOf(row?.cells[field.path])
+          return stored !== undefined && Buffer.compare(stored, before) === 0
+        })
+        if (row === undefined || !unchanged) return 'changed'
+        for (const { field, after } of cells) row.cells[field.path] = after
+        return 'updated'
+      })
+    },
+    async inspect() {
+      return []
+    },
+    async clearTokens(map, keys) {
+      for (const key of keys) {
+        const row = tableOf(map).get(String(key))
+        if (row !== undefined) for (const index of Object.keys(row.tokens)) row.tokens[index] = []
+      }
+    },
+  }
+  return source
+}
+
+function memoryCheckpoints(): CheckpointStore {
+  const stored = new Map<string, { readonly version: number; readonly state: Uint8Array }>()
+  return {
+    async load(job) {
+      return stored.get(job)
+    },
+    async save(job, version, state) {
+      if ((stored.get(job)?.version ?? 0) !== version - 1) return 'changed'
+      stored.set(job, { version, state: Uint8Array.from(state) })
+      return 'saved'
+    },
+  }
+}
+
+function rowOf(
+  map: RecordMap,
+  columns: Record<string, unknown>,
+  values: Record<string, unknown>,
+): Omit<Row<unknown>, 'facts'> & { readonly columns: Record<string, unknown> } {
+  const cells = Object.entries(values).map(([path, value]) => {
+    const { field } = map.at(path)
+    return field === undefined ? unknown(path) : { field, value }
+  })
+  return { map, columns, cells }
+}
+
+function storedRow(map: RecordMap, key: string, { columns, cells, tokens }: MemoryRow, withTokens: boolean): StoredRow {
+  const row = { key, after: Buffer.from(key), cells: { ...cells }, columns }
+  if (!withTokens) return row
+  return { ...row, tokens: new Map(map.indexes.map((index) => [index, [tokens[index.id] ?? []]])) }
+}
+
+function needs({ cells }: MemoryRow, kekId: string): boolean {
+  return Object.values(cells).some((cell) => {
+    const bytes = bytesOf(cell)
+    return bytes !== undefined && Buffer.from(bytes).toString('hex', 3, 15) === kekId
+  })
+}
+
+function bytesOf(cell: Envelope | string | null | undefined): Uint8Array | undefined {
+  if (typeof cell !== 'string') return cell ?? undefined
+  try {
+    return envelopeFromText(cell)
+  } catch {
+    return Buffer.from(cell) // plaintext
+  }
+}
+
+function hashOf(text: string): number {
+  let hash = 0
+  for (const char of text) hash = (hash * 31 + (char.codePointAt(0) ?? 0)) >>> 0
+  return hash
+}
+
+function unknown(field: string): never {
+  throw new FieldsealError('ERR_ARGUMENT_INVALID', { field, reason: 'no such model, field or row' })
+}
