@@ -33,6 +33,7 @@ function rewrap(vector: EnvelopeVector, cell: string | Uint8Array = unhex(vector
   const keyrings = {
     toWrap: () => Promise.resolve(live(newer.record.id, newer.kek)),
     toUnwrap: () => Promise.resolve(keks),
+    snapshot: () => Promise.resolve({ records: new Map() }),
   } as unknown as Keyrings
   const noDirect = { directKeys: {} as never, directDeks: {} as never }
   return rewrapRow(rowOf(vector, cell), { app: 'clinic', keyrings, random, ...noDirect })
