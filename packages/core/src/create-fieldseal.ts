@@ -1,20 +1,11 @@
 import { createIndexKeys } from './blind-index/index-keys.ts'
 import { systemClock } from './cache/clock.ts'
-import { createKmsCalls } from './cache/kms-calls.ts'
 import { cachePolicy, revocationBoundOf } from './cache/options.ts'
 import { createRandomSource } from './cipher/random.ts'
 import { isRecordId } from './context/record-id.ts'
 import { checkedTenant, SINGLE_TENANT } from './context/tenant-id.ts'
-import { FieldsealError, isFieldsealError } from './errors/fieldseal-error.ts'
-import { createKeyrings, type KeyringSettings } from './keyring/keyrings.ts'
+import { FieldsealError } from './errors/fieldseal-error.ts'
 import { activate } from './keyring/activate.ts'
-import { createCmkMonitor } from './keyring/cmk-monitor.ts'
-import { createDirectDeks } from './keyring/direct-deks.ts'
-import { createDirectKeys } from './keyring/direct-keys.ts'
-import { createHealth } from './keyring/health.ts'
-import { createKekWraps } from './keyring/kek-wraps.ts'
-import { createSnapshots } from './keyring/snapshots.ts'
-import { createTenantKeyring } from './keyring/tenant-keys.ts'
 import { type AuditActor, createAudit } from './observe/audit.ts'
 import { createEventBus } from './observe/events.ts'
 import type { ActivateOptions, Fieldseal, FieldsealOptions, PrepareOptions, Tenancy } from './fieldseal.ts'
@@ -23,6 +14,7 @@ import { createModelRegistry } from './record/model-registry.ts'
 import { createRecordCipher } from './record/record-cipher.ts'
 import { createRewrapQueue } from './record/rewrap-queue.ts'
 import { healthReport } from './health-report.ts'
+import { createKeyLayer } from './key-layer.ts'
 import { hideInternals, type Internals } from './internals.ts'
 import { createContextScope } from './tenant/context-scope.ts'
 import { createTenantContext, type OperationContext } from './tenant/tenant-context.ts'
@@ -33,76 +25,16 @@ import { createTenantContext, type OperationContext } from './tenant/tenant-cont
  */
 export function createFieldseal<const T extends Tenancy>(options: FieldsealOptions<T>): Fieldseal<T> {
   const { app, tenancy, keyStore } = options
-  if (typeof app !== 'string' || !/^[a-z0-9][a-z0-9_.-]{0,63}$/.test(app))
-    throw invalid('app', '[a-z0-9][a-z0-9_.-]{0,63}')
-  if (tenancy !== 'single' && tenancy !== 'multi') throw invalid('tenancy', "'single' or 'multi'")
-  if (typeof keyStore?.load !== 'function')
-    throw invalid('keyStore', 'name the place of the key records, e.g. typeormKeyStore(dataSource.options)')
-  if (tenancy === 'single' && typeof options.keys === 'function')
-    throw invalid('keys', "tenancy 'single' has one tenant: give { cmks }, not a registry")
-  if (typeof options.keys !== 'function' && (typeof options.keys !== 'object' || options.keys === null))
-    throw invalid('keys', '{ cmks } or a registry')
+  assertOptions(options)
   const deniedKeks = new Set((options.deniedKeks ?? []).map((id) => (isRecordId(id) ? id : refuseDenied())))
   const policy = cachePolicy(options.cache)
   const clock = options.clock ?? systemClock
   const events = createEventBus()
   const random = createRandomSource()
-  const calls = createKmsCalls({ clock, events })
-  const monitor = createCmkMonitor({ events, now: () => clock.now() })
-  const wraps = createKekWraps({ calls, clock, random })
-  const tenantKeys = createTenantKeyring({
-    keys: options.keys,
-    sharedKeys: options.sharedKeys,
-    policy,
-    clock,
-    onRevoked(tenant, error) {
-      if (isFieldsealError(error)) events.emit('key.revoked', { tenant, kekId: '', code: error.code })
-      keyrings.dropKeys(tenant)
-    },
-  })
-  const snapshots = createSnapshots({
-    keyStore,
-    clock,
-    maxEntries: policy.maxEntries,
-    policyOf: (tenant) => tenantKeys.policyOf(tenant),
-  })
-  const directKeys = createDirectKeys({
-    keyStore,
-    snapshots,
-    tenantKeys,
-    wraps,
-    calls,
-    clock,
-    random,
-    events,
-    deniedKeks,
-    maxEntries: policy.maxEntries,
-  })
-  const directDeks = createDirectDeks({
-    directKeys,
-    tenantKeys,
-    clock,
-    maxEntries: policy.maxEntries,
-    onDenied({ record: { tenant, id } }, { code }, dropped) {
-      if (dropped) events.emit('key.revoked', { tenant, kekId: id, code })
-      keyrings.dropKeys(tenant)
-    },
-  })
-  const settings: KeyringSettings = {
-    directKeys,
-    directDeks,
-    keyStore,
-    snapshots,
-    tenantKeys,
-    wraps,
-    clock,
-    random,
-    events,
-    deniedKeks,
-    maxEntries: policy.maxEntries,
-  }
-  const keyrings = createKeyrings(settings)
-  const health = createHealth({ app, calls, wraps, tenantKeys, snapshots, monitor, clock })
+  const { keys, sharedKeys } = options
+  const keyLayer = createKeyLayer({ app, keys, sharedKeys, keyStore, policy, clock, random, events, deniedKeks })
+  const { keyrings, settings } = keyLayer
+  const { tenantKeys, directKeys, directDeks } = settings
   const indexKeys = createIndexKeys({ app, keyrings, keyStore, random })
   const audit =
     options.audit === undefined
@@ -116,7 +48,7 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
   const scope = createContextScope(context)
   const cipher = createRecordCipher({ app, keyrings, indexKeys, random, cellAudit, directKeys, directDeks })
   const rewraps = createRewrapQueue({ app, keyrings, random, events, directKeys, directDeks })
-  const hasSharedKeys = options.sharedKeys !== undefined || typeof options.keys !== 'function'
+  const hasSharedKeys = sharedKeys !== undefined || typeof keys !== 'function'
   const models = createModelRegistry({ app, tenancy, hasSharedKeys, keyrings, indexKeys, directKeys, cellAudit })
   let closed = false
   const internals: Internals = {
@@ -174,23 +106,15 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
       const [tenant, { keyspaces = [], ...grant }] = targetOf<ActivateOptions>(args)
       const { assertOpen } = internals
       await act({ operation: 'activate', tenant }, () =>
-        activate(tenant, grant, () => models.prepare(tenant, keyspaces), {
-          app,
-          keyrings,
-          tenantKeys,
-          calls,
-          random,
-          events,
-          assertOpen,
-        }),
+        activate(tenant, grant, () => models.prepare(tenant, keyspaces), { ...settings, ...keyLayer, app, assertOpen }),
       )
     },
     async health(tenant) {
       internals.assertOpen()
       const asksNow = tenancy === 'single' || tenant !== undefined
       const policyOf = (one: string) => tenantKeys.policyOf(one)
-      const tenants = asksNow ? [tenantOf(tenant)] : monitor.tenants()
-      return healthReport(tenants, { asksNow, health, policyOf, audit })
+      const tenants = asksNow ? [tenantOf(tenant)] : keyLayer.monitor.tenants()
+      return healthReport(tenants, { asksNow, health: keyLayer.health, policyOf, audit })
     },
     purge: (tenant) => keyrings.purge(tenantOf(tenant)),
     revocationBoundMs: (tenant) => revocationBoundOf(tenant === undefined ? policy : tenantKeys.policyOf(tenant)),
@@ -203,6 +127,18 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
     },
     close: () => (closing ??= close()),
   })
+}
+
+function assertOptions({ app, tenancy, keyStore, keys }: FieldsealOptions<Tenancy>): void {
+  if (typeof app !== 'string' || !/^[a-z0-9][a-z0-9_.-]{0,63}$/.test(app))
+    throw invalid('app', '[a-z0-9][a-z0-9_.-]{0,63}')
+  if (tenancy !== 'single' && tenancy !== 'multi') throw invalid('tenancy', "'single' or 'multi'")
+  if (typeof keyStore?.load !== 'function')
+    throw invalid('keyStore', 'name the place of the key records, e.g. typeormKeyStore(dataSource.options)')
+  if (tenancy === 'single' && typeof keys === 'function')
+    throw invalid('keys', "tenancy 'single' has one tenant: give { cmks }, not a registry")
+  if (typeof keys !== 'function' && (typeof keys !== 'object' || keys === null))
+    throw invalid('keys', '{ cmks } or a registry')
 }
 
 function invalid(option: string, reason: string): FieldsealError {
