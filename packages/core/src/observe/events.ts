@@ -36,6 +36,22 @@ export interface FieldsealEvents {
     readonly kekId: string
     readonly version: number
   }
+  /** A KEK is due for rotation by the crypto-period policy, or will be soon. */
+  'kek.due': {
+    readonly tenant: string
+    readonly keyspace: string
+    readonly kekId: string
+    readonly why: 'age' | 'wraps' | 'not-after'
+    readonly dueAt: Date
+    readonly overdue: boolean
+  }
+  /** A keyspace has as many readable KEK versions as the policy allows, or more: rewrap, then retire old ones. */
+  'kek.versions': {
+    readonly tenant: string
+    readonly keyspace: string
+    readonly live: number
+    readonly allowed: number
+  }
   /** A background refresh or rewrap failed; the foreground was not touched. */
   'background.failed': {
     readonly operation: string

@@ -52,6 +52,8 @@ export const EVENT_NAMES: readonly EventName[] = [
   'kek.created',
   'direct-key.created',
   'kek.rotated',
+  'kek.due',
+  'kek.versions',
   'background.failed',
   'rewrap.done',
   'rewrap.dropped',
