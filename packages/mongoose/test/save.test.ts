@@ -197,8 +197,10 @@ describe.runIf(hasMongo())('save', () => {
         change(found as never)
         await found.save()
         expect(found.isModified()).toBe(false)
-        const { _id: id, ...memory } = withoutNewIds(found.toObject(), visits)
-        return { memory, stored: withoutNewIds(await model.findById(_id).lean(), visits) }
+        return {
+          memory: withoutNewIds(found.toObject(), visits),
+          stored: withoutNewIds(await model.findById(_id).lean(), visits),
+        }
       })
       expect(ours).toEqual(theirs)
     })

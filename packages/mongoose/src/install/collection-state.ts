@@ -2,6 +2,7 @@ import type { AdapterHost, RecordWriter } from '@fieldseal/core/adapter'
 import type { Schema } from 'mongoose'
 import type { Doc } from '../bson/documents.ts'
 import type { PromoteOptions } from '../bson/driver-values.ts'
+import type { BulkResult } from '../write-path/bulk-turns.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
 
 /** What the plugin was given. */
@@ -31,7 +32,7 @@ export interface RawCollection {
   findOneAndUpdate(filter: Doc, update: unknown, options: unknown): Promise<ModifyResult>
   findOneAndReplace(filter: Doc, replacement: Doc, options: unknown): Promise<ModifyResult>
   findOneAndDelete(filter: Doc, options: unknown): Promise<ModifyResult>
-  bulkWrite(operations: readonly unknown[], options: unknown): Promise<unknown>
+  bulkWrite(operations: readonly unknown[], options: unknown): Promise<BulkResult>
   countDocuments(filter: Doc, options: unknown): Promise<number>
   distinct(key: string, filter: Doc, options: unknown): Promise<unknown[]>
   createIndex(keys: unknown, options: unknown): Promise<string>

@@ -24,12 +24,18 @@ export function redactDriverError(error: unknown, state: CollectionState): unkno
 /** Ours, however deep: it is thrown where the driver is about to write to its socket. */
 function ownError(error: unknown, depth = 0): unknown {
   if (isFieldsealError(error)) return error
-  if (typeof error !== 'object' || error === null || depth > 3) return undefined
+  if (typeof error !== 'object' || error === null || depth > 3 || tellsOperations(error)) return undefined
   for (const name of ['cause', 'err', 'error', 'errorResponse', 'originalError']) {
     const found = ownError(Reflect.get(error, name), depth + 1)
     if (found !== undefined) return found
   }
   return undefined
+}
+
+/** A bulk write that was carried out in part: it has to tell which operations failed. */
+function tellsOperations(error: object): boolean {
+  const writeErrors: unknown = Reflect.get(error, 'writeErrors')
+  return Array.isArray(writeErrors) && writeErrors.length > 0
 }
 
 function redactDuplicate(error: object, state: CollectionState): void {

@@ -16,6 +16,7 @@ export function reliedOn(
         'insertMany',
         'validate',
         'bulkWrite',
+        'bulkSave',
         'watch',
         'collection',
         'db',

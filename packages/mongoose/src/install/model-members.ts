@@ -19,6 +19,7 @@ export interface ModelMembers {
   insertMany: Method
   validate: Method
   bulkWrite: Method
+  bulkSave: Method
   watch: Method
 }
 
@@ -48,7 +49,8 @@ export function overrideModel(model: Model<unknown>, state: CollectionState): vo
     return hydrate.apply(this, args)
   }
   members.watch = refusedMethod(state, 'watch')
-  for (const name of ['insertMany', 'validate', 'bulkWrite'] as const) members[name] = redacting(members[name], state)
+  for (const name of ['insertMany', 'validate', 'bulkWrite', 'bulkSave'] as const)
+    members[name] = redacting(members[name], state)
   for (const name of ['save', '$save', 'validate', '$validate', 'validateSync']) {
     const method = members.prototype[name]
     if (method !== undefined) members.prototype[name] = redacting(method, state)

@@ -5,6 +5,8 @@ import type { PathNode } from '../path-graph/path-node.ts'
 import { walkPath } from '../path-graph/walk-path.ts'
 
 export const REDACTED = '[redacted]'
+/** Mongoose quotes no more of a text that is too long. */
+const SHORTENED = 30
 
 /**
  * Takes values of encrypted paths out of Mongoose's own errors, in place: validation and cast errors hold the value,
@@ -40,7 +42,10 @@ function redactOne(error: unknown, path: string, root: PathNode): void {
   const { node, inside } = walkPath(root, path)
   if (inside === undefined && node?.reaches !== true) return
   const value: unknown = Reflect.get(error, 'value')
-  const texts = [value, Reflect.get(error, 'stringValue') as unknown].map(textOf).filter((text) => text !== '')
+  const texts = [value, Reflect.get(error, 'stringValue') as unknown]
+    .map(textOf)
+    .flatMap((text) => [text, text.slice(0, SHORTENED)])
+    .filter((text) => text !== '')
   const clean = (text: unknown) =>
     typeof text === 'string' ? texts.reduce((result, each) => result.replaceAll(each, REDACTED), text) : text
   for (const name of ['message', 'stack']) Reflect.set(error, name, clean(Reflect.get(error, name)))

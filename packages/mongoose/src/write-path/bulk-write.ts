@@ -4,22 +4,30 @@ import type { CollectionState } from '../install/collection-state.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
 import { refuseWrite } from '../query-rewrite/refuse.ts'
 import type { OperationOptions } from '../query-rewrite/scope.ts'
+import { runInTurns, type BulkResult, type Turn } from './bulk-turns.ts'
 import { sealDrafts, type Draft } from './draft.ts'
 import { keepId, prepareDocument } from './insert.ts'
 import { deleteCriteria, prepareReplace } from './replace.ts'
 import { NOTHING, UNCHANGED } from './prepared-update.ts'
+import { editMatched } from './read-modify-write.ts'
 import { prepareUpdate } from './update.ts'
 import { pinned } from './update-facts.ts'
 
-/** One operation of a bulk write; `finish` gives it as it is sent, once its draft is sealed. */
+/** One operation of a bulk write. */
 interface PreparedOperation {
+  /** `_id` of its document, as far as it is known. */
+  readonly id?: unknown
   readonly draft?: Draft
+  /** The operation as it is sent, once its draft is sealed. */
   finish(): Doc
+  /** Set for an operation that has to read before it writes. */
+  readonly alone?: (send: Send) => Promise<BulkResult>
 }
+type Send = (operations: readonly Doc[]) => Promise<BulkResult>
 
 /**
  * A bulk write: every operation is protected by itself, so that their order, their results and the index of one that
- * fails are the driver's own.
+ * fails are the driver's own. Operations that need the present plaintext are sent one at a time, in their turn.
  */
 export async function bulkWrite(
   state: CollectionState,
@@ -38,8 +46,23 @@ export async function bulkWrite(
     state.host,
     context,
   )
-  const sent = prepared.map(({ finish }) => finish())
-  return state.raw.bulkWrite(sent, options)
+  const send: Send = (sent) => state.raw.bulkWrite(sent, options)
+  if (prepared.every(({ alone }) => alone === undefined)) return send(prepared.map(({ finish }) => finish()))
+  return runInTurns(turnsOf(prepared, send), options['ordered'] !== false)
+}
+
+function turnsOf(prepared: readonly PreparedOperation[], send: Send): Turn[] {
+  const runs: PreparedOperation[][] = []
+  let open: PreparedOperation[] | undefined
+  for (const each of prepared) {
+    if (each.alone === undefined && open !== undefined) open.push(each)
+    else runs.push((open = [each]))
+    if (each.alone !== undefined) open = undefined
+  }
+  return runs.map((run) => ({
+    ids: run.map(({ id }) => id),
+    run: () => run[0]?.alone?.(send) ?? send(run.map(({ finish }) => finish())),
+  }))
 }
 
 /** Options of the whole bulk write that its operations do not have. */
@@ -72,6 +95,7 @@ async function prepare(
     case 'insertOne': {
       const prepared = prepareDocument(document, model, context, { makes: true })
       return {
+        id: valueAt(document, '_id'),
         draft: prepared.draft,
         finish() {
           const sent = prepared.finish()
@@ -82,11 +106,20 @@ async function prepare(
     }
     case 'updateOne':
     case 'updateMany': {
-      const kind = name === 'updateMany' ? 'many' : 'bulk'
+      const kind = name === 'updateMany' ? 'many' : 'one'
       const prepared = await prepareUpdate(state, model, { filter, update, options, kind, makes }, context)
       if (prepared === undefined) return { finish: () => ({ [name]: { filter: NOTHING, update: UNCHANGED } }) }
       const { draft, filter: sent, options: rewritten } = prepared
-      return { draft, finish: () => ({ [name]: { ...sendable(rewritten), filter: sent, update: prepared.finish() } }) }
+      const id = pinned(sent, '_id')
+      const finish = () => ({ [name]: { ...sendable(rewritten), filter: sent, update: prepared.finish() } })
+      if (prepared.edits.length === 0) return { id, draft, finish }
+      const alone = (send: Send) =>
+        editMatched<BulkResult>(state, model, prepared, context, {
+          run: (criteria, changes, asked) =>
+            send([{ updateOne: { ...sendable(asked), filter: criteria, update: changes } }]),
+          matched: ({ matchedCount }) => matchedCount,
+        })
+      return { id, finish, alone }
     }
     case 'replaceOne': {
       const prepared = await prepareReplace(state, model, { filter, replacement, options }, context)

@@ -32,12 +32,12 @@ import {
 } from './prepared-update.ts'
 import { confineToTenant, factsPinned, isSufficient, pinned, pinTo } from './update-facts.ts'
 
-/** One update by criteria. `one`: at most one document; `bulk`: part of a bulk write, sent together with others. */
+/** One update by criteria, of at most one document or of many. */
 export interface UpdateRequest {
   readonly filter: unknown
   readonly update: unknown
   readonly options: OperationOptions
-  readonly kind: 'one' | 'many' | 'bulk'
+  readonly kind: 'one' | 'many'
   /** `_id`s of documents that other operations of the same bulk write may make; undefined for one that is not known. */
   readonly makes?: readonly unknown[]
 }
@@ -103,11 +103,11 @@ export async function prepareUpdate(
   })
   const { draft, plan } = result
   const [edit] = plan.edits
-  if (edit !== undefined && kind !== 'one')
+  if (edit !== undefined && kind === 'many')
     refuseWrite(
       model.map.id,
       edit.root,
-      kind === 'many' ? 'update-many' : 'needs-emulation',
+      'update-many',
       `${edit.operator} needs the plaintext of each document: update one at a time`,
     )
   if (edit !== undefined && isUnacknowledged(state, options))
