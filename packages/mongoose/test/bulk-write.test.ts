@@ -107,7 +107,7 @@ describe.runIf(hasMongo())('bulk writes', () => {
       ),
     )
     const { writeErrors } = error as { readonly writeErrors: readonly { readonly index: number }[] }
-    expect(writeErrors.map(({ index }) => index).toSorted()).toEqual([0, 2])
+    expect(writeErrors.map(({ index }) => index).toSorted((one, two) => one - two)).toEqual([0, 2])
     expect(await people.Person.findById(other).lean()).toMatchObject({ ssn: 'ssn-unordered' })
     expect(await people.Person.countDocuments({ email: 'unordered@x.org' })).toBe(1)
   })

@@ -7,7 +7,7 @@ import { usePeople } from './support/people.ts'
 describe.runIf(hasMongo())('updates of encrypted paths', () => {
   const clinic = useClinic({ tenancy: 'single' })
   const people = usePeople(clinic)
-  const { id, other, one, leaf } = people
+  const { id, one, leaf } = people
 
   protects('updateOne', 'by _id, by a searchable path and by a plain path', async () => {
     await people.Person.updateOne({ _id: id }, { ssn: clinic.secret('ssn-by-id') })
