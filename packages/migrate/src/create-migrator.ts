@@ -4,6 +4,11 @@ import type { Pace } from './engine/pace.ts'
 import type { Surroundings, What } from './engine/target.ts'
 import { checkedPolicy, type Policy } from './policy.ts'
 import type { Report } from './report/report.ts'
+import type { RotatedCmk } from '@fieldseal/core/adapter'
+import { rebind, type RebindOptions } from './verbs/rebind.ts'
+import { reEncrypt, type ReEncryptOptions } from './verbs/re-encrypt.ts'
+import { rotateCmk } from './verbs/rotate-cmk.ts'
+import { type KekRotation, rotateKek, type RotateKekOptions } from './verbs/rotate-kek.ts'
 import { rewrap, type RewrapOptions } from './verbs/rewrap.ts'
 import { verify } from './verbs/verify.ts'
 
@@ -22,6 +27,14 @@ export interface Migrator {
   rewrap(options?: RewrapOptions): Promise<Report>
   /** Opens every value and compares every token. */
   verify(options?: What & Pace): Promise<Report>
+  /** Gives a keyspace a new KEK, or all keyspaces that the policy says are due. */
+  rotateKek(options?: RotateKekOptions): Promise<KekRotation>
+  /** Wraps the KEKs of a tenant by the newest version of its CMKs. */
+  rotateCmk(options?: { readonly tenant?: string }): Promise<RotatedCmk>
+  /** Gives a new DEK to every value that a leaked KEK could open. */
+  reEncrypt(options: ReEncryptOptions): Promise<Report>
+  /** Binds values to their rows after a table was copied or renumbered. */
+  rebind(options?: RebindOptions): Promise<Report>
 }
 
 /** @throws FieldsealError ERR_CONFIG_INVALID naming the option */
@@ -39,5 +52,9 @@ export function createMigrator({ fieldseal, sources, ...options }: MigratorOptio
   return {
     rewrap: (options) => rewrap(surroundings, options),
     verify: (options) => verify(surroundings, options),
+    rotateKek: (options) => rotateKek(surroundings, options),
+    rotateCmk: (options) => rotateCmk(surroundings, options),
+    reEncrypt: (options) => reEncrypt(surroundings, options),
+    rebind: (options) => rebind(surroundings, options),
   }
 }

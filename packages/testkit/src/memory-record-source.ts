@@ -36,13 +36,17 @@ export interface MemoryRecordSource extends RecordSource {
   beforeUpdate: ((patches: readonly RowPatch[]) => void | Promise<void>) | undefined
 }
 
+/** @param database the rows and checkpoints of another one, as a second process sees them. @defaultValue empty */
 export function memoryRecordSource(
   fieldseal: Fieldseal<never> | Fieldseal,
   declarations: readonly ModelDeclaration[],
+  database?: Pick<MemoryRecordSource, 'rows' | 'checkpoints'>,
 ): MemoryRecordSource {
   const host = attach(fieldseal, { name: 'memory', ormVersion: '1' })
   const models = declarations.map((declaration) => host.defineModel(declaration))
-  const tables = new Map<string, Map<string, MemoryRow>>(models.map((map) => [map.id, new Map<string, MemoryRow>()]))
+  const tables = new Map<string, Map<string, MemoryRow>>(
+    models.map((map) => [map.id, database?.rows.get(map.id) ?? new Map<string, MemoryRow>()]),
+  )
   const keyOf = (map: RecordMap, columns: Readonly<Record<string, unknown>>) =>
     JSON.stringify(map.rowKey.map(({ path }) => columns[path]))
   const mapOf = (model: string) => models.find(({ id }) => id === model) ?? unknown(model)
@@ -52,7 +56,7 @@ export function memoryRecordSource(
   const source: MemoryRecordSource = {
     rows: tables,
     models,
-    checkpoints: memoryCheckpoints(),
+    checkpoints: database?.checkpoints ?? memoryCheckpoints(),
     beforeUpdate: undefined,
     async write(model, columns, values) {
       const map = mapOf(model)

@@ -16,6 +16,8 @@ export interface Job {
   /** Where a hint would send a caller whose rows remain. */
   readonly hint: string
   readonly notes?: readonly string[]
+  /** Runs before the first row is read. */
+  opened?(checkpoint: Checkpoint): Promise<void>
   /** Runs after the first pass over all models, before rows are counted as remaining. */
   settled?(checkpoint: Checkpoint): Promise<void>
 }
@@ -41,6 +43,7 @@ export async function runJob(surroundings: Surroundings, job: Job): Promise<Repo
       now: nowOf(surroundings.fieldseal),
     })
     resumed ||= checkpoint.resumed
+    await job.opened?.(checkpoint)
     const totals = new Map<Target, number>()
     for (const target of ofSource) totals.set(target, (await target.source.count(target.map, 'all')).rows)
     for (const target of ofSource) await onePass(target, job, checkpoint, pace, totals.get(target))

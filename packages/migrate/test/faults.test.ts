@@ -1,0 +1,145 @@
+import type { KekId } from '@fieldseal/core/adapter'
+import { expect, it } from 'vitest'
+import type { Report } from '../src/report/report.ts'
+import { range } from './support/clinic.ts'
+import { killedEverywhere, type Process, type Scenario, type World } from './support/kill.ts'
+
+const IDS = range(0, 7)
+const SMALL = { batchSize: 3, concurrency: 2 }
+
+async function fill({ as, source }: Process): Promise<void> {
+  await as('a', async () => {
+    for (const id of IDS) await source.write('patients', { clinic: 'a', id }, { email: `p${id}@x`, ssn: `s${id}` })
+    for (const id of [1, 2]) await source.write('notes', { clinic: 'a', id, patient: String(id) }, { text: `t${id}` })
+  })
+}
+
+/** Every value is readable by another process, at every moment. */
+const readable = async ({ as, source }: Process) => {
+  await as('a', async () => {
+    for (const id of IDS)
+      expect(await source.read('patients', { clinic: 'a', id })).toEqual({ email: `p${id}@x`, ssn: `s${id}` })
+    for (const id of [1, 2])
+      expect(await source.read('notes', { clinic: 'a', id, patient: String(id) })).toEqual({ text: `t${id}` })
+  })
+}
+
+const kekIds = ({ keyStore }: World) =>
+  [...keyStore.rows.values()]
+    .map((text) => JSON.parse(text) as { kind: string; purpose: string; id: KekId; keyspace: string; version: number })
+    .filter(({ kind, purpose }) => kind === 'kek' && purpose === 'wrap')
+
+async function rowsUnder({ source }: Process, kekId: KekId): Promise<number> {
+  let rows = 0
+  for (const map of source.models) rows += (await source.count(map, { kekId })).rows
+  return rows
+}
+
+const totals = (report: Report) => report.models.map(({ rows, updated, unchanged }) => rows - updated - unchanged)
+
+const SCENARIOS: Record<string, Scenario> = {
+  rewrap: {
+    async setUp(process) {
+      await fill(process)
+      await process.migrator.rotateKek({ tenant: 'a' })
+      await process.migrator.rotateKek({ tenant: 'a', keyspace: 'subject:patient:1' })
+    },
+    run: ({ migrator }) => migrator.rewrap({ ...SMALL, tenant: 'a' }),
+    alongside: readable,
+    async check(process, world, result) {
+      const report = result as Report
+      expect(report.remaining).toBe(0)
+      expect(totals(report)).toEqual([0, 0])
+      expect(report.models[0]?.rows).toBe(IDS.length)
+      const [old] = kekIds(world).filter(({ keyspace, version }) => keyspace === 'default' && version === 1)
+      expect(await rowsUnder(process, old?.id as KekId)).toBe(0)
+    },
+  },
+  verify: {
+    setUp: fill,
+    run: ({ migrator }) => migrator.verify(SMALL),
+    alongside: readable,
+    async check(_process, _world, result) {
+      const { models } = result as Report
+      expect(models[0]).toMatchObject({ rows: 7, unchanged: 7, counts: { values: 14, tokens: 7 } })
+    },
+  },
+  'rotate kek': {
+    setUp: fill,
+    run: ({ migrator }) => migrator.rotateKek({ tenant: 'a' }),
+    alongside: readable,
+    async check(process, world) {
+      const keks = kekIds(world).filter(({ keyspace }) => keyspace === 'default')
+      expect(keks.length).toBeGreaterThan(1)
+      await process.as('a', () =>
+        process.source.write('patients', { clinic: 'a', id: 0 }, { ssn: 's0', email: 'p0@x' }),
+      )
+      const newest = keks.toSorted((a, b) => b.version - a.version)[0]
+      expect(await rowsUnder(process, newest?.id as KekId)).toBe(1)
+      await readable(process)
+    },
+  },
+  'rotate cmk': {
+    async setUp(process, { kms }) {
+      await fill(process)
+      kms.rotate('cmk-1')
+    },
+    run: ({ migrator }) => migrator.rotateCmk({ tenant: 'a' }),
+    alongside: readable,
+    async check(_process, { keyStore }) {
+      const wraps = [...keyStore.rows.values()].flatMap(
+        (text) => (JSON.parse(text) as { wraps?: { provider: string; keyVersion?: string }[] }).wraps ?? [],
+      )
+      const versions = wraps.filter(({ provider }) => provider === 'fake-kms').map(({ keyVersion }) => keyVersion)
+      expect(versions.length).toBeGreaterThan(1)
+      expect(new Set(versions)).toEqual(new Set(['2']))
+    },
+  },
+  're-encrypt': {
+    async setUp(process) {
+      await fill(process)
+      await process.migrator.rotateKek({ tenant: 'a' })
+    },
+    async run({ migrator }, world) {
+      const [leaked] = kekIds(world).filter(({ keyspace, version }) => keyspace === 'default' && version === 1)
+      return migrator.reEncrypt({ ...SMALL, kek: leaked?.id ?? '', drain: false })
+    },
+    alongside: readable,
+    async check(process, world, result) {
+      expect((result as Report).remaining).toBe(0)
+      const compromised = [...world.keyStore.rows.values()].flatMap((text) => {
+        const record = JSON.parse(text) as { id: KekId; compromised?: boolean }
+        return record.compromised === true ? [record.id] : []
+      })
+      expect(compromised.length).toBeGreaterThanOrEqual(4) // two of the tenant, one of each patient
+      for (const id of compromised) expect(await rowsUnder(process, id)).toBe(0)
+    },
+  },
+  rebind: {
+    async setUp(process, { database }) {
+      await fill(process)
+      const rows = database.rows.get('patients')
+      for (const [key, row] of [...(rows ?? [])]) {
+        rows?.delete(key)
+        const id = Number(row.columns['id']) + 100
+        rows?.set(JSON.stringify([id]), { ...row, columns: { ...row.columns, id } })
+      }
+    },
+    run: ({ migrator }) =>
+      migrator.rebind({ ...SMALL, model: 'patients', formerKey: ({ id }) => ({ id: Number(id) - 100 }) }),
+    async check({ as, source }) {
+      for (const id of IDS)
+        expect(await as('a', () => source.read('patients', { clinic: 'a', id: id + 100 }))).toMatchObject({
+          ssn: `s${id}`,
+        })
+    },
+  },
+}
+
+it.each(Object.entries(SCENARIOS))(
+  '%s converges wherever it is killed, and no reader notices',
+  async (_name, scenario) => {
+    expect(await killedEverywhere(scenario)).toBeGreaterThan(0)
+  },
+  60_000,
+)

@@ -1,0 +1,124 @@
+import { findKey, type KekId } from '@fieldseal/core/adapter'
+import { expect, it } from 'vitest'
+import { reportOf } from '../src/report/report.ts'
+import { clinic, range } from './support/clinic.ts'
+
+const DAY = 86_400_000
+
+function kekOf(cell: unknown): KekId {
+  return Buffer.from(cell as Uint8Array).toString('hex', 3, 15) as KekId
+}
+
+it('rotates what the policy says is due, warns ahead, and leaves the rest alone', async () => {
+  const { migrator, fill, fillNotes, clock, fieldseal } = clinic({ policy: { maxAgeDays: 90, warnDays: 10 } })
+  const heard: unknown[] = []
+  fieldseal.on('kek.due', (event) => heard.push(event))
+  await fill('a', range(0, 2))
+  clock.advance(85 * DAY)
+  await fillNotes('b', [1])
+  expect(await migrator.rotateKek({ due: true })).toMatchObject({
+    rotated: [],
+    due: [{ tenant: 'a', why: 'age', overdue: false }],
+  })
+  clock.advance(6 * DAY)
+  expect(await migrator.rotateKek({ due: true, dryRun: true })).toMatchObject({ rotated: [], due: [{ overdue: true }] })
+  expect(await migrator.rotateKek({ due: true })).toMatchObject({
+    rotated: [{ tenant: 'a', keyspace: 'default', version: 2 }],
+  })
+  expect(await migrator.rotateKek({ due: true })).toMatchObject({ rotated: [], due: [] })
+  expect(heard).toMatchObject([{ overdue: false }, { overdue: true }, { overdue: true }])
+})
+
+it('rotates by the number of rows under a key', async () => {
+  const { migrator, fill } = clinic({ policy: { maxWraps: 5 } })
+  await fill('a', range(0, 4))
+  expect((await migrator.rotateKek({ due: true })).rotated).toEqual([])
+  await fill('a', range(4, 5))
+  expect((await migrator.rotateKek({ due: true })).rotated).toHaveLength(1)
+})
+
+it('tells of too many versions, then rewraps', async () => {
+  const { migrator, fill, fieldseal } = clinic({ policy: { maxLiveVersions: 2 } })
+  const heard: unknown[] = []
+  fieldseal.on('kek.versions', (event) => heard.push(event))
+  await fill('a', range(0, 3))
+  await migrator.rotateKek({ tenant: 'a' })
+  expect((await migrator.rotateKek({ due: true })).rewraps).toEqual([])
+  expect(heard).toEqual([{ tenant: 'a', keyspace: 'default', live: 2, allowed: 2 }])
+  await migrator.rotateKek({ tenant: 'a' })
+  const { rewraps } = await migrator.rotateKek({ due: true })
+  expect(rewraps).toMatchObject([{ tenant: 'a', remaining: 0, models: [{ updated: 3 }, {}] }])
+})
+
+it('refuses an unknown option of the policy', () => {
+  expect(() => clinic({ policy: { maxAge: 3 } as never })).toThrow(/policy.maxAge/)
+  expect(() => clinic({ policy: { maxAgeDays: 0 } })).toThrow(/policy.maxAgeDays/)
+})
+
+it('gives new DEKs to what a leaked key could open, also where a rewrap has carried it', async () => {
+  const { migrator, fill, fillNotes, source, fieldseal, readAll, as, clock } = clinic()
+  await fill('a', range(0, 4))
+  await fillNotes('a', [1])
+  const cells = () => [...(source.rows.get('patients')?.values() ?? [])].map(({ cells: all }) => all['ssn'])
+  const leaked = kekOf(cells()[0])
+  await migrator.rotateKek({ tenant: 'a' })
+  await migrator.rewrap({ tenant: 'a' }) // the old DEKs are now under the second key
+  const before = cells().map((cell) => Buffer.from(cell as Uint8Array).subarray(84))
+  const tokens = JSON.stringify([...(source.rows.get('patients')?.values() ?? [])].map((row) => row.tokens))
+  const told: string[] = []
+  const running = migrator.reEncrypt({ kek: leaked, drain: false, onProgress: ({ model }) => told.push(model) })
+  const report = await running
+  expect(report).toMatchObject({ verb: 're-encrypt', tenant: 'a', remaining: 0 })
+  expect(report.models).toMatchObject([{ updated: 4 }, { updated: 1 }])
+  expect(report.notes.join()).toMatch(/backups/)
+  for (const [i, cell] of cells().entries()) expect(Buffer.from(cell as Uint8Array).subarray(84)).not.toEqual(before[i])
+  expect(JSON.stringify([...(source.rows.get('patients')?.values() ?? [])].map((row) => row.tokens))).toBe(tokens)
+  expect(await readAll('a', range(0, 4))).toBe(true)
+  expect(await as('a', () => source.read('notes', { id: 1 }))).toEqual({ text: 'note 1' })
+  expect(await findKey(fieldseal, leaked)).toMatchObject({ compromised: true })
+  const newest = kekOf(cells()[0])
+  expect(await findKey(fieldseal, newest)).toMatchObject({ compromised: false, version: 3 })
+  // Run again, it finds all done and condemns no further key.
+  clock.advance(1_000)
+  expect((await migrator.reEncrypt({ kek: leaked, drain: false })).models).toMatchObject([
+    { updated: 0 },
+    { updated: 0 },
+  ])
+  expect(await findKey(fieldseal, newest)).toMatchObject({ compromised: false })
+  expect(told).toEqual(['patients', 'notes'])
+})
+
+it('refuses to re-encrypt for what is no wrapping key', async () => {
+  const { migrator, fill, keyStore } = clinic()
+  await fill('a', [1])
+  const index = [...keyStore.rows.keys()].find((id) => keyStore.rows.get(id)?.includes('"purpose":"index"'))
+  for (const kek of ['f'.repeat(24), index ?? ''])
+    await expect(migrator.reEncrypt({ kek })).rejects.toMatchObject({ code: 'ERR_ARGUMENT_INVALID' })
+})
+
+it('counts rows only when running processes have heard that the key is compromised', async () => {
+  const { migrator, fill, source } = clinic({
+    cache: { refreshAfterMs: 50, validForMs: 100, maxStaleMs: 200, callDeadlineMs: 100 },
+  })
+  await fill('a', range(0, 2))
+  const [row] = source.rows.get('patients')?.values() ?? []
+  const startedAt = performance.now()
+  const running = migrator.reEncrypt({ kek: kekOf(row?.cells['ssn']) })
+  await running
+  expect(performance.now() - startedAt).toBeGreaterThan(150)
+})
+
+it('binds what is bound to no row, and says what it could not', async () => {
+  const { migrator, fill, source, as } = clinic()
+  await fill('a', range(0, 3))
+  const rows = source.rows.get('patients')
+  const [[key, row] = ['', undefined]] = rows ?? []
+  if (row === undefined) return expect.unreachable()
+  rows?.delete(key)
+  rows?.set('[50]', { ...row, columns: { ...row.columns, id: 50 } })
+  const formerKey = ({ id }: Readonly<Record<string, unknown>>) => (id === 50 ? { id: 1 } : undefined)
+  const error: unknown = await migrator.rebind({ model: 'patients', formerKey }).catch((e: unknown) => e)
+  expect(reportOf(error)?.models[0]).toMatchObject({ failed: 1, failures: [{ key: '50', code: 'ERR_DECRYPT_FAILED' }] })
+  await migrator.rebind({ model: 'patients', formerKey: ({ id }) => (id === 50 ? { id: 0 } : undefined) })
+  expect(await as('a', () => source.read('patients', { id: 50 }))).toMatchObject({ ssn: 'ssn-0' })
+})
