@@ -38,7 +38,15 @@ export type { RowToVerify, VerifiedRow } from './record/verify-rows.ts'
 export type { MovedWraps } from './keyring/move-wraps.ts'
 export type { RotatedKek } from './keyring/rotate-kek.ts'
 export type { Adapter, AdapterHost, LoadOptions } from './record/adapter-host.ts'
-export type { BlindIndexOptions, FieldOptions, ModelOptions, Normalizer, NormalizerName } from './record/options.ts'
+export type {
+  BlindIndexOptions,
+  FieldOptions,
+  FieldState,
+  ModelOptions,
+  Normalizer,
+  NormalizerName,
+} from './record/options.ts'
+export { isEnvelopeText, isPlainCell, plainCell, type PlainCell } from './record/plain-cell.ts'
 export type {
   BlindIndex,
   Cell,
@@ -50,14 +58,17 @@ export type {
   LeakGuard,
   ModelDeclaration,
   OpenedRow,
+  PatchedCell,
   RecordCipher,
   RecordMap,
   RecordWriter,
   RewrapQueue,
+  RewrittenCell,
   Row,
   RowFacts,
   RowPatch,
   SealedRow,
+  StoredCell,
   TokenTerm,
 } from './record/ports.ts'
 export type { CheckpointStore, PageOptions, RecordSource, StoredRow } from './record/record-source.ts'

@@ -22,7 +22,7 @@ export function attach(fieldseal: Fieldseal<never> | Fieldseal, adapter: Adapter
     guard: leakGuard,
     keyStore,
     events,
-    defineModel: (declaration) => models.define(declaration, adapter.codecs ?? []),
+    defineModel: (declaration) => models.define(declaration, adapter),
     capture() {
       internals.assertOpen()
       const captured = scope.capture()

@@ -28,6 +28,7 @@ export function guardedCipher(internals: Internals): RecordCipher {
 
   return {
     seal: (rows, context, via) => under('encrypt', context, () => cipher.seal(rows, context, via)),
+    index: (rows, context, via) => under('encrypt', context, () => cipher.index(rows, context, via)),
     open: (rows, context, via) => under('decrypt', context, () => cipher.open(rows, context, via)),
     tokens: (terms, context, via) => under('look-up', context, () => cipher.tokens(terms, context, via)),
   }

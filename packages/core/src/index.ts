@@ -12,6 +12,13 @@ export type { KeyRegistry, TenantKeys } from './keyring/tenant-keys.ts'
 export type { AuditEvent, AuditOptions, AuditSink } from './observe/audit.ts'
 export { type JsonLinesAudit, jsonLinesAudit, type JsonLinesAuditOptions } from './observe/json-lines-audit.ts'
 export type { EventName, FieldsealEvents, HealthStatus, Listener } from './observe/events.ts'
-export type { BlindIndexOptions, FieldOptions, ModelOptions, Normalizer, NormalizerName } from './record/options.ts'
+export type {
+  BlindIndexOptions,
+  FieldOptions,
+  FieldState,
+  ModelOptions,
+  Normalizer,
+  NormalizerName,
+} from './record/options.ts'
 export type { ActivateOptions, Fieldseal, FieldsealOptions, PrepareOptions, RunAs, Tenancy } from './fieldseal.ts'
 export { isUnreadable } from './record/unreadable.ts'

@@ -9,6 +9,8 @@ export interface Adapter {
   readonly name: string
   readonly ormVersion: string
   readonly codecs?: readonly ValueCodec[]
+  /** True when the adapter keeps the states of fields; otherwise fields that are not `encrypted` are refused. @defaultValue false */
+  readonly fieldStates?: boolean
   /** Called first by `fieldseal.flush()`; throws where waiting for rewraps would wait for the caller's own transaction. */
   beforeFlush?(): void
 }

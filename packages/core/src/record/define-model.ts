@@ -5,7 +5,7 @@ import { MAX_PAD_BYTES } from '../envelope/layout.ts'
 import { isKeyspaceName } from '../context/keyspace.ts'
 import { FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
 import { createBlindIndex, type BuiltField } from './blind-index-of-model.ts'
-import type { BlindIndexOptions, FieldOptions, ModelOptions } from './options.ts'
+import type { BlindIndexOptions, FieldOptions, FieldState, ModelOptions } from './options.ts'
 import type { BlindIndex, FieldDeclaration, ModelDeclaration, RecordMap } from './ports.ts'
 import { createRecordMap } from './record-map.ts'
 import { isUnreadable } from './unreadable.ts'
@@ -15,6 +15,8 @@ export interface ModelSettings {
   readonly codecs: ReadonlyMap<string, ValueCodec>
   /** False when an index across tenants has no CMKs to stand under. */
   readonly hasSharedKeys: boolean
+  /** False when the adapter does not keep the states of fields. @defaultValue false */
+  readonly fieldStates?: boolean
 }
 
 const MAX_ID_BYTES = 256
@@ -46,6 +48,7 @@ const INDEX_OPTIONS: readonly (keyof BlindIndexOptions)[] = [
   'acceptLeak',
 ]
 const NOT_YET = 'not supported yet'
+const STATES: readonly FieldState[] = ['plaintext', 'migrating', 'encrypted']
 
 /** Checks every option of a model. @throws FieldsealError ERR_CONFIG_INVALID naming model, field and option */
 export function defineModel(declaration: ModelDeclaration, settings: ModelSettings): RecordMap {
@@ -72,6 +75,7 @@ export function defineModel(declaration: ModelDeclaration, settings: ModelSettin
     (path) => refuse(path, 'path', 'two fields have this path'),
   )
   assertFactsArePlain(declaration, fields, refuse)
+  assertPlaintextApart(declaration, fields, refuse)
   const indexes: BlindIndex[] = []
   for (const field of fields) {
     const index = indexOf(model, field, declaration, settings, refuse)
@@ -97,6 +101,26 @@ function assertFactsArePlain(
     const field = fields.find((candidate) => candidate.path === path)
     if (field !== undefined)
       refuse(field.id, option, 'the tenant, keyspace and key columns of a model cannot be encrypted')
+  }
+}
+
+/** Where old plaintext stands, nothing else may: it is cleared. */
+function assertPlaintextApart(
+  { options: { tenantBy, keyspace }, rowKey }: ModelDeclaration,
+  fields: readonly BuiltField[],
+  refuse: Refuse,
+): void {
+  const taken = new Set<string | undefined>([
+    ...fields.map(({ path }) => path),
+    ...rowKey.map(({ path }) => path),
+    tenantBy,
+    typeof keyspace === 'object' ? keyspace.per : undefined,
+  ])
+  for (const { id, plaintextIn } of fields) {
+    if (plaintextIn === undefined) continue
+    if (taken.has(plaintextIn))
+      refuse(id, 'plaintextIn', 'another field, or a tenant, keyspace or key column, stands there')
+    taken.add(plaintextIn)
   }
 }
 
@@ -175,8 +199,12 @@ function buildField(
   assertBoolean(options.encryptNull, () => refuse(id, 'encryptNull', 'true or false'))
   if (options.formerTypes !== undefined && !Array.isArray(options.formerTypes))
     refuse(id, 'formerTypes', 'a list of types')
-  if (options.state !== undefined && options.state !== 'encrypted') refuse(id, 'state', NOT_YET)
-  if (options.plaintextIn !== undefined) refuse(id, 'plaintextIn', NOT_YET)
+  const { state = 'encrypted', plaintextIn } = options
+  if (settings.fieldStates !== true && state !== 'encrypted') refuse(id, 'state', NOT_YET)
+  if (settings.fieldStates !== true && plaintextIn !== undefined) refuse(id, 'plaintextIn', NOT_YET)
+  if (!STATES.includes(state)) refuse(id, 'state', "'plaintext', 'migrating' or 'encrypted'")
+  if (plaintextIn !== undefined && (typeof plaintextIn !== 'string' || plaintextIn === '' || plaintextIn === path))
+    refuse(id, 'plaintextIn', 'another column or path, or nothing: then it is the own place of the field')
   assertCount(options.padToBytes, MAX_PAD_BYTES, (reason) => refuse(id, 'padToBytes', reason))
   assertCount(options.maxBytes, 2 ** 30, (reason) => refuse(id, 'maxBytes', reason))
   const { values } = options
@@ -206,6 +234,8 @@ function buildField(
     id,
     type,
     encryptNull: policy.encryptNull,
+    state,
+    plaintextIn,
     blindIndex: undefined,
     policy,
     compareKey: (value) => (isUnreadable(value) ? value.compareKey() : policy.compareKey(value)),

@@ -2,11 +2,10 @@ import type { IndexKeys } from '../blind-index/index-keys.ts'
 import { checkedKeyspace, DEFAULT_KEYSPACE } from '../context/keyspace.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
 import { BUILT_IN_CODECS } from '../field/built-in-codecs.ts'
-import type { ValueCodec } from '../field/codec.ts'
 import type { DirectKeys } from '../keyring/direct-keys.ts'
 import type { Keyrings } from '../keyring/keyrings.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
-import type { LoadOptions } from './adapter-host.ts'
+import type { Adapter, LoadOptions } from './adapter-host.ts'
 import { built } from './blind-index-of-model.ts'
 import type { CellAudit } from './cell-audit.ts'
 import { defineModel } from './define-model.ts'
@@ -15,7 +14,7 @@ import type { ModelDeclaration, RecordMap } from './ports.ts'
 
 /** The models of all adapters of one Fieldseal. */
 export interface ModelRegistry {
-  define(declaration: ModelDeclaration, codecs: readonly ValueCodec[]): RecordMap
+  define(declaration: ModelDeclaration, adapter: Pick<Adapter, 'codecs' | 'fieldStates'>): RecordMap
   /** Makes and loads all keys that the models need for a tenant, and the given keyspaces. */
   prepare(tenant: string, keyspaces: readonly string[]): Promise<void>
   load(maps: readonly RecordMap[], context: OperationContext, options: LoadOptions): Promise<void>
@@ -82,9 +81,9 @@ export function createModelRegistry({
   }
 
   return {
-    define(declaration, codecs) {
+    define(declaration, { codecs = [], fieldStates = false }) {
       const known = new Map([...BUILT_IN_CODECS, ...codecs].map((codec) => [codec.type, codec]))
-      const map = audited(defineModel(declaration, { tenancy, codecs: known, hasSharedKeys }))
+      const map = audited(defineModel(declaration, { tenancy, codecs: known, hasSharedKeys, fieldStates }))
       const earlier = models.get(map.id)
       if (earlier !== undefined && !agree(earlier.declaration, declaration)) {
         throw new FieldsealError('ERR_CONFIG_INVALID', {

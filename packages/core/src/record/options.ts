@@ -16,6 +16,9 @@ export interface BlindIndexOptions {
   readonly acceptLeak?: 'few-values'
 }
 
+/** How far a field is on its way from plaintext. */
+export type FieldState = 'plaintext' | 'migrating' | 'encrypted'
+
 /** Options of one encrypted field, the same for every ORM. */
 export interface FieldOptions {
   /** Without one, a query on the field throws. @defaultValue none */
@@ -28,8 +31,17 @@ export interface FieldOptions {
   readonly maxBytes?: number
   /** Encrypts null as well; a database NULL is an error then. @defaultValue false */
   readonly encryptNull?: boolean
-  /** @defaultValue 'encrypted' */
-  readonly state?: 'plaintext' | 'migrating' | 'encrypted'
+  /**
+   * The way of a field that holds plaintext, one deploy each: `plaintext` (written as before, with tokens; envelopes are
+   * read) → `migrating` (written encrypted, both are read) → `encrypted` (plaintext is an error). `migrating` does not
+   * resist whoever can write to the database.
+   * @defaultValue 'encrypted'
+   */
+  readonly state?: FieldState
+  /**
+   * Column or path that holds the old plaintext until the field is `encrypted`; required where the field's own place
+   * cannot tell plaintext from envelopes. @defaultValue the field's own place
+   */
   readonly plaintextIn?: string
   /** Frozen name of the field in the authenticated data; set it before you rename the column. @defaultValue the stored path */
   readonly id?: string

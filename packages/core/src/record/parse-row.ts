@@ -7,7 +7,8 @@ import { sharesWrap } from '../field/dek-wrap.ts'
 import { sharesDirectWrap } from '../field/direct-value.ts'
 import { built, type BuiltField } from './blind-index-of-model.ts'
 import type { KeyMode } from './options.ts'
-import type { Cell, Row } from './ports.ts'
+import { isEnvelopeText, isPlainCell } from './plain-cell.ts'
+import type { Cell, Field, Row } from './ports.ts'
 
 /** A distinct wrap among the cells of one row. */
 export interface RowWrap {
@@ -54,6 +55,18 @@ export function parseRow(row: Row<unknown>, onError: (column: number, error: unk
   return { cells, wraps }
 }
 
+/**
+ * The value of a cell that is stored unencrypted while its field may be; undefined for an envelope, and for everything
+ * where the field is `encrypted`: then plaintext is an error.
+ */
+export function plainValueOf(field: Field, stored: unknown): { readonly value: unknown } | undefined {
+  if (field.state === 'encrypted') return undefined
+  if (isPlainCell(stored)) return stored
+  if (stored === null || stored === undefined) return { value: null }
+  const inPlace = typeof stored === 'string' && field.plaintextIn === undefined
+  return inPlace && !isEnvelopeText(stored) ? { value: stored } : undefined
+}
+
 /** Distinct wraps looked back at: a row of thousands of cells, each written alone, must not compare all with all. */
 const WINDOW = 64
 
@@ -68,8 +81,9 @@ function wrapAt(wraps: RowWrap[], { bytes, layout, rowBound }: ParsedEnvelope): 
   return wraps.push({ envelope: bytes, layout, kekId: keyIdOf(bytes), rowBound }) - 1
 }
 
-/** The envelope of a cell, null for a database NULL. Checks all that can be known without a key. */
+/** The envelope of a cell, null for a database NULL and for a value stored unencrypted while it may be. Checks all that can be known without a key. */
 function parseCell({ map, facts }: Row<unknown>, field: BuiltField, value: unknown): ParsedEnvelope | null {
+  if (plainValueOf(field, value) !== undefined) return null
   if (value === null || value === undefined) {
     if (field.encryptNull) throw new FieldsealError('ERR_PLAINTEXT_FOUND', { reason: 'NULL where nulls are encrypted' })
     return null

@@ -2,7 +2,8 @@ import type { IndexToken } from '../blind-index/token.ts'
 import type { Envelope } from '../envelope/layout.ts'
 import type { KekId } from '../context/record-id.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
-import type { FieldOptions, KeyMode, ModelOptions } from './options.ts'
+import type { FieldOptions, FieldState, KeyMode, ModelOptions } from './options.ts'
+import type { PlainCell } from './plain-cell.ts'
 import type { RowId, RowKeyKind } from './row-id.ts'
 
 export type { Envelope, IndexToken }
@@ -41,6 +42,9 @@ export interface Field {
   readonly id: string
   readonly type: string
   readonly encryptNull: boolean
+  readonly state: FieldState
+  /** Stored path of the old plaintext; undefined = the field's own place. */
+  readonly plaintextIn: FieldPath | undefined
   readonly blindIndex: BlindIndex | undefined
   /**
    * A text that is equal exactly when two values are stored as the same plaintext; for dirty checks. Stays in memory.
@@ -140,7 +144,19 @@ export interface OpenedRow {
 export interface RecordCipher {
   /** Seals the values of each row under one new DEK. @throws FieldsealError ERR_WRITE_UNSUPPORTED when `bindRow: 'require'` meets a row whose id is unknown */
   seal(rows: readonly Row<unknown>[], context: OperationContext, via?: unknown): Promise<readonly SealedRow[]>
-  /** Opens stored cells: envelopes as bytes or in text form, or null. */
+  /**
+   * Tokens of values that are stored unencrypted beside them: what `seal` gives without its envelopes. For fields in
+   * state `plaintext`.
+   */
+  index(
+    rows: readonly Row<unknown>[],
+    context: OperationContext,
+    via?: unknown,
+  ): Promise<readonly SealedRow['tokens'][]>
+  /**
+   * Opens stored cells: envelopes as bytes or in text form, or null. Where the state of a field is not `encrypted`, also
+   * plain cells, and text that is no envelope: those values come back as they are.
+   */
   open(rows: readonly Row<unknown>[], context: OperationContext, via?: unknown): Promise<readonly OpenedRow[]>
   /** Tokens to look for: per term and value (one per field of the index) one token for every epoch that look-ups must ask; empty for null. */
   tokens(
@@ -158,20 +174,38 @@ export interface TokenTerm {
 export interface LeakGuard {
   /** @throws FieldsealError ERR_PLAINTEXT_BLOCKED unless `outgoing` is null or an envelope (bytes or text form) */
   assertSealed(field: Field, outgoing: unknown): void
+  /**
+   * For values about to be stored unencrypted.
+   * @throws FieldsealError ERR_PLAINTEXT_BLOCKED unless the field is in state `plaintext`, ERR_VALUE_INVALID for text that
+   * would be read back as an envelope
+   */
+  assertPlain(field: Field, outgoing: unknown): void
   /** A copy of a row-like object (stored paths as keys) with every encrypted field replaced by `[redacted]`. */
   redact<T extends object>(map: RecordMap, value: T): T
 }
 
 /** One stored row with cells to replace. `key` is opaque to core: what the writer needs to find the row. */
-export interface RowPatch {
+export interface RowPatch<C extends PatchedCell = RewrittenCell> {
   readonly key: unknown
-  readonly cells: readonly {
-    readonly field: Field
-    readonly mapKeys?: readonly string[]
-    readonly before: Envelope
-    readonly after: Envelope
-  }[]
+  readonly cells: readonly C[]
 }
+/** A cell to replace, in all places it has: the field's own, and that of its old plaintext where it has one. */
+export interface PatchedCell {
+  readonly field: Field
+  readonly mapKeys?: readonly string[]
+  /** What must stand there still: an envelope with no plaintext beside it, a plain cell as it was read, or nothing at all. */
+  readonly before: StoredCell
+  /** What stands there afterwards, alone: its other place is cleared in the same statement. `before` itself changes nothing. */
+  readonly after: StoredCell
+  /** Tokens to stand beside it: both slots of its index hold these and no others. Undefined leaves them as they are. */
+  readonly tokens?: readonly IndexToken[]
+}
+/** The same value in another envelope. */
+export interface RewrittenCell extends PatchedCell {
+  readonly before: Envelope
+  readonly after: Envelope
+}
+export type StoredCell = Envelope | PlainCell | null
 /** Updates cells only where the stored bytes are still `before`; runs no hooks, bumps no version, touches no `updatedAt`. */
 export interface RecordWriter {
   compareAndSet(map: RecordMap, patches: readonly RowPatch[]): Promise<readonly ('updated' | 'changed')[]>

@@ -6,7 +6,7 @@ import { sealRows, type ValueToSeal } from '../field/seal-rows.ts'
 import type { LiveKek } from '../keyring/live-kek.ts'
 import { type OpenedRaw, openRaw, type RawRow, zeroRaw } from './open-raw.ts'
 import { type ParsedCell, parseRow } from './parse-row.ts'
-import type { Envelope, Row, RowPatch } from './ports.ts'
+import type { Envelope, RewrittenCell, Row } from './ports.ts'
 import type { RewrapDeps } from './rewrap-row.ts'
 import type { RewrittenRow } from './rewrap-rows.ts'
 import { sealDirectRows } from './seal-direct.ts'
@@ -76,7 +76,7 @@ async function reEncrypted(
   release: (() => void)[],
   frames: WrapFrames,
   deps: RewrapDeps,
-): Promise<RowPatch['cells']> {
+): Promise<readonly RewrittenCell[]> {
   const { row, parsed } = raw
   const values = parsed.cells.map(({ parsed: { padded, typeTag }, aad }, i): ValueToSeal => {
     const plaintext = plaintexts[i]

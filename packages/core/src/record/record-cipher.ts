@@ -3,6 +3,7 @@ import { FieldsealError } from '../errors/fieldseal-error.ts'
 import { isZeroedKey } from '../keys/secret-key.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
 import { built } from './blind-index-of-model.ts'
+import { indexBatch } from './index-batch.ts'
 import { openBatch, type OpenDeps } from './open-batch.ts'
 import type { IndexToken, RecordCipher, TokenTerm } from './ports.ts'
 import { sealBatch, type SealDeps } from './seal-batch.ts'
@@ -39,6 +40,7 @@ export function createRecordCipher(deps: SealDeps & OpenDeps): RecordCipher {
 
   return {
     seal: (rows, context, via) => withLiveKeys(() => sealBatch(rows, context, via, deps)),
+    index: (rows, context, via) => withLiveKeys(() => indexBatch(rows, context, via, deps)),
     open: (rows, context, via) => withLiveKeys(() => openBatch(rows, context, via, deps)),
     tokens: (terms, context, via) =>
       withLiveKeys(() => Promise.all(terms.map((term) => lookUpTokens(term, context, via)))),

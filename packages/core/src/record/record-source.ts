@@ -1,17 +1,28 @@
 import type { KekId } from '../context/record-id.ts'
 import type { Envelope } from '../envelope/layout.ts'
-import type { BlindIndex, Cell, FieldPath, IndexToken, RecordMap, RecordWriter } from './ports.ts'
+import type {
+  BlindIndex,
+  Cell,
+  Field,
+  FieldPath,
+  IndexToken,
+  PatchedCell,
+  RecordMap,
+  RecordWriter,
+  RowPatch,
+} from './ports.ts'
+import type { PlainCell } from './plain-cell.ts'
 
 /** One stored row as a migration sees it. `key` is what the source needs to find it again. */
 export interface StoredRow {
   readonly key: unknown
   /** Position for keyset paging. */
   readonly after: Uint8Array
-  readonly cells: Readonly<Record<FieldPath, Envelope | string | null>>
+  readonly cells: Readonly<Record<FieldPath, Envelope | string | PlainCell | null>>
   /** Tenant, keyspace and key columns. */
   readonly columns: Readonly<Record<FieldPath, unknown>>
   /** All cells, for rows that may hold a field more than once or inside Maps. @defaultValue those of `cells` */
-  readonly occurrences?: readonly Cell<Envelope | string | null>[]
+  readonly occurrences?: readonly Cell<Envelope | string | PlainCell | null>[]
   /** Stored tokens per index: one list per occurrence, in order of the cells. Only where `tokens` was asked for. */
   readonly tokens?: ReadonlyMap<BlindIndex, readonly (readonly IndexToken[])[]>
 }
@@ -25,6 +36,13 @@ export interface RecordSource extends RecordWriter {
     map: RecordMap,
     what: { readonly kekId: KekId } | 'plaintext' | 'all',
   ): Promise<{ readonly rows: number; readonly exact: boolean }>
+  /**
+   * `compareAndSet` for cells on their way from plaintext or back to it, and for their tokens. Absent = the source knows
+   * no plaintext.
+   */
+  convert?(map: RecordMap, patches: readonly RowPatch<PatchedCell>[]): Promise<readonly ('updated' | 'changed')[]>
+  /** Rows whose `field` is stored unencrypted, whatever its state; with `encryptNull` those without a value too. */
+  countPlaintext?(map: RecordMap, field: Field): Promise<number>
   /** For `doctor`: column widths, collations, tripwires. */
   inspect(map: RecordMap): Promise<readonly { readonly problem: string; readonly fix: string }[]>
   /** Clears all tokens of these rows, so that a shredded row is found by no search. Absent = the source cannot. */

@@ -14,7 +14,7 @@ import { SecretKey } from '../keys/secret-key.ts'
 import { createDirectLookup, type DirectDeps, rowContext, wrapIn } from './direct-lookup.ts'
 import { compromisedIds, isOutdated, type Newest } from './newest.ts'
 import { parseRow, type ParsedCell, type ParsedRow, type RowWrap } from './parse-row.ts'
-import type { Row, RowPatch } from './ports.ts'
+import type { RewrittenCell, Row } from './ports.ts'
 import { createWrapFrames, type WrapFrames } from './wrap-frames.ts'
 
 export interface RewrapDeps extends DirectDeps {
@@ -37,7 +37,7 @@ export type Target =
  * @returns the cells to replace; none when all are wrapped so already
  * @throws FieldsealError ERR_DECRYPT_FAILED when a value does not open in this place, and what key look-ups throw
  */
-export async function rewrapRow(row: Row<unknown>, deps: RewrapDeps): Promise<RowPatch['cells']> {
+export async function rewrapRow(row: Row<unknown>, deps: RewrapDeps): Promise<readonly RewrittenCell[]> {
   const target = await targetOf(row, deps)
   const parsed = parseRow(row, (_column, error) => {
     throw error

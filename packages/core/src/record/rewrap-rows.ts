@@ -4,13 +4,13 @@ import { sealWrap } from '../field/seal-rows.ts'
 import { isOutdated } from './newest.ts'
 import { type OpenedRaw, openRaw, type RawRow, zeroRaw } from './open-raw.ts'
 import { parseRow, type RowWrap } from './parse-row.ts'
-import type { Envelope, Row, RowPatch } from './ports.ts'
+import type { Envelope, RewrittenCell, Row } from './ports.ts'
 import { type RewrapDeps, rewrapRow, type Target, targetOf, withHead } from './rewrap-row.ts'
 import type { RowId } from './row-id.ts'
 import { createWrapFrames, type WrapFrames } from './wrap-frames.ts'
 
 /** What became of one row: the cells to replace, none when all are as they should be; or why it could not be opened. */
-export type RewrittenRow = { readonly cells: RowPatch['cells'] } | { readonly error: unknown }
+export type RewrittenRow = { readonly cells: readonly RewrittenCell[] } | { readonly error: unknown }
 
 export interface RewrapRowsOptions {
   /** Binds values to the row where they stand now: that certifies the place they were found in. @defaultValue false */
@@ -112,7 +112,7 @@ function rewrapped(
   frames: WrapFrames,
   options: RewrapRowsOptions,
   { random }: RewrapDeps,
-): RowPatch['cells'] {
+): readonly RewrittenCell[] {
   const { map, facts } = row
   const place = { tenant: facts.tenant, keyspace: facts.keyspace, model: map.id }
   const heads = parsed.wraps.map((wrap, i) => {

@@ -1,4 +1,4 @@
-import { indexToken } from '../blind-index/token.ts'
+import { indexToken, type TokenPart } from '../blind-index/token.ts'
 import { nodeEngine } from '../cipher/aead.ts'
 import type { RandomSource } from '../cipher/random.ts'
 import type { Envelope } from '../envelope/layout.ts'
@@ -97,6 +97,8 @@ function encodeRow({ cells }: Row<unknown>): { readonly slots: readonly number[]
   return { slots, values }
 }
 
+type BuiltParts = (index: BlindIndex, values: readonly unknown[]) => readonly TokenPart[] | null
+
 type DirectRows = ReadonlyMap<Row<unknown>, Omit<SealedRow, 'tokens'>>
 
 /** The rows of models of mode `direct`. All are encoded before the first call to a KMS: a value that does not fit costs none. */
@@ -117,7 +119,12 @@ async function sealDirect(rows: readonly Row<unknown>[], via: unknown, deps: Sea
   )
 }
 
-function tokensOf({ map, facts, cells }: Row<unknown>, keys: BatchKeys): SealedRow['tokens'] {
+/** Tokens of all indexes whose fields are among the cells. */
+export function tokensOf(
+  { map, facts, cells }: Row<unknown>,
+  keys: BatchKeys,
+  partsOf: BuiltParts = (index, values) => built.index(index).parts(values),
+): SealedRow['tokens'] {
   const tokens = new Map<BlindIndex, readonly (readonly IndexToken[])[]>()
   for (const index of map.indexes) {
     const occurrences = occurrencesOf(index, cells)
@@ -126,7 +133,7 @@ function tokensOf({ map, facts, cells }: Row<unknown>, keys: BatchKeys): SealedR
     tokens.set(
       index,
       occurrences.map((occurrence) => {
-        const parts = built.index(index).parts(occurrence)
+        const parts = partsOf(index, occurrence)
         return parts === null ? [] : live.map(({ key, epoch }) => indexToken(key, epoch, index.bits, parts))
       }),
     )
@@ -145,7 +152,7 @@ export function occurrencesOf(
   return values.length > 1 ? [values.map(([cell]) => cell?.value)] : first.map(({ value }) => [value])
 }
 
-function assertWritable({ map, facts, cells }: Row<unknown>, context: OperationContext): void {
+export function assertWritable({ map, facts, cells }: Row<unknown>, context: OperationContext): void {
   assertOwnRow(map.id, facts, context)
   if (map.bindRow === 'require' && facts.rowId === undefined) {
     throw new FieldsealError('ERR_WRITE_UNSUPPORTED', {

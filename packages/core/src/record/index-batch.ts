@@ -1,0 +1,33 @@
+import type { TokenPart } from '../blind-index/token.ts'
+import { isFieldsealError } from '../errors/fieldseal-error.ts'
+import type { OperationContext } from '../tenant/tenant-context.ts'
+import { type BatchKeyDeps, resolveKeys, wantedBy } from './batch-keys.ts'
+import { built } from './blind-index-of-model.ts'
+import type { BlindIndex, Row, SealedRow } from './ports.ts'
+import { assertWritable, tokensOf } from './seal-batch.ts'
+
+/** Tokens of values that are stored unencrypted. Nothing is sealed, and no KEK of values is asked for. */
+export async function indexBatch(
+  rows: readonly Row<unknown>[],
+  context: OperationContext,
+  via: unknown,
+  deps: BatchKeyDeps,
+): Promise<readonly SealedRow['tokens'][]> {
+  for (const row of rows) assertWritable(row, context)
+  const keys = await resolveKeys({ ...wantedBy(rows), keyspaces: [] }, via, deps)
+  try {
+    return rows.map((row) => tokensOf(row, keys, partsIfAny))
+  } finally {
+    keys.release()
+  }
+}
+
+/** A value that its index cannot hold is stored without token: in state `plaintext` nothing is blocked, and `backfill` lists it. */
+function partsIfAny(index: BlindIndex, values: readonly unknown[]): readonly TokenPart[] | null {
+  try {
+    return built.index(index).parts(values)
+  } catch (error) {
+    if (isFieldsealError(error) && error.code === 'ERR_VALUE_INVALID') return null
+    throw error
+  }
+}
