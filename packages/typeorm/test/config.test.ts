@@ -316,7 +316,7 @@ onPglite('start-up', (engine) => {
   })
 
   it.each<[string, object, RegExp]>([
-    ['mode direct', { mode: 'direct' }, /not supported yet/],
+    ['mode direct without an opaque key', { mode: 'direct' }, /opaque primary key/],
     ['compound indexes', { compoundIndexes: { person: { of: ['email'] } } }, /not supported yet/],
     ['an unknown option', { tenantby: 'x' }, /unknown option/],
     ['bindRow: require without canonical key', { bindRow: 'require' }, /canonical/],
