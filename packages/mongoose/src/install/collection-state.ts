@@ -37,6 +37,7 @@ export interface RawCollection {
   distinct(key: string, filter: Doc, options: unknown): Promise<unknown[]>
   createIndex(keys: unknown, options: unknown): Promise<string>
   createIndexes(specs: readonly unknown[], options: unknown): Promise<string[]>
+  listIndexes(options: unknown): unknown
 }
 export interface WriteResult {
   readonly matchedCount: number

@@ -86,7 +86,7 @@ function createState(
     host: settings.host,
     raw,
     schemas,
-    writer: { compareAndSet: (map, patches) => compareAndSet(raw, map, patches) },
+    writer: { compareAndSet: (_map, patches) => compareAndSet(raw, patches) },
     writeConcern: () => native.collection?.writeConcern?.w,
     model() {
       const signature = [...schemas].map((each) => schemaSignature(each)).join('|')

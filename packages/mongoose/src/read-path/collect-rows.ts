@@ -11,6 +11,8 @@ export interface StoredRow {
   readonly model: StoredModel
   readonly facts: RowFacts
   readonly document: Doc
+  /** What `__fieldseal.w` was when the document was read. */
+  readonly stamp: unknown
   readonly cells: Cell<unknown>[]
   readonly places: Place[]
 }
@@ -25,9 +27,10 @@ export interface Place {
 /**
  * The encrypted cells of a result, by stored document. `__fieldseal` is taken out of each.
  *
+ * @param context undefined where nobody's documents are read: a walk over all of them
  * @throws FieldsealError ERR_TENANT_MISMATCH when a document is another tenant's
  */
-export function collectRows(result: unknown, root: PathNode, context: OperationContext): StoredRow[] {
+export function collectRows(result: unknown, root: PathNode, context: OperationContext | undefined): StoredRow[] {
   const rows: StoredRow[] = []
   visit(result, root, undefined, '', [], { rows, context })
   return rows
@@ -35,7 +38,7 @@ export function collectRows(result: unknown, root: PathNode, context: OperationC
 
 interface Visit {
   readonly rows: StoredRow[]
-  readonly context: OperationContext
+  readonly context: OperationContext | undefined
 }
 
 function visit(
@@ -52,7 +55,11 @@ function visit(
     for (let at = 0; at < value.length; at++) step(value, at, element, row, join(path, at), mapKeys, visited)
     return
   }
-  if (node.element !== undefined) return visit(value, node.element, row, path, mapKeys, visited)
+  if (node.element !== undefined) {
+    if (!isIndexed(value)) return visit(value, node.element, row, path, mapKeys, visited)
+    for (const at of Object.keys(value)) step(value, at, node.element, row, join(path, at), mapKeys, visited)
+    return
+  }
   if (!isDoc(value)) return
   const own = node.model === undefined ? row : begin(value, node.model, visited)
   const at = node.model === undefined ? path : ''
@@ -76,7 +83,8 @@ function step(
   const stored: unknown = Reflect.get(holder, key)
   if (node.field === undefined) {
     // MongoDB lets one value stand where the schema has an array.
-    if (node.element === undefined || Array.isArray(stored)) return visit(stored, node, row, path, mapKeys, visited)
+    if (node.element === undefined || Array.isArray(stored) || isIndexed(stored))
+      return visit(stored, node, row, path, mapKeys, visited)
     return step(holder, key, node.element, row, path, mapKeys, visited)
   }
   if (stored === undefined || row === undefined) return
@@ -91,13 +99,20 @@ function step(
   row.places.push({ holder, key, path, tokens })
 }
 
+/** What MongoDB makes of `$set: { 'tags.1': … }` where there is no array yet: `{ 1: … }`. */
+function isIndexed(value: unknown): value is Doc {
+  const keys = isDoc(value) ? Object.keys(value) : []
+  return keys.length > 0 && keys.every((key) => /^\d+$/.test(key))
+}
+
 /** The envelope of a leaf, and its tokens. What is neither goes to core as it is, which refuses it. */
 function leafOf(stored: unknown): { readonly value: unknown; readonly tokens: Place['tokens'] } {
-  const sealed = isDoc(stored) ? stored['c'] : stored
-  const tokens = isDoc(stored) ? [bytesOf(stored['b']), bytesOf(stored['n'])] : []
-  return { value: bytesOf(sealed) ?? (sealed === null || sealed === undefined ? sealed : NOT_SEALED), tokens }
+  if (stored === null) return { value: null, tokens: [] }
+  if (!isDoc(stored)) return { value: bytesOf(stored) ?? NOT_SEALED, tokens: [] }
+  return { value: bytesOf(stored['c']) ?? NOT_SEALED, tokens: [bytesOf(stored['b']), bytesOf(stored['n'])] }
 }
 const NOT_SEALED = Object.freeze({})
+const NOBODY: RowFacts = Object.freeze({ tenant: '', keyspace: '', rowId: undefined })
 
 function bytesOf(value: unknown): Uint8Array | undefined {
   if (value instanceof Binary) return value.value()
@@ -105,9 +120,10 @@ function bytesOf(value: unknown): Uint8Array | undefined {
 }
 
 function begin(document: Doc, model: StoredModel, { rows, context }: Visit): StoredRow {
-  const facts = factsOf(document, model, context)
+  const facts = context === undefined ? NOBODY : factsOf(document, model, context)
+  const stamp = valueAt(document, `${KEYS_PATH}.w`)
   Reflect.deleteProperty(document, KEYS_PATH)
-  const row: StoredRow = { model, facts, document, cells: [], places: [] }
+  const row: StoredRow = { model, facts, document, stamp, cells: [], places: [] }
   rows.push(row)
   return row
 }

@@ -1,5 +1,5 @@
 import type { BlindIndex, OperationContext, SoughtTokens } from '@fieldseal/core/adapter'
-import type { Doc } from '../bson/documents.ts'
+import { isDoc, type Doc } from '../bson/documents.ts'
 import type { PromoteOptions } from '../bson/driver-values.ts'
 import type { CollectionState } from '../install/collection-state.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
@@ -62,7 +62,12 @@ export function openingOf(
     promote: { ...state.promote(), ...definedOf(options) },
     sought,
     writer: mayRewrap(options) ? state.writer : undefined,
+    whole: isWhole(options['projection'] ?? options['fields']),
   }
+}
+
+function isWhole(projection: unknown): boolean {
+  return projection === undefined || (isDoc(projection) && Object.keys(projection).length === 0)
 }
 
 /** A missing option and one that is undefined mean the same to the driver. */

@@ -4,7 +4,6 @@ import {
   isUnreadable,
   type AdapterHost,
   type BlindIndex,
-  type Envelope,
   type OpenedRow,
   type OperationContext,
   type RecordWriter,
@@ -13,6 +12,7 @@ import {
 import { toDriverValue, type PromoteOptions } from '../bson/driver-values.ts'
 import type { Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
+import { documentKey } from '../record-source/document-key.ts'
 import { collectRows, type StoredRow } from './collect-rows.ts'
 
 /** How the documents of one operation are opened. */
@@ -25,13 +25,8 @@ export interface Opening {
   readonly sought: ReadonlyMap<BlindIndex, SoughtTokens>
   /** Rewraps outdated cells in the background; undefined where nothing may be written (transactions, snapshots). */
   readonly writer: RecordWriter | undefined
-}
-
-/** What the writer of rewraps needs to find a document and its cells again. */
-export interface DocumentKey {
-  readonly id: unknown
-  /** Paths by the bytes of the cell that stands there. */
-  readonly paths: ReadonlyMap<string, readonly string[]>
+  /** Documents come as they are stored, with every path. */
+  readonly whole: boolean
 }
 
 /**
@@ -60,7 +55,8 @@ export async function openDocuments(documents: readonly Doc[], opening: Opening)
       const shown = isUnreadable(value) ? value : toDriverValue(value, promote)
       Object.defineProperty(holder, key, { value: shown, enumerable: true, configurable: true, writable: true })
     })
-    if (result.outdated.length > 0 && opening.writer !== undefined) offer(host, row, result, opening.writer)
+    if (result.outdated.length > 0 && opening.writer !== undefined)
+      offer(host, row, result, opening.writer, opening.whole)
   })
   if (dropped.size === 0) return [...documents]
   return documents.filter((_, at) => !owners[at]?.some((row) => dropped.has(row)))
@@ -83,22 +79,12 @@ function isForeign(row: StoredRow, { values }: OpenedRow, sought: Opening['sough
   return [...verdicts].some(([, seen]) => seen.has('foreign') && !seen.has('hit'))
 }
 
-function offer(host: AdapterHost, row: StoredRow, { outdated }: OpenedRow, writer: RecordWriter): void {
-  const id = row.document['_id']
-  if (row.facts.rowId === undefined || id === undefined) return // it could not be found again
-  const paths = new Map<string, string[]>()
+function offer(host: AdapterHost, row: StoredRow, { outdated }: OpenedRow, writer: RecordWriter, whole: boolean): void {
+  if (row.facts.rowId === undefined || row.document['_id'] === undefined) return // it could not be found again
   const cells = outdated.flatMap((at) => {
-    const [cell, place] = [row.cells[at], row.places[at]]
-    if (cell === undefined || place === undefined || !isEnvelope(cell.value)) return []
-    const name = cellName(cell.value)
-    paths.set(name, [...(paths.get(name) ?? []), place.path])
-    return [{ ...cell, value: cell.value }]
+    const cell = row.cells[at]
+    return cell !== undefined && isEnvelope(cell.value) ? [{ ...cell, value: cell.value }] : []
   })
-  if (cells.length === 0) return
-  const key: DocumentKey = { id, paths }
-  host.rewraps.offer({ map: row.model.map, facts: row.facts, cells }, key, writer)
-}
-
-export function cellName(envelope: Envelope | Uint8Array): string {
-  return Buffer.from(envelope.buffer, envelope.byteOffset, envelope.byteLength).toString('latin1')
+  if (cells.length > 0)
+    host.rewraps.offer({ map: row.model.map, facts: row.facts, cells }, documentKey(row, whole), writer)
 }

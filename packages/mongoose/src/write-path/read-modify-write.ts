@@ -107,6 +107,7 @@ async function computed(
     promote: AS_STORED,
     sought: new Map(),
     writer: undefined,
+    whole: false,
   }
   const [plaintext = {}] = await openDocuments([structuredCopy(document)], opening)
   const [set, unset, push, pull]: Doc[] = [{}, {}, {}, {}] as const

@@ -1,0 +1,16 @@
+import type { Doc } from '../bson/documents.ts'
+import type { CollectionState } from '../install/collection-state.ts'
+import { SLOT_NAMES } from '../query-rewrite/token-terms.ts'
+import type { DocumentKey } from './document-key.ts'
+
+/** Removes the tokens of documents, and leaves their ciphertext. */
+export async function clearTokens({ raw }: CollectionState, keys: readonly unknown[]): Promise<void> {
+  for (const key of keys) {
+    const { id, paths } = key as DocumentKey // opaque to core: it gives back what pages() made
+    const unset: Doc = {}
+    for (const path of [...paths.values()].flat())
+      for (const slot of Object.values(SLOT_NAMES)) unset[`${path}.${slot}`] = 1
+    if (Object.keys(unset).length > 0) await raw.updateOne({ _id: id }, { $unset: unset }, DURABLE)
+  }
+}
+const DURABLE = { writeConcern: { w: 'majority' } } as const

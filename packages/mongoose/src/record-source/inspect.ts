@@ -1,0 +1,43 @@
+import type { Schema } from 'mongoose'
+import { isDoc, type Doc } from '../bson/documents.ts'
+import type { CollectionState } from '../install/collection-state.ts'
+import { touchesEncrypted } from '../path-graph/walk-path.ts'
+import { KEYS_PATH } from '../path-graph/stored-model.ts'
+
+const NO_SUCH_COLLECTION = 26
+
+interface IndexedSchema {
+  indexes(): [Doc, Doc][]
+}
+
+/** Indexes over tokens and key ids that the collection lacks or has otherwise, for `doctor`; none before it exists. */
+export async function inspectIndexes(
+  state: CollectionState,
+): Promise<readonly { readonly problem: string; readonly fix: string }[]> {
+  const { root } = state.model()
+  const found = await indexesOf(state)
+  if (found === undefined) return []
+  const expected = new Map<string, Doc>()
+  for (const schema of state.schemas)
+    for (const [keys, options] of (schema as Schema & IndexedSchema).indexes()) {
+      const isOurs = Object.keys(keys).some((path) => path === `${KEYS_PATH}.k` || touchesEncrypted(root, path))
+      if (isOurs) expected.set(JSON.stringify(keys), options)
+    }
+  return [...expected].flatMap(([keys, { unique = false }]) => {
+    const index = found.find(({ key }) => JSON.stringify(key) === keys)
+    const isAsDeclared = index !== undefined && (index['unique'] ?? false) === unique
+    if (isAsDeclared) return []
+    const what = index === undefined ? 'is missing' : unique === true ? 'is not unique' : 'is unique'
+    return [{ problem: `index ${keys} ${what}`, fix: 'run syncIndexes() of the model' }]
+  })
+}
+
+async function indexesOf({ raw }: CollectionState): Promise<readonly Doc[] | undefined> {
+  try {
+    const listing = (await raw.listIndexes({})) as { toArray(): Promise<Doc[]> } // a cursor, or a promise of one
+    return await listing.toArray()
+  } catch (error) {
+    if (isDoc(error) && error['code'] === NO_SUCH_COLLECTION) return undefined
+    throw error
+  }
+}

@@ -1,0 +1,163 @@
+import { createHash } from 'node:crypto'
+import {
+  FieldsealError,
+  type BlindIndex,
+  type Envelope,
+  type IndexToken,
+  type KekId,
+  type PageOptions,
+  type StoredRow,
+} from '@fieldseal/core/adapter'
+import { mongo } from 'mongoose'
+import { isDoc, valueAt, type Doc } from '../bson/documents.ts'
+import type { CollectionState } from '../install/collection-state.ts'
+import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
+import { canonical, collectRows, stored, type StoredRow as CollectedRow } from '../read-path/collect-rows.ts'
+import { kekIdOf, storedKekId } from '../write-path/draft.ts'
+import { documentKey } from './document-key.ts'
+
+const { BSON, Binary } = mongo
+
+/** An `_id` of 64 bits is still one of 64 bits when it is sent back. */
+const PRIMARY = { readPreference: mongo.ReadPreference.primary } as const
+const AS_STORED = { ...PRIMARY, promoteValues: false, promoteLongs: false, promoteBuffers: false } as const
+
+/**
+ * Walks the documents of a collection in the order of `_id`. Every page is a query of its own, so that a long walk holds
+ * no cursor open.
+ */
+export async function* pages(
+  state: CollectionState,
+  { after, shard, size, kekId, tenant, tokens = false }: PageOptions,
+): AsyncGenerator<readonly StoredRow[]> {
+  assertPaging(size, shard)
+  const model = state.model()
+  const criteria = {
+    ...(kekId === undefined ? {} : { [`${KEYS_PATH}.k`]: storedKekId(kekId) }),
+    ...(tenant === undefined || model.tenant === undefined
+      ? {}
+      : { [model.tenant.path]: stored(tenant, model.tenant) }),
+  }
+  let position = after === undefined ? undefined : idOf(after)
+  for (;;) {
+    const filter = position === undefined ? criteria : { ...criteria, $expr: isAfter(position) }
+    const found = await read(state, filter, shard === undefined ? projectionOf(model) : { _id: 1 }, size)
+    position = found.at(-1)
+    const documents = shard === undefined ? found : await readAll(state, model, found.filter(isIn(shard)))
+    const rows = documents
+      .map((document) => rowOf(document, model, tokens))
+      .filter(({ row }) => kekId === undefined || holds(row, kekId))
+    if (rows.length > 0) yield rows.map(({ row }) => row)
+    if (found.length < size) return
+  }
+}
+
+/**
+ * Counts documents. Those under a KEK are found by the ids that each document keeps, and looked at: a document keeps the
+ * id of a KEK for a while after its last value under it was replaced.
+ */
+export async function count(
+  state: CollectionState,
+  what: { readonly kekId: KekId } | 'plaintext' | 'all',
+): Promise<{ rows: number; exact: boolean }> {
+  if (what === 'all') return { rows: await state.raw.countDocuments({}, PRIMARY), exact: true }
+  let rows = 0
+  const options = { size: PAGE, ...(what === 'plaintext' ? {} : { kekId: what.kekId }) }
+  for await (const page of pages(state, options))
+    rows +=
+      what === 'plaintext' ? page.filter(({ occurrences = [] }) => occurrences.some(isPlaintext)).length : page.length
+  return { rows, exact: true }
+}
+const PAGE = 500
+
+function isPlaintext({ value }: { readonly value: unknown }): boolean {
+  return typeof value === 'string'
+}
+
+function read(state: CollectionState, filter: Doc, projection: Doc, limit: number): Promise<Doc[]> {
+  return toArray(state.raw.find(filter, { ...AS_STORED, projection, limit, sort: { _id: 1 } }))
+}
+
+async function readAll(state: CollectionState, model: StoredModel, documents: readonly Doc[]): Promise<Doc[]> {
+  if (documents.length === 0) return []
+  const filter = { _id: { $in: documents.map(({ _id }) => _id) } }
+  return toArray(state.raw.find(filter, { ...AS_STORED, projection: projectionOf(model), sort: { _id: 1 } }))
+}
+
+async function toArray(made: unknown): Promise<Doc[]> {
+  return ((await made) as { toArray(): Promise<Doc[]> }).toArray() // a cursor, or a promise of one while a connection opens
+}
+
+/** `$gt` in a filter compares only within the type of its operand. */
+function isAfter({ _id }: Doc): Doc {
+  return { $gt: ['$_id', { $literal: _id }] }
+}
+
+function projectionOf({ root, facts }: StoredModel): Doc {
+  const names = [...facts.map(({ path }) => path.split('.')[0] as string), KEYS_PATH]
+  for (const [name, node] of root.names) if (node.reaches) names.push(name)
+  return Object.fromEntries([...new Set(names)].map((name) => [name, 1]))
+}
+
+function rowOf(document: Doc, model: StoredModel, withTokens: boolean): { readonly row: StoredRow } {
+  const columns = Object.fromEntries(
+    model.facts.map((fact) => [fact.path, canonical(valueAt(document, fact.path), fact)]),
+  )
+  const after = BSON.serialize({ _id: document['_id'] })
+  const [collected] = collectRows(document, model.root, undefined) as [CollectedRow] // a document of the collection is one row
+  const occurrences = collected.cells.map((cell, at) => ({ ...cell, value: storedValue(collected, at) }))
+  const row = {
+    key: documentKey(collected, true),
+    after,
+    columns,
+    cells: Object.fromEntries(occurrences.map(({ value }, at) => [collected.places[at]?.path ?? '', value])),
+    occurrences,
+  }
+  return { row: withTokens ? { ...row, tokens: tokensOf(collected, model) } : row }
+}
+
+/** An envelope; a text for whatever else stands where one should. */
+function storedValue({ places }: CollectedRow, at: number): Envelope | string | null {
+  const place = places[at]
+  const found: unknown = place && Reflect.get(place.holder, place.key)
+  const value = isDoc(found) && found['c'] instanceof Binary ? found['c'] : found
+  if (value === null || value === undefined) return null
+  if (value instanceof Binary) return value.value() as Envelope // core parses it
+  return typeof value === 'string' ? value : BSON.EJSON.stringify({ value })
+}
+
+function tokensOf({ cells, places }: CollectedRow, { map }: StoredModel): NonNullable<StoredRow['tokens']> {
+  const tokens = new Map<BlindIndex, (readonly IndexToken[])[]>(map.indexes.map((index) => [index, []]))
+  cells.forEach(({ field }, at) => {
+    const found = (places[at]?.tokens ?? []).filter((token) => token !== undefined) as IndexToken[] // bytes of a slot
+    if (field.blindIndex !== undefined) tokens.get(field.blindIndex)?.push(found)
+  })
+  return tokens
+}
+
+function holds({ occurrences = [] }: StoredRow, kekId: KekId): boolean {
+  return occurrences.some(({ value }) => value instanceof Uint8Array && kekIdOf(value).toString('hex') === kekId)
+}
+
+function idOf(position: Uint8Array): Doc {
+  try {
+    const document: Doc = BSON.deserialize(position, { promoteValues: false, promoteBuffers: false })
+    if (Object.keys(document).join() === '_id') return document
+  } catch {
+    // Not of ours.
+  }
+  throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'after', reason: 'not a position of this source' })
+}
+
+function isIn([shard, shards]: readonly [number, number]): (document: Doc) => boolean {
+  return ({ _id }) =>
+    createHash('sha256').update(BSON.serialize({ _id })).digest().readUInt32BE() % shards === shard - 1
+}
+
+function assertPaging(size: number, shard: PageOptions['shard']): void {
+  if (!Number.isSafeInteger(size) || size < 1)
+    throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'size', reason: 'a positive integer' })
+  const [at = 1, shards = 1] = shard ?? []
+  if (!Number.isSafeInteger(at) || !Number.isSafeInteger(shards) || at < 1 || at > shards)
+    throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'shard', reason: '[i, n] with 1 <= i <= n' })
+}
