@@ -4,6 +4,7 @@ import type { Clock } from '../cache/clock.ts'
 import { strictest } from '../cache/options.ts'
 import { createRevalidatingCache } from '../cache/revalidating-cache.ts'
 import { contextBytes, type EncryptionContext } from '../context/encryption-context.ts'
+import type { RecordId } from '../context/record-id.ts'
 import { dispositionOf, type FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
 import type { CmkWrap } from '../keys/cmk.ts'
 import type { SecretKey } from '../keys/secret-key.ts'
@@ -24,7 +25,9 @@ export interface DirectDeks {
   get(key: DirectKey, wrap: CmkWrap, context: EncryptionContext): Promise<LiveDek>
   /** Drops a tenant's DEKs and remembered denials. */
   purge(tenant: string): void
-  /** Drops the DEKs whose tenant begins so; those under way are not cached any more. */
+  /** Drops the DEKs of one direct key record. */
+  dropRecord(tenant: string, id: RecordId): void
+  /** Drops the DEKs whose name (tenant, record, digest, separated by U+0000) begins so; those under way are not cached any more. */
   drop(prefix: string): void
 }
 
@@ -81,6 +84,7 @@ export function createDirectDeks(settings: DirectDekSettings): DirectDeks {
 
   return {
     drop,
+    dropRecord: (tenant, id) => drop(`${tenant}\0${id}\0`),
     async get(key, wrap, context) {
       const name = nameOf(key, wrap, context)
       const known = cache.fresh(name)
@@ -107,7 +111,7 @@ export function createDirectDeks(settings: DirectDekSettings): DirectDeks {
 /** Invariant: the digest covers the whole blob and the full context, so that no DEK is found under another's name. */
 function nameOf({ record, cmk }: DirectKey, { blob }: CmkWrap, context: EncryptionContext): string {
   const facts = lp(cmk.provider, record.uri, blob, contextBytes(context))
-  return `${record.tenant}\0${createHash('sha256').update(facts).digest('base64')}`
+  return `${record.tenant}\0${record.id}\0${createHash('sha256').update(facts).digest('base64')}`
 }
 
 function liveDek(name: string, { record, keys }: DirectKey, key: SecretKey): CachedDek {

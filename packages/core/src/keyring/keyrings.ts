@@ -95,7 +95,7 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
 
   function drop(prefix: string): void {
     cache.drop(prefix)
-    settings.directDeks.drop(prefix) // named by tenant and digest: a prefix beyond the tenant matches none
+    settings.directDeks.drop(prefix) // named by tenant and record: a prefix with a keyspace matches none
     for (const kek of leaving) if (cacheKey(kek.record, kek.record.id).startsWith(prefix)) kek[Symbol.dispose]()
   }
 

@@ -56,7 +56,7 @@ export function createDirectLookup(
       key = directKeys.toUnwrap({ app, tenant, keyspace }, kekId, use, via)
       keys.set(name, key)
       key.catch((error: unknown) => {
-        if (dispositionOf(error) === 'revoke') directDeks.drop(`${tenant}\0`) // no DEK outlives the word that it may not be used
+        if (dispositionOf(error) === 'revoke') directDeks.dropRecord(tenant, kekId) // no DEK outlives the word that it may not be used
       })
     }
     return key

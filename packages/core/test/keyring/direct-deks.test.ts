@@ -224,3 +224,22 @@ it('keeps tenants and processes apart', async () => {
   await world.read()
   expect(directCalls(world.cmk)).toHaveLength(before)
 })
+
+it('drops no DEK of another record when a row names one that is unknown or retired', async () => {
+  const { read, cmk, cells, openRows, seal, keyStore } = await cold(3)
+  await read()
+  const old = Buffer.from(cells[0]?.[1] ?? [])
+  const { kekIds } = await seal('a', { ssn: 'x' })
+  const [record] = keyStore.records().filter(({ id }) => id === kekIds[0])
+  const other = 'ab'.repeat(12)
+  for (const denial of [undefined, 'retired'] as const) {
+    if (denial !== undefined) keyStore.rows.set(other, JSON.stringify({ ...record, id: other, uri: 'former', denial }))
+    Buffer.from(other, 'hex').copy(old, 3)
+    await expect(openRows([[cells[0]?.[0] ?? '', old]])).rejects.toMatchObject({
+      kind: expect.stringMatching(/corrupt|denied/) as string,
+    })
+  }
+  const before = directCalls(cmk).length
+  await read()
+  expect(directCalls(cmk)).toHaveLength(before)
+})
