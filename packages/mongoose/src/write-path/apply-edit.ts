@@ -21,10 +21,8 @@ export function applyEdit(value: unknown, edit: Edit, model: string): unknown {
   for (const name of edit.rest) {
     if (name.startsWith('$')) refuse(edit, model, 'a positional operator inside an encrypted value')
     let next = own(holder, key)
-    if (next === undefined || next === null) {
-      if (REMOVING.includes(edit.operator)) return value
-      put(holder, key, (next = {}))
-    }
+    if ((next === undefined || next === null) && REMOVING.includes(edit.operator)) return value
+    if (next === undefined) put(holder, key, (next = {}))
     if (!isDoc(next) && !Array.isArray(next)) refuse(edit, model, 'the path leads into a value that is no container')
     holder = next as Doc | unknown[]
     key = name
@@ -71,7 +69,9 @@ function compute(present: unknown, edit: Edit, model: string): unknown {
       return list
     }
     case '$pullAll':
-      return listOf(present, edit, model).filter((known) => !eachOf(operand).some((value) => isSameBson(known, value)))
+      return listOf(present, edit, model).filter(
+        (known) => !listOf(operand, edit, model).some((value) => isSameBson(known, value)),
+      )
     case '$pull':
       return listOf(present, edit, model).filter((known) =>
         isDoc(operand) || operand instanceof RegExp
@@ -135,12 +135,11 @@ function meets(known: unknown, value: unknown): boolean {
 }
 
 function eachOf(operand: unknown): unknown[] {
-  if (Array.isArray(operand)) return [...(operand as unknown[])]
   return isDoc(operand) && '$each' in operand ? [...(operand['$each'] as Iterable<unknown>)].map(plain) : [operand]
 }
 
 function listOf(present: unknown, edit: Edit, model: string): unknown[] {
-  if (present === undefined || present === null) return []
+  if (present === undefined) return []
   return Array.isArray(present) ? [...(present as unknown[])] : refuse(edit, model, 'the value is no array')
 }
 
