@@ -11,7 +11,7 @@ import { summaryLine } from './test-summary.mjs'
 const total = { passed: 0, failed: 0 }
 
 /** A suite of each server, and the one that starts servers; `typeorm/write` are the files below it named so. */
-const IN_CONTAINERS = ['servers', 'typeorm/write', 'mongoose'].filter((name) =>
+const IN_CONTAINERS = ['servers', 'typeorm/write', 'mongoose/transactions'].filter((name) =>
   existsSync(path.join(root, 'packages', name.split('/')[0], 'vitest.config.ts')),
 )
 
@@ -23,12 +23,14 @@ await step('platform packages of the lockfile', () =>
   run(process.execPath, ['packages/config/check-lockfile-platforms.mjs']),
 )
 await step('build', () => run('npm', ['run', 'build']))
-await step('npm run quickstart -- --json', async () => {
-  const { code, stdout, output } = await capture('npm', ['run', '--silent', 'quickstart', '--', '--json'])
-  const problem = code === 0 ? problemOf(stdout) : `exit code ${code}\n${output}`
-  if (problem) console.error(`the quickstart: ${problem}`)
-  return problem === undefined
-})
+for (const options of [['--json'], ['--mongoose', '--json'], ['--kms', 'aws', '--json']]) {
+  await step(`npm run quickstart -- ${options.join(' ')}`, async () => {
+    const { code, stdout, output } = await capture('npm', ['run', '--silent', 'quickstart', '--', ...options])
+    const problem = code === 0 ? problemOf(stdout) : `exit code ${code}\n${output}`
+    if (problem) console.error(`the quickstart: ${problem}`)
+    return problem === undefined
+  })
+}
 if (dockerHost !== undefined) await step(`npm test -- ${IN_CONTAINERS.join(' ')}, in containers`, testInContainers)
 console.log(summaryLine(total))
 process.exitCode = total.failed > 0 ? 1 : 0
