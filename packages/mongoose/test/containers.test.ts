@@ -1,9 +1,12 @@
 import { isFieldsealError } from '@fieldseal/core'
 import { hasMongo } from '@fieldseal/servers/vitest'
+import fc from 'fast-check'
 import { Schema, Types } from 'mongoose'
 import { describe, expect, it } from 'vitest'
 import { useClinic, type LooseModel } from './support/clinic.ts'
+import { comparable } from './support/comparable.ts'
 import { protects, refuses } from './support/operation.ts'
+import { twinsOf, usePlainConnection, type Sealing } from './support/twin.ts'
 
 describe.runIf(hasMongo())('containers as one encrypted value', () => {
   const clinic = useClinic({ tenancy: 'single' })
@@ -183,6 +186,93 @@ describe.runIf(hasMongo())('containers as one encrypted value', () => {
     const { _id, ...rest } = (await Chart.collection.findOne({})) as Record<string, unknown>
     expect(rest).toEqual({ city: 'London' })
   })
+})
+
+type Edit = readonly [what: string, at: number, value: string]
+const EDITS: Record<string, (found: Editable, at: number, value: string) => void> = {
+  push: ({ tags }, _at, value) => void tags.push(value),
+  unshift: ({ tags }, _at, value) => void tags.unshift(value),
+  pull: ({ tags }, _at, value) => tags.pull(value),
+  set: ({ tags }, at, value) => void (at < tags.length && (tags[at] = value)),
+  splice: ({ tags }, at, value) => void tags.splice(at, 1, value),
+  pop: ({ tags }) => tags.$pop(),
+  addToSet: ({ tags }, _at, value) => tags.addToSet(value),
+  replace: (found, at, value) => found.set('tags', [value, String(at)]),
+  visit: ({ visits }, at, value) => void visits.push({ _id: at, note: value }),
+  note: (found, at, value) => at < found.visits.length && found.set(`visits.${at}.note`, value),
+  leave: ({ visits }, at) => visits.pull(at),
+  phone: ({ phones }, at, value) => void phones.set(`k${at}`, value),
+  hangUp: ({ phones }, at) => void phones.delete(`k${at}`),
+  consent: (found, at, value) => found.set(at % 2 === 0 ? 'consent.text' : 'consent.place', value),
+  chart: (found, at, value) => found.set(`chart.p${at}.q`, value),
+  name: (found, _at, value) => found.set('name', value),
+  grow: (found, at) => found.$inc('age', at),
+}
+interface Editable {
+  readonly tags: string[] & { pull(tag: string): void; $pop(): void; addToSet(tag: string): void }
+  readonly visits: unknown[] & { pull(id: number): void }
+  readonly phones: Map<string, string>
+  set(path: string, value: unknown): void
+  $inc(path: string, by: number): void
+}
+
+describe.runIf(hasMongo())('any edits of two loaded documents', () => {
+  const clinic = useClinic({ tenancy: 'single' })
+  const plain = usePlainConnection()
+  const values = ['alpha of edits', 'beta of edits', 'gamma of edits']
+  const define = (seal: Sealing) =>
+    new Schema({
+      name: { type: String, ...seal() },
+      tags: { type: [String], ...seal() },
+      visits: { type: [new Schema({ _id: Number, note: String })], ...seal() },
+      phones: { type: Map, of: String, ...seal() },
+      consent: { type: new Schema({ text: String, place: String }, { _id: false }), ...seal() },
+      chart: { type: Schema.Types.Mixed, ...seal() },
+      age: { type: Number, ...seal() },
+    } as never)
+
+  it('give the documents and the errors that they give in plain, saved one by one or in bulk', async () => {
+    const { both } = twinsOf(clinic, plain, define)
+    for (const value of values) clinic.secret(value)
+    const edit = fc.tuple(
+      fc.constantFrom(...Object.keys(EDITS)),
+      fc.nat({ max: 2 }),
+      fc.constantFrom(...values),
+    ) as fc.Arbitrary<Edit>
+    const edits = fc.array(edit, { minLength: 1, maxLength: 3 })
+    await fc.assert(
+      fc.asyncProperty(edits, edits, fc.boolean(), async (ofOne, ofOther, inBulk) => {
+        const _id = new Types.ObjectId()
+        const [ours, theirs] = await both(async (model) => {
+          await model.create({
+            _id,
+            tags: ['alpha of edits', 'beta of edits'],
+            visits: [{ _id: 0, note: 'alpha of edits' }],
+            phones: { k0: 'beta of edits' },
+            consent: { text: 'gamma of edits' },
+            chart: { p0: { q: 'alpha of edits' }, other: [1] },
+            age: 1,
+          })
+          const loaded = [await model.findById(_id), await model.findById(_id)]
+          const outcomes: unknown[] = []
+          for (const [at, found] of loaded.entries()) {
+            for (const [what, place, value] of at === 0 ? ofOne : ofOther) EDITS[what]?.(found, place, value)
+            outcomes.push(await attempt(() => (inBulk ? model.bulkSave([found]) : found.save())))
+            outcomes.push(found.modifiedPaths().length, found.__v)
+          }
+          return { outcomes, stored: comparable(await model.findById(_id).lean()) }
+        })
+        expect(ours).toEqual(theirs)
+      }),
+      { numRuns: 60 },
+    )
+  }, 120_000)
+
+  const attempt = (run: () => Promise<unknown>) =>
+    run().then(
+      () => 'done',
+      (error: Error) => error.name,
+    )
 })
 
 describe.runIf(hasMongo())('bulkSave', () => {

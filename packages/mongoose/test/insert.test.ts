@@ -289,6 +289,27 @@ describe.runIf(hasMongo())('insert', () => {
     await expect(Patient.collection.insertOne({ address: { _bsontype: 'ObjectId', street } })).rejects.toThrow()
   })
 
+  refuses(
+    'native insertOne',
+    'plaintext that toBSON of an object says, whatever else the object pretends',
+    { code: 'ERR_PLAINTEXT_BLOCKED' },
+    async () => {
+      const Patient = patients()
+      const street = clinic.secret('street of a native insert')
+      const native = clinic.connection.db?.collection(Patient.collection.collectionName)
+      for (const address of [
+        { _bsontype: null, street },
+        { toBSON: () => ({ street }) },
+        new mongoose.mongo.DBRef('c', new ObjectId(), 'd', { street }),
+      ])
+        await expect(native?.insertOne({ address } as never)).rejects.toMatchObject({ code: 'ERR_PLAINTEXT_BLOCKED' })
+      await expect(native?.insertOne(new Patient({ address: { street } }) as never)).rejects.toMatchObject({
+        code: 'ERR_PLAINTEXT_BLOCKED',
+      })
+      await native?.insertOne({ address: { _bsontype: null, toBSON: () => ({ street }) } } as never)
+    },
+  )
+
   describe('of limited values', () => {
     const limited = (encrypted: Record<string, unknown>, of: unknown = String) =>
       clinic.model(new Schema({ value: { type: of as never, encrypted } }))

@@ -246,6 +246,7 @@ describe.runIf(hasMongo())('every schema type in every place', () => {
 
 describe.runIf(hasMongo())('types at the edge', () => {
   const clinic = useClinic({ tenancy: 'single' })
+  const plain = usePlainConnection()
   const readBack = async (model: LooseModel, reading: Record<string, unknown> = {}) =>
     comparable(await model.findOne({}, { _id: 0, __v: 0 }, reading).lean())
 
@@ -356,4 +357,50 @@ describe.runIf(hasMongo())('types at the edge', () => {
       await Patient.create({ name: 'half \ud800' })
     },
   )
+
+  protects('save', 'what is stored is the value behind a getter, in every place', async () => {
+    const Plain: LooseModel = plain.connection.model<never>('Getters', getters(false) as never)
+    const Encrypted = clinic.model(getters(true))
+    const _id = new ObjectId()
+    const value = clinic.secret('value behind a getter')
+    const document = {
+      _id,
+      name: value,
+      list: [value],
+      map: { a: value },
+      lists: { a: [value] },
+      sub: { name: value },
+    }
+    const stored = await Promise.all(
+      [Encrypted, Plain].map(async (model: LooseModel) => {
+        await model.create(document)
+        const found = await model.findById(_id)
+        found.list.push(value)
+        found.map.set('b', value)
+        found.lists.get('a').push(value)
+        found.lists.set('b', [value])
+        found.whole = [value]
+        await found.save()
+        return comparable(await model.findById(_id).lean())
+      }),
+    )
+    expect(stored[0]).toEqual(stored[1])
+    expect((await Encrypted.findById(_id)).name).toBe('shown: value behind a getter')
+  })
+
+  function getters(encrypted: boolean): Schema {
+    const get = (value: unknown) => (typeof value === 'string' ? `shown: ${value}` : value)
+    const text = { type: String, get, ...(encrypted ? { encrypted } : {}) }
+    return new Schema(
+      {
+        name: text,
+        list: [text],
+        map: { type: Map, of: text },
+        lists: { type: Map, of: [text] },
+        sub: new Schema({ name: text } as never, { _id: false }),
+        whole: { type: [{ type: String, get }], ...(encrypted ? { encrypted } : {}) },
+      } as never,
+      { toObject: { getters: true }, toJSON: { getters: true } },
+    )
+  }
 })

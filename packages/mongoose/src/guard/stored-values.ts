@@ -4,14 +4,14 @@ import { isDoc, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { touchesEncrypted } from '../path-graph/walk-path.ts'
 
-const { Binary } = mongo
+const { Binary, DBRef } = mongo
 
 /** Epoch and 256 bits. */
 const LONGEST_TOKEN = 33
 
 /** What the driver's serializer makes of a value: documents and arrays of Mongoose say it themselves. */
 export function asSent(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null || '_bsontype' in value) return value
+  if (typeof value !== 'object' || value === null) return value
   const { toBSON } = value as { readonly toBSON?: unknown }
   return typeof toBSON === 'function' ? (toBSON.call(value) as unknown) : value
 }
@@ -23,13 +23,19 @@ export function plaintextIn(given: unknown, node: PathNode, path = ''): string |
   if (node.annotation !== undefined) return isLeaf(value) ? undefined : path
   if (Array.isArray(value)) return firstOf(value, (each) => plaintextIn(each, node.element ?? node, path))
   if (node.element !== undefined) return plaintextIn(value, node.element, path)
-  const entries = value instanceof Map ? [...value] : isDoc(value) ? Object.entries(value) : []
-  return firstOf(entries, ([key, each]) => {
+  return firstOf(keysOf(value), ([key, each]) => {
     const [name, below] = [String(key), path === '' ? String(key) : `${path}.${String(key)}`]
     const child = node.child(name)
     if (child !== undefined) return plaintextIn(each, child, below)
     return name.includes('.') && touchesEncrypted(node, name) ? below : undefined
   })
+}
+
+/** The names that a value is stored with, and what stands there. */
+function keysOf(value: unknown): [unknown, unknown][] {
+  if (value instanceof Map) return [...value]
+  if (value instanceof DBRef) return Object.entries(value.fields)
+  return isDoc(value) ? Object.entries(value) : []
 }
 
 /** What an encrypted path holds. */
