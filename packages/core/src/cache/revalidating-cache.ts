@@ -1,4 +1,5 @@
 import { dispositionOf } from '../errors/fieldseal-error.ts'
+import { afterMs } from './deadline.ts'
 import { ageOf, momentOf, type Clock, type Moment } from './clock.ts'
 import type { KeyCachePolicy } from './options.ts'
 
@@ -12,6 +13,8 @@ export interface CacheSettings<V> {
   readonly maxEntries: number
   /** The limits of an entry as they are now: a tenant may have become stricter since it was confirmed. */
   readonly limitsOf: (value: V) => Limits
+  /** How long a read waits for a confirmation before it is served what may be served stale, in real milliseconds. @defaultValue until it ends */
+  readonly patienceMs?: (value: V) => number
   /** The value must not be used any more: dropped, denied or dead. */
   readonly dispose?: (value: V) => void
   /** The value is no longer the cache's, but whoever got it may go on: evicted, replaced, or confirmed too late to be cached. */
@@ -68,6 +71,8 @@ interface Entry<V> {
 
 interface Flight<V> {
   readonly result: Promise<V>
+  /** Since when somebody waits, in real milliseconds. */
+  readonly since: number
   /** Whether the question was asked already. */
   begun: boolean
 }
@@ -156,7 +161,8 @@ export function createRevalidatingCache<V>(settings: CacheSettings<V>): Revalida
   function revalidate(key: string, confirm: (previous: V | undefined) => Promise<V>, from = asking()): Promise<V> {
     const running = flights.get(key)
     if (running !== undefined) return running.result
-    const flight: Flight<V> = { begun: false, result: Promise.resolve().then(() => fly(key, flight, confirm, from)) }
+    const result = Promise.resolve().then(() => fly(key, flight, confirm, from))
+    const flight: Flight<V> = { begun: false, since: performance.now(), result }
     flights.set(key, flight)
     return flight.result
   }
@@ -187,6 +193,17 @@ export function createRevalidatingCache<V>(settings: CacheSettings<V>): Revalida
     } finally {
       if (current()) flights.delete(key)
     }
+  }
+
+  /** What a confirmation under way gives, or nothing when a read has waited long enough for it. */
+  async function patiently(key: string, entry: Entry<V>, confirmed: Promise<V>): Promise<V | undefined> {
+    const patience = settings.patienceMs?.(entry.value)
+    if (patience === undefined) return confirmed
+    const waited = performance.now() - (flights.get(key)?.since ?? performance.now())
+    const { promise: enough, resolve } = Promise.withResolvers<undefined>()
+    const stop = afterMs(Math.max(0, patience - waited), () => resolve(undefined))
+    confirmed.catch(() => undefined) // whoever asks next hears of it
+    return Promise.race([confirmed, enough]).finally(stop)
   }
 
   async function renew(key: string, confirm: (previous: V | undefined) => Promise<V>): Promise<V> {
@@ -227,13 +244,21 @@ export function createRevalidatingCache<V>(settings: CacheSettings<V>): Revalida
     }
     try {
       if (justFailed(entry)) throw entry.failed?.error
-      return await revalidate(key, confirm, from)
+      const confirmed = revalidate(key, confirm, from)
+      if (use === 'write') return await confirmed
+      return (await patiently(key, entry, confirmed)) ?? staleOf(key) ?? (await confirmed)
     } catch (error) {
-      const stale = touch(key)
-      if (use === 'write' || stale === undefined || dispositionOf(error) === 'revoke') throw error
-      settings.onStale?.(key, stale.value, ageOf(stale.since, clock))
-      return stale.value
+      const stale = use === 'write' || dispositionOf(error) === 'revoke' ? undefined : staleOf(key)
+      if (stale === undefined) throw error
+      return stale
     }
+  }
+
+  /** Serves an entry that nobody has confirmed in time, unless it is dead. */
+  function staleOf(key: string): V | undefined {
+    const stale = touch(key)
+    if (stale !== undefined) settings.onStale?.(key, stale.value, ageOf(stale.since, clock))
+    return stale?.value
   }
 
   return {

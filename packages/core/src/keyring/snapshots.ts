@@ -34,6 +34,7 @@ export function createSnapshots({ keyStore, clock, maxEntries, policyOf }: Snaps
     clock,
     maxEntries,
     limitsOf: ({ tenant, policy }) => strictest(policy, policyOf(tenant)),
+    patienceMs: ({ policy }) => policy.callDeadlineMs,
   })
 
   async function read(store: Pick<KeyStore, 'load'>, ref: KeyspaceRef): Promise<Snapshot> {

@@ -55,6 +55,7 @@ export function createTenantKeyring(settings: TenantKeySettings): TenantKeyring 
     clock,
     maxEntries: policy.maxEntries,
     limitsOf: (resolved) => resolved.policy,
+    patienceMs: (resolved) => resolved.policy.callDeadlineMs,
     onRevoked: (key, _value, error) => settings.onRevoked(key.slice(0, -1), error),
   })
 

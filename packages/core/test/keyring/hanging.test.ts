@@ -4,7 +4,7 @@ import { arrayKeyStore } from '../support/array-key-store.ts'
 import { clinic } from '../support/clinic.ts'
 import { fakeCmk } from '../support/fake-cmk.ts'
 
-const QUICK = { callDeadlineMs: 30 }
+const QUICK = { callDeadlineMs: 60 }
 const never = () => new Promise<never>(() => undefined)
 
 it('ends a cold read when the key store never answers', async () => {
@@ -43,7 +43,13 @@ it('serves a cached key while registry and key store hang, up to maxStaleMs', as
   answer = never
   keyStore.before = never
   clock.advance(899_000)
+  const startedAt = performance.now()
   expect((await open('a', { ssn: envelopes[0] })).values).toEqual(['x'])
+  const waited = performance.now() - startedAt
+  expect(waited, 'not until the deadlines of registry and key store').toBeLessThan(2 * 5 * QUICK.callDeadlineMs)
+  // While the questions are still open, the next reads wait for nobody.
+  for (let i = 0; i < 20; i++) expect((await open('a', { ssn: envelopes[0] })).values).toEqual(['x'])
+  expect(performance.now() - startedAt - waited).toBeLessThan(2 * 5 * QUICK.callDeadlineMs)
   clock.advance(1_001)
   await expect(open('a', { ssn: envelopes[0] })).rejects.toMatchObject({ kind: 'unavailable' })
 })
