@@ -145,9 +145,7 @@ export function canonical(value: unknown, { kind }: FactPath): string | number |
     case 'objectid':
       return value instanceof mongo.ObjectId ? value.toHexString() : undefined
     case 'uuid':
-      return value instanceof Binary && value.sub_type === Binary.SUBTYPE_UUID
-        ? new UUID(value.value()).toHexString(true)
-        : undefined
+      return uuidOf(value)?.toHexString(true)
     case 'integer':
       if (value instanceof mongo.Long) return value.toBigInt()
       if (value instanceof mongo.Int32 || value instanceof mongo.Double) return value.valueOf()
@@ -157,6 +155,16 @@ export function canonical(value: unknown, { kind }: FactPath): string | number |
     case 'other':
       return undefined
   }
+}
+
+/** A Buffer of Mongoose 8 says as what it is stored. */
+function uuidOf(value: unknown): mongo.UUID | undefined {
+  const [bytes, subtype] =
+    value instanceof Binary
+      ? [value.value(), value.sub_type]
+      : [value, Buffer.isBuffer(value) ? (Reflect.get(value, '_subtype') as unknown) : undefined]
+  const isUuid = bytes instanceof Uint8Array && bytes.length === 16 && subtype === Binary.SUBTYPE_UUID
+  return isUuid ? new UUID(bytes) : undefined
 }
 
 /** A canonical fact as the database stores it. */
