@@ -2,8 +2,13 @@ import type { KeyObject } from 'node:crypto'
 import { attach, type Fieldseal, FieldsealError, type RecordSource } from '@fieldseal/core/adapter'
 import type { Pace } from './engine/pace.ts'
 import type { Surroundings, What } from './engine/target.ts'
+import { applyMove, type Move, type MoveOptions, planMove } from './plan/move.ts'
+import { type ApplyOptions, checkedPlan, type Plan, type PlannedVerb } from './plan/plan.ts'
+import { applyRetire, planRetire, type Retirement, type RetireOptions } from './plan/retire.ts'
+import { applyShred, planShred, type Shred, type ShredOptions } from './plan/shred.ts'
 import { checkedPolicy, type Policy } from './policy.ts'
 import type { Report } from './report/report.ts'
+import type { Statement } from './report/statement.ts'
 import type { RotatedCmk } from '@fieldseal/core/adapter'
 import { rebind, type RebindOptions } from './verbs/rebind.ts'
 import { reEncrypt, type ReEncryptOptions } from './verbs/re-encrypt.ts'
@@ -35,7 +40,17 @@ export interface Migrator {
   reEncrypt(options: ReEncryptOptions): Promise<Report>
   /** Binds values to their rows after a table was copied or renumbered. */
   rebind(options?: RebindOptions): Promise<Report>
+  /** Plans to make the wraps of a tenant's KEKs agree with its configured CMKs. */
+  plan(verb: 'move', options?: MoveOptions): Promise<Plan>
+  /** Plans to take a key out of use that nothing needs any more. */
+  plan(verb: 'retire', options: RetireOptions): Promise<Plan>
+  /** Plans to destroy the keys of a keyspace or a tenant. */
+  plan(verb: 'shred', options: ShredOptions): Promise<Plan>
+  /** Does what a plan says. @throws FieldsealError ERR_PLAN_OUTDATED, ERR_PLAN_REFUSED, ERR_KEY_NEEDED */
+  apply(plan: Plan, options?: ApplyOptions): Promise<Applied>
 }
+
+export type Applied = Move | Retirement | Statement<Shred>
 
 /** @throws FieldsealError ERR_CONFIG_INVALID naming the option */
 export function createMigrator({ fieldseal, sources, ...options }: MigratorOptions): Migrator {
@@ -56,5 +71,21 @@ export function createMigrator({ fieldseal, sources, ...options }: MigratorOptio
     rotateCmk: (options) => rotateCmk(surroundings, options),
     reEncrypt: (options) => reEncrypt(surroundings, options),
     rebind: (options) => rebind(surroundings, options),
+    async plan(verb: PlannedVerb, options: object = {}) {
+      const given = options as RetireOptions & ShredOptions // by the overloads
+      if (verb === 'move') return planMove(surroundings, given)
+      return verb === 'retire' ? planRetire(surroundings, given) : planShred(surroundings, given)
+    },
+    async apply(asked, given = {}) {
+      const plan = checkedPlan(asked)
+      if (plan.verb === 'retire') return applyRetire(surroundings, plan, given.cancel === true)
+      if (plan.verb === 'shred') return applyShred(surroundings, plan, given)
+      if (given.cancel === true)
+        throw new FieldsealError('ERR_PLAN_REFUSED', {
+          operation: 'move',
+          reason: 'a move is taken back by configuring the former CMKs and moving again',
+        })
+      return applyMove(surroundings, plan)
+    },
   }
 }

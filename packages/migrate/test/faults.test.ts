@@ -1,5 +1,6 @@
-import type { KekId } from '@fieldseal/core/adapter'
+import { isFieldsealError, type KekId } from '@fieldseal/core/adapter'
 import { expect, it } from 'vitest'
+import type { Plan } from '../src/plan/plan.ts'
 import type { Report } from '../src/report/report.ts'
 import { range } from './support/clinic.ts'
 import { killedEverywhere, type Process, type Scenario, type World } from './support/kill.ts'
@@ -119,7 +120,7 @@ const SCENARIOS: Record<string, Scenario> = {
     async setUp(process, { database }) {
       await fill(process)
       const rows = database.rows.get('patients')
-      for (const [key, row] of [...(rows ?? [])]) {
+      for (const [key, row] of Array.from(rows ?? [])) {
         rows?.delete(key)
         const id = Number(row.columns['id']) + 100
         rows?.set(JSON.stringify([id]), { ...row, columns: { ...row.columns, id } })
@@ -134,6 +135,75 @@ const SCENARIOS: Record<string, Scenario> = {
         })
     },
   },
+  move: {
+    async setUp(process, { configured }) {
+      await fill(process)
+      Object.assign(configured, { cmks: ['cmk-2'], formerCmks: ['cmk-1'] })
+      await planned(process, 'move', { tenant: 'a' })
+    },
+    run: ({ migrator }) => migrator.apply(plan),
+    alongside: readable,
+    async check(_process, { keyStore }) {
+      expect([...keyStore.rows.values()].join()).not.toContain('"cmk-1"')
+    },
+  },
+  retire: {
+    async setUp(process, world) {
+      await fill(process)
+      await process.migrator.rotateKek({ tenant: 'a', keyspace: 'subject:patient:1' })
+      await process.migrator.rewrap({ tenant: 'a' })
+      const [kek] = kekIds(world).filter(({ keyspace, version }) => keyspace.endsWith(':1') && version === 1)
+      await planned(process, 'retire', { kek: kek?.id ?? '', longestTransactionMs: 0 })
+      world.clock.advance(3_600_000)
+    },
+    run: ({ migrator }) => migrator.apply(plan),
+    alongside: readable,
+    async check(_process, { keyStore }, result) {
+      expect(result).toMatchObject({ state: 'retired' })
+      expect([...keyStore.rows.values()].filter((text) => text.includes('"retired"'))).toHaveLength(1)
+    },
+  },
+  shred: {
+    async setUp(process) {
+      await fill(process)
+      await process.migrator.rotateKek({ tenant: 'a', keyspace: 'subject:patient:1' })
+      await planned(process, 'shred', { tenant: 'a', keyspace: 'subject:patient:1' })
+    },
+    async run({ migrator }, { clock }) {
+      const confirm = 'subject:patient:1'
+      await migrator.apply(plan, { confirm }).catch((error: unknown) => {
+        if (!isFieldsealError(error) || error.code !== 'ERR_PLAN_REFUSED') throw error // pending already
+      })
+      clock.advance(8 * 86_400_000)
+      return migrator.apply(plan, { confirm })
+    },
+    async alongside({ as, source }) {
+      for (const id of IDS)
+        expect(await as('a', () => source.read('patients', { clinic: 'a', id }))).toMatchObject({ ssn: `s${id}` })
+      expect(await as('a', () => source.read('notes', { id: 2 }))).toEqual({ text: 't2' })
+    },
+    async check({ as, source }, { keyStore, database }, result) {
+      expect(result).toMatchObject({ report: { state: 'destroyed', tokensCleared: 1 } })
+      const write = as('a', () => source.write('notes', { clinic: 'a', id: 5, patient: '1' }, { text: 'x' }))
+      await expect(write).rejects.toMatchObject({ kind: 'erased' })
+      expect([...keyStore.rows.values()].filter((text) => text.includes('"destroyed"'))).toHaveLength(2)
+      expect(database.rows.get('notes')?.get('[1]')?.tokens).toEqual({ text: [] })
+    },
+  },
+  'shred, cancelled': {
+    async setUp(process) {
+      await fill(process)
+      await planned(process, 'shred', { tenant: 'a' })
+      await process.migrator.apply(plan, { confirm: 'a' })
+    },
+    run: ({ migrator }) => migrator.apply(plan, { cancel: true }),
+    check: (process) => readable(process),
+  },
+}
+
+let plan: Plan
+const planned = async ({ migrator }: Process, verb: Plan['verb'], options: object) => {
+  plan = await migrator.plan(verb as 'shred', options) // each verb with its own options
 }
 
 it.each(Object.entries(SCENARIOS))(

@@ -18,6 +18,8 @@ export interface World {
   readonly clock: ReturnType<typeof fakeClock>
   readonly keyStore: MemoryKeyStore
   readonly database: MemoryRecordSource
+  /** As the registry answers. */
+  readonly configured: { cmks: string[]; formerCmks: string[] }
 }
 
 /** One process: its own caches, over the world's stores. */
@@ -86,18 +88,21 @@ export function createWorld(): World {
   const keyStore = memoryKeyStore()
   const kms = fakeKms()
   const clock = fakeClock()
-  const world = { kms, clock, keyStore }
+  const world = { kms, clock, keyStore, configured: { cmks: ['cmk-1'], formerCmks: [] } }
   return { ...world, database: startProcess({ ...world, database: undefined as never }).source }
 }
 
 const IMMORTAL = killer(0, 'before', async () => undefined)
 
-export function startProcess({ kms, clock, keyStore, database }: World, kill: Killer = IMMORTAL): Process {
+export function startProcess({ kms, clock, keyStore, database, configured }: World, kill: Killer = IMMORTAL): Process {
   const fieldseal = createFieldseal({
     app: 'clinic',
     tenancy: 'multi',
     keyStore: killableStore(keyStore, kill),
-    keys: { cmks: [kms.cmk('cmk-1')] },
+    keys: async () => ({
+      cmks: configured.cmks.map((uri) => kms.cmk(uri)),
+      formerCmks: configured.formerCmks.map((uri) => kms.cmk(uri)),
+    }),
     clock,
     cache: { refreshAfterMs: 5, validForMs: 10, maxStaleMs: 20 },
   })

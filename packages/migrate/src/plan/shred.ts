@@ -1,0 +1,341 @@
+import {
+  changeKek,
+  denyKey,
+  FieldsealError,
+  type Fieldseal,
+  isFieldsealError,
+  type KeyInfo,
+  nowOf,
+} from '@fieldseal/core/adapter'
+import type { RowVerb } from '../engine/batch.ts'
+import type { Checkpoint } from '../engine/checkpoint.ts'
+import { runJob } from '../engine/run-job.ts'
+import type { Surroundings, What } from '../engine/target.ts'
+import { isKek, type KekInfo, keyRecords } from '../keys/key-versions.ts'
+import { rowsUnder } from '../keys/need.ts'
+import { type Statement, statementOf } from '../report/statement.ts'
+import { cmksOf } from './move.ts'
+import { type ApplyOptions, beginApply, cancelPlan, endApply, type Plan, stateOf } from './plan.ts'
+
+export interface ShredOptions {
+  readonly tenant?: string
+  /** `subject:<of>:<id>` or `class:<name>`. @defaultValue the whole tenant */
+  readonly keyspace?: string
+  /** Days between `apply` and the destruction of the keys; until then it can be cancelled. @defaultValue 7 */
+  readonly destroyAfterDays?: number
+}
+
+export interface Shred {
+  readonly verb: 'shred'
+  readonly app: string
+  readonly tenant: string
+  readonly keyspace: string
+  /** `pending`: unreadable, and can be cancelled until `destroyAt`. */
+  readonly state: 'pending' | 'destroyed' | 'cancelled'
+  readonly at: string
+  readonly destroyAt: string
+  readonly keys: readonly {
+    readonly id: string
+    readonly keyspace: string
+    readonly purpose: string
+    readonly version: number
+    /** `denied`: its CMK answers no more, so it was restricted without the key. */
+    readonly how: 'by state' | 'denied'
+  }[]
+  /** Rows that hold values under these keys, and tokens that were cleared. */
+  readonly rows: readonly { readonly model: string; readonly rows: number }[]
+  readonly tokensCleared: number | 'at destruction' | 'the source cannot'
+  /** What still holds the data or the keys. */
+  readonly remains: readonly string[]
+}
+
+const DAY_MS = 86_400_000
+
+/** Plans to make data unreadable for ever by destroying its keys: of one keyspace, or of a whole tenant. */
+export async function planShred(surroundings: Surroundings, options: ShredOptions): Promise<Plan> {
+  const { fieldseal, host } = surroundings
+  const { tenant, keyspace, destroyAfterDays = 7 } = options
+  if (host.tenancy === 'multi' && tenant === undefined)
+    throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'tenant', hint: 'say whose data is to be shredded' })
+  if (!Number.isFinite(destroyAfterDays) || destroyAfterDays < 0 || destroyAfterDays > 365)
+    throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'destroyAfterDays', reason: '0 to 365' })
+  const scope = { ...(tenant === undefined ? {} : { tenant }), ...(keyspace === undefined ? {} : { keyspace }) }
+  const keys = await keysToShred(surroundings, scope)
+  const rows = await rowsOfKeys(surroundings, keys)
+  return {
+    format: 1,
+    verb: 'shred',
+    madeAt: new Date(nowOf(fieldseal)).toISOString(),
+    what: scope,
+    state: stateOf(keys),
+    confirm: keyspace ?? tenant ?? 'everything',
+    destroyAfterMs: destroyAfterDays * DAY_MS,
+    steps: [
+      `make ${keys.length} keys unusable at once: ${keys.map(({ id }) => id).join(', ')}`,
+      ...rows.map(({ model, rows: count }) => `${count} rows of ${model} cannot be read from then on`),
+      `destroy the keys ${destroyAfterDays} days later, when this plan is applied again, and clear the tokens of these rows`,
+      `until then: fieldseal apply --cancel`,
+    ],
+    notes: await whatRemains(surroundings, tenant, keys),
+  }
+}
+
+/** Makes the keys unusable; applied again after `destroyAt`, destroys them. */
+export async function applyShred(
+  surroundings: Surroundings,
+  plan: Plan,
+  { confirm, cancel = false }: ApplyOptions,
+): Promise<Statement<Shred>> {
+  const { fieldseal } = surroundings
+  const now = nowOf(fieldseal)
+  const scope = scopeOf(plan)
+  if (!cancel && confirm !== plan.confirm)
+    throw new FieldsealError('ERR_PLAN_REFUSED', {
+      operation: 'shred',
+      reason: 'not confirmed',
+      hint: `confirm by the name: ${plan.confirm ?? ''}`,
+    })
+  if (cancel) return cancelled(surroundings, plan, scope)
+  const checkpoint = await beginApply<Statement<Shred>>(surroundings, plan, now, async () =>
+    stateOf(await keysToShred(surroundings, scope)),
+  )
+  if ('result' in checkpoint) return checkpoint.result
+  const { facts } = checkpoint.state
+  if (facts['destroyAt'] === undefined) {
+    facts['destroyAt'] = now + (plan.destroyAfterMs ?? 7 * DAY_MS)
+    await checkpoint.save()
+  }
+  const destroyAt = Number(facts['destroyAt'])
+  if (facts['pending'] !== 1) {
+    await restrictAll(surroundings, scope, destroyAt, checkpoint)
+    facts['pending'] = 1
+    await checkpoint.save()
+    if (now < destroyAt) return statement(surroundings, scope, 'pending', destroyAt, 'at destruction')
+  }
+  if (now < destroyAt)
+    throw new FieldsealError('ERR_PLAN_REFUSED', {
+      operation: 'shred',
+      ...scope,
+      reason: `the keys may be destroyed from ${new Date(destroyAt).toISOString()} on`,
+      hint: 'apply it again then, or cancel it with --cancel',
+    })
+  for (const key of await keysOf(surroundings, scope)) await destroy(surroundings, key)
+  const cleared = await clearTokens(surroundings, scope)
+  return endApply(checkpoint, await statement(surroundings, scope, 'destroyed', destroyAt, cleared))
+}
+
+function scopeOf({ what }: Plan): What {
+  const { tenant, keyspace } = what
+  return { ...(tenant === undefined ? {} : { tenant }), ...(keyspace === undefined ? {} : { keyspace }) }
+}
+
+/** Keys of the scope that are not those of data subjects under them: these end with their parent. */
+async function keysOf(surroundings: Surroundings, { tenant, keyspace }: What): Promise<readonly KeyInfo[]> {
+  const records = await keyRecords(surroundings, surroundings.host.tenancy === 'single' ? undefined : tenant)
+  return records.filter((record) => {
+    if (record.kind === 'index') return false
+    if (keyspace !== undefined) return record.keyspace === keyspace
+    return !isKek(record) || record.parent === undefined
+  })
+}
+
+/** @throws FieldsealError when there are none, or when rows of mode `direct` need the customer's CMK itself */
+async function keysToShred(surroundings: Surroundings, scope: What): Promise<readonly KeyInfo[]> {
+  const keys = await keysOf(surroundings, scope)
+  if (keys.length === 0)
+    throw new FieldsealError('ERR_ARGUMENT_INVALID', {
+      field: scope.keyspace === undefined ? 'tenant' : 'keyspace',
+      reason: 'the key store has no key of it',
+    })
+  const { keyspace } = scope
+  if (keyspace === 'default') {
+    const others = (await keyRecords(surroundings, scope.tenant)).filter(
+      (record) => isKek(record) && record.keyspace !== 'default',
+    )
+    if (others.length > 0)
+      throw new FieldsealError('ERR_PLAN_REFUSED', {
+        operation: 'shred',
+        ...scope,
+        reason: 'the keys of other keyspaces and of all indexes stand under it',
+        hint: 'shred the tenant as a whole, without a keyspace',
+      })
+  }
+  for (const key of keys) {
+    if (key.kind !== 'direct') continue
+    const rows = (await rowsUnder(surroundings, key.id)).filter((one) => one.rows > 0)
+    if (rows.length > 0)
+      throw new FieldsealError('ERR_KEY_NEEDED', {
+        tenant: key.tenant,
+        kekId: key.id,
+        reason: `${rows.map((one) => `${one.rows} rows of ${one.model}`).join(', ')} in mode direct: there is no key of ours to destroy`,
+        hint: "rewrap them into mode kek first; or the customer destroys its CMK, which ends all of the tenant's data",
+      })
+  }
+  return keys
+}
+
+/**
+ * Makes keys unusable, newest versions last: while an older one is readable, a writer would make a new one. Looks again
+ * until none is left that somebody has made meanwhile.
+ */
+async function restrictAll(
+  surroundings: Surroundings,
+  scope: What,
+  destroyAt: number,
+  checkpoint: Checkpoint,
+): Promise<void> {
+  for (let round = 0; round < 5; round++) {
+    const readable = (await keysOf(surroundings, scope)).filter(isUsable)
+    if (readable.length === 0) return
+    const ordered = readable.toSorted((a, b) => rankOf(a) - rankOf(b))
+    for (const key of ordered) await restrict(surroundings, key, destroyAt)
+  }
+  await checkpoint.save()
+  throw new FieldsealError('ERR_PLAN_REFUSED', {
+    operation: 'shred',
+    ...scope,
+    reason: 'new keys appear again and again',
+    hint: 'stop what rotates them, then apply again',
+  })
+}
+
+function isUsable(key: KeyInfo): boolean {
+  if (key.kind !== 'kek') return !('denial' in key && key.denial !== undefined)
+  const ended = key.state === 'pending-destruction' || key.state === 'destroyed'
+  return !ended && key.denial !== 'pending-destruction' && key.denial !== 'destroyed'
+}
+
+function rankOf(key: KeyInfo): number {
+  if (!isKek(key)) return 0
+  return (key.state === 'active' ? 1e9 : 0) + key.version
+}
+
+async function restrict({ fieldseal }: Surroundings, key: KeyInfo, destroyAt: number): Promise<void> {
+  if (!isKek(key)) {
+    await denyKey(fieldseal, key.id, 'pending-destruction')
+    return
+  }
+  try {
+    await changeKek(fieldseal, key.id, { to: 'pending-destruction', destroyAt })
+  } catch (error) {
+    // A customer who has disabled its CMK is off-boarded all the same.
+    if (!isFieldsealError(error) || error.kind === 'unavailable' || error.kind === 'refused') throw error
+    await denyKey(fieldseal, key.id, 'pending-destruction')
+  }
+}
+
+async function destroy({ fieldseal }: Surroundings, key: KeyInfo): Promise<void> {
+  const ended = 'denial' in key && key.denial === 'destroyed'
+  if (ended || (isKek(key) && key.state === 'destroyed')) return
+  if (isKek(key) && key.denial === undefined) {
+    try {
+      await changeKek(fieldseal, key.id, { to: 'destroyed' })
+      return
+    } catch (error) {
+      if (!isFieldsealError(error) || error.kind === 'unavailable' || error.kind === 'refused') throw error
+    }
+  }
+  await denyKey(fieldseal, key.id, 'destroyed')
+}
+
+async function cancelled(surroundings: Surroundings, plan: Plan, scope: What): Promise<Statement<Shred>> {
+  const { fieldseal } = surroundings
+  const keys = await keysOf(surroundings, scope)
+  if (keys.some((key) => (isKek(key) && key.state === 'destroyed') || ('denial' in key && key.denial === 'destroyed')))
+    throw new FieldsealError('ERR_PLAN_REFUSED', {
+      operation: 'shred',
+      ...scope,
+      reason: 'keys are destroyed already: that cannot be taken back',
+    })
+  const checkpoint = await cancelPlan(surroundings, plan, nowOf(fieldseal))
+  for (const key of keys) {
+    if ('denial' in key && key.denial === 'pending-destruction') await denyKey(fieldseal, key.id, undefined)
+    if (!isKek(key) || key.state !== 'pending-destruction') continue
+    await changeKek(fieldseal, key.id, { to: 'retired' })
+  }
+  // Two loops: a key that was brought half the way back when this was killed is found by its state.
+  for (const key of await keysOf(surroundings, scope))
+    if (isKek(key) && key.state === 'retired' && key.denial === undefined)
+      await changeKek(fieldseal, key.id, { to: 'decrypt-only' })
+  const destroyAt = Number(checkpoint.state.facts['destroyAt'] ?? Date.parse(plan.madeAt))
+  return statement(surroundings, scope, 'cancelled', destroyAt, 'at destruction')
+}
+
+async function rowsOfKeys(surroundings: Surroundings, keys: readonly KeyInfo[]) {
+  const rows = new Map<string, number>()
+  for (const key of keys) {
+    if (isKek(key) && key.purpose === 'index') continue
+    for (const one of await rowsUnder(surroundings, key.id)) rows.set(one.model, (rows.get(one.model) ?? 0) + one.rows)
+  }
+  return [...rows].flatMap(([model, count]) => (count > 0 ? [{ model, rows: count }] : []))
+}
+
+/** Tokens are under a key of the tenant, not of the data subject: they would tell whether a value is the shredded one. */
+async function clearTokens(surroundings: Surroundings, scope: What): Promise<Shred['tokensCleared']> {
+  if (surroundings.sources.every(({ clearTokens: clear }) => clear === undefined)) return 'the source cannot'
+  const verb: RowVerb = {
+    name: 'clear-tokens',
+    converges: false,
+    async work(rows, { source, map }) {
+      const keys = rows.map(({ stored }) => stored.key)
+      if (map.indexes.length > 0 && keys.length > 0) await source.clearTokens?.(map, keys)
+      return rows.map(() => ({ counts: { tokens: map.indexes.length } }))
+    },
+  }
+  const report = await runJob(surroundings, { verb, what: scope, pace: {}, pinned: [], hint: 'apply it again' })
+  return report.models.reduce((sum, { counts }) => sum + (counts['tokens'] ?? 0), 0)
+}
+
+async function statement(
+  surroundings: Surroundings,
+  scope: What,
+  state: Shred['state'],
+  destroyAt: number,
+  tokensCleared: Shred['tokensCleared'],
+): Promise<Statement<Shred>> {
+  const { fieldseal, signingKey } = surroundings
+  const keys = await keysOf(surroundings, scope)
+  const report: Shred = {
+    verb: 'shred',
+    app: keys[0]?.app ?? '',
+    tenant: scope.tenant ?? '$single',
+    keyspace: scope.keyspace ?? 'all',
+    state,
+    at: new Date(nowOf(fieldseal)).toISOString(),
+    destroyAt: new Date(destroyAt).toISOString(),
+    keys: keys.filter(isKek).map((key) => ({
+      id: key.id,
+      keyspace: key.keyspace,
+      purpose: key.purpose,
+      version: key.version,
+      how: key.denial === undefined ? 'by state' : 'denied',
+    })),
+    rows: await rowsOfKeys(surroundings, keys),
+    tokensCleared,
+    remains: await whatRemains(surroundings, scope.tenant, keys),
+  }
+  return statementOf(report, signingKey)
+}
+
+/** What shredding does not reach, in words for the one who signs for it. */
+async function whatRemains(
+  surroundings: Surroundings,
+  tenant: string | undefined,
+  keys: readonly KeyInfo[],
+): Promise<readonly string[]> {
+  const { fieldseal } = surroundings
+  const bound = (fieldseal as Fieldseal<'multi'>).revocationBoundMs(tenant) // ignored in tenancy `single`
+  const wraps = keys.flatMap((key) => (isKek(key) ? key.wraps.map(({ provider, uri }) => `${provider} ${uri}`) : []))
+  const { current, former } = await cmksOf(surroundings, tenant)
+  const subjects = keys.filter((key): key is KekInfo => isKek(key) && key.keyspace === 'default').length
+  return [
+    `processes that run now may use cached keys for up to ${Math.ceil(bound.reachable / 1_000)} s, and up to ${Math.ceil(bound.unreachable / 1_000)} s where they cannot ask`,
+    'backups of the rows hold ciphertext; they open only together with a backup of the key store and the CMK',
+    'backups of the key store hold wrapped keys until they expire: restoring one brings the keys back',
+    ...[...new Set([...wraps, ...current, ...former])].map(
+      (name) => `${name} opens such backups until it is deleted in its KMS`,
+    ),
+    ...(subjects > 0 ? ['keys of data subjects under these keys end with them'] : []),
+    'plaintext that an application copied elsewhere (logs, exports, search engines) is not reached',
+  ]
+}
