@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { isFieldsealError } from '@fieldseal/core'
 import { hasMongo } from '@fieldseal/servers/vitest'
 import mongoose, { Schema } from 'mongoose'
@@ -167,6 +168,31 @@ describe.runIf(hasMongo())('insert', () => {
       ])
     },
   )
+
+  it('shows no document in what is printed of an error, and keeps those that Mongoose puts there', async () => {
+    const Patient = patients()
+    await Patient.init()
+    await Patient.create({ email: clinic.secret('printed@insert.example') })
+    const documents = [{ email: 'printed@insert.example' }, { email: clinic.secret('beside@insert.example') }]
+    for (const options of [{ ordered: false }, { ordered: false, rawResult: true }, { ordered: true }]) {
+      const error = await Patient.insertMany(documents, options).then(
+        () => undefined,
+        (thrown: Error & { insertedDocs: unknown[]; results?: unknown[] }) => thrown,
+      )
+      expect(error?.insertedDocs).toHaveLength(options.ordered ? 0 : 1)
+      if (!options.ordered) expect(error?.results).toHaveLength(2)
+      expect(inspect(error, { depth: Number.POSITIVE_INFINITY }) + JSON.stringify(error)).not.toContain(
+        'insert.example',
+      )
+      await Patient.deleteMany({ email: 'beside@insert.example' })
+    }
+    const outdated = await Patient.findOne({})
+    await Patient.updateOne({ _id: outdated._id }, { $inc: { __v: 1 } })
+    outdated.visits = [{ note: clinic.secret('note of an outdated document') }]
+    const incomplete: unknown = await Patient.bulkSave([outdated]).catch((thrown: unknown) => thrown)
+    expect(incomplete).toMatchObject({ name: 'MongooseBulkSaveIncompleteError' })
+    expect(inspect(incomplete, { depth: Number.POSITIVE_INFINITY })).not.toContain('note of an outdated')
+  })
 
   protects(
     'insertMany',

@@ -23,7 +23,16 @@ export function redactOrmError(error: unknown, root: PathNode): unknown {
       .join(', ')}`
   }
   redactOne(error, String(Reflect.get(error, 'path') ?? ''), root)
+  hideDocuments(error)
   return error
+}
+
+/** Documents of the caller that Mongoose puts beside the errors of many: they can be read, and are not printed. */
+const BESIDE = ['insertedDocs', 'results', 'documents', 'mongoose'] as const
+
+function hideDocuments(error: Error): void {
+  for (const name of BESIDE)
+    if (Object.hasOwn(error, name)) Object.defineProperty(error, name, { enumerable: false })
 }
 
 /** Its text quotes the filter, which a `$where` of a document can bring values into. */
