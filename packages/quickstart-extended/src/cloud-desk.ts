@@ -10,6 +10,7 @@ export type Cloud = 'aws' | 'gcp'
  * other; clinic B stays.
  */
 export async function openCloudDesk(home: Cloud): Promise<KeyDesk> {
+  process.env['METADATA_SERVER_DETECTION'] ??= 'none' // the emulator needs no credentials, so nobody has to look for some
   const [aws, gcp] = [await startAwsKms(), await startGcpKms()]
   const kms = {
     aws: awsKms({ endpoint: aws.endpoint, credentials: aws.credentials() }),
