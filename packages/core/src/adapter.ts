@@ -19,6 +19,7 @@ export {
 export { attach, moveWraps, rotateKek } from './attach.ts'
 export type { Fieldseal } from './fieldseal.ts'
 export {
+  appOf,
   changeKek,
   denyKey,
   findKey,

@@ -97,6 +97,11 @@ export async function verifyRows(
   )
 }
 
+/** The name of the application that a Fieldseal was made for. */
+export function appOf(fieldseal: AnyFieldseal): string {
+  return open(fieldseal).app
+}
+
 /** The clock of a Fieldseal, in epoch milliseconds. */
 export function nowOf(fieldseal: AnyFieldseal): number {
   return open(fieldseal).settings.clock.now()
