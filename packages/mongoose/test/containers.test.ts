@@ -494,3 +494,76 @@ describe.runIf(hasMongo())('bulkSave', () => {
       people().bulkWrite([{ updateMany: { filter: {}, update: { $push: { tags: clinic.secret('tag for many') } } } }]),
   )
 })
+
+describe.runIf(hasMongo())('containers of several tenants and data subjects', () => {
+  const clinic = useClinic({ tenancy: 'multi' })
+  const people = (): LooseModel =>
+    clinic.model(
+      new Schema(
+        {
+          clinicId: String,
+          patientId: String,
+          tags: { type: [String], encrypted: true },
+          name: { type: String, encrypted: true },
+          city: String,
+        },
+        { encrypted: { tenantBy: 'clinicId', keyspace: { per: 'patientId', of: 'patient' } } },
+      ),
+    )
+  const as = <R>(tenant: string, run: () => Promise<R>): Promise<R> => clinic.fieldseal.runAs({ tenant }, run)
+
+  protects('bulkSave', 'each document under the keys of its own data subject', () =>
+    as('clinic-a', async () => {
+      const Person = people()
+      const documents = ['p1', 'p2'].map(
+        (patientId) =>
+          new Person({ clinicId: 'clinic-a', patientId, tags: [clinic.secret(`subject tag ${patientId}`)] }),
+      )
+      await Person.bulkSave(documents)
+      for (const each of documents) each.tags.push(clinic.secret(`subject tag two of ${each.patientId}`))
+      documents[0].name = clinic.secret('subject with a name')
+      await Person.bulkSave(documents)
+      const found = await Person.find({ clinicId: 'clinic-a' }).sort({ patientId: 1 }).lean()
+      expect(found).toMatchObject([
+        { tags: ['subject tag p1', 'subject tag two of p1'], name: 'subject with a name' },
+        { tags: ['subject tag p2', 'subject tag two of p2'] },
+      ])
+      const keks = (await clinic.stored(Person)).map(({ __fieldseal }) =>
+        String((__fieldseal as { k: unknown[] }).k[0]),
+      )
+      expect(new Set(keks).size).toBe(2)
+    }),
+  )
+
+  it("leaves another tenant's containers alone, by document and in bulk", async () => {
+    const Person = people()
+    const saved = await as('clinic-b', () =>
+      Person.create({ clinicId: 'clinic-b', patientId: 'p', tags: [clinic.secret('tag of clinic b')] }),
+    )
+    const before = await clinic.stored(Person)
+    for (const write of [(found: typeof saved) => found.save(), (found: typeof saved) => Person.bulkSave([found])]) {
+      const found = await as('clinic-b', () => Person.findOne({ clinicId: 'clinic-b' }))
+      found.tags.push(clinic.secret('tag by clinic a'))
+      await expect(as('clinic-a', () => write(found))).rejects.toThrow()
+      expect(await clinic.stored(Person)).toEqual(before)
+      expect(found.isModified('tags')).toBe(true)
+    }
+  })
+
+  protects('save', 'work across tenants edits each container under its own keys', async () => {
+    const Person = people()
+    for (const clinicId of ['clinic-c', 'clinic-d'])
+      await as(clinicId, () => Person.create({ clinicId, patientId: 'p', tags: [clinic.secret(`tag of ${clinicId}`)] }))
+    await clinic.fieldseal.runAsSystem({ reason: 'test' }, async () => {
+      const found = await Person.find()
+      for (const each of found) each.tags.push(clinic.secret('tag of the system'))
+      await found[0].save()
+      await Person.bulkSave([found[1]])
+    })
+    for (const clinicId of ['clinic-c', 'clinic-d'])
+      expect((await as(clinicId, () => Person.findOne({ clinicId }))).tags).toEqual([
+        `tag of ${clinicId}`,
+        'tag of the system',
+      ])
+  })
+})
