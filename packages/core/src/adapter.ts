@@ -20,21 +20,29 @@ export { attach, moveWraps, rotateKek } from './attach.ts'
 export type { Fieldseal } from './fieldseal.ts'
 export {
   appOf,
+  changeIndex,
   changeKek,
   denyKey,
+  digestRows,
   findKey,
+  indexEpochs,
+  type IndexTarget,
   listKeys,
   newestKekId,
   nowOf,
   reEncryptRows,
   rewrapRows,
   rotateCmk,
+  rotateIndexKey,
+  tokenRows,
   verifyRows,
 } from './maintenance.ts'
 export type { KekChange, KekChanged } from './keyring/kek-life.ts'
+export type { IndexChange, IndexEpochs, IndexStage } from './blind-index/index-epochs.ts'
 export type { KeyInfo } from './keyring/key-list.ts'
 export type { RotatedCmk } from './keyring/rotate-cmk.ts'
 export type { RewrapRowsOptions, RewrittenRow } from './record/rewrap-rows.ts'
+export type { DigestedRow, TokenedRow } from './record/token-rows.ts'
 export type { RowToVerify, VerifiedRow } from './record/verify-rows.ts'
 export type { MovedWraps } from './keyring/move-wraps.ts'
 export type { RotatedKek } from './keyring/rotate-kek.ts'
@@ -44,6 +52,7 @@ export type {
   FieldOptions,
   FieldState,
   ModelOptions,
+  IndexShapeOptions,
   Normalizer,
   NormalizerName,
 } from './record/options.ts'

@@ -17,6 +17,7 @@ export type {
   FieldOptions,
   FieldState,
   ModelOptions,
+  IndexShapeOptions,
   Normalizer,
   NormalizerName,
 } from './record/options.ts'

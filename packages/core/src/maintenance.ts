@@ -1,14 +1,32 @@
+import type { KeyObject } from 'node:crypto'
+import {
+  changeIndex as changeIndexOf,
+  type IndexChange,
+  type IndexEpochs,
+  indexEpochs as indexEpochsOf,
+} from './blind-index/index-epochs.ts'
+import type { IndexDescription } from './blind-index/index-shape.ts'
+import { DEFAULT_KEYSPACE } from './context/keyspace.ts'
 import { checkedTenant, SHARED_TENANT, SINGLE_TENANT } from './context/tenant-id.ts'
 import type { RecordId } from './context/record-id.ts'
 import type { Fieldseal } from './fieldseal.ts'
 import { internalsOf, type Internals } from './internals.ts'
 import { changeKek as changeKekOf, denyKey as denyKeyOf, type KekChange, type KekChanged } from './keyring/kek-life.ts'
 import { findKeyRecord, type KeyInfo, listKeyRecords } from './keyring/key-list.ts'
+import { rotateKek, type RotatedKek } from './keyring/rotate-kek.ts'
 import { rotateCmk as rotateCmkOf, type RotatedCmk } from './keyring/rotate-cmk.ts'
+import type { KeyspaceRef } from './keys/key-store.ts'
 import type { Denial } from './keys/records.ts'
-import type { Row } from './record/ports.ts'
+import { built } from './record/blind-index-of-model.ts'
+import type { BlindIndex, Row } from './record/ports.ts'
 import { reEncryptRows as reEncryptRowsOf } from './record/re-encrypt-rows.ts'
 import { rewrapRows as rewrapRowsOf, type RewrapRowsOptions, type RewrittenRow } from './record/rewrap-rows.ts'
+import {
+  type DigestedRow,
+  digestRows as digestRowsOf,
+  type TokenedRow,
+  tokenRows as tokenRowsOf,
+} from './record/token-rows.ts'
 import { type RowToVerify, type VerifiedRow, verifyRows as verifyRowsOf } from './record/verify-rows.ts'
 import type { OperationContext } from './tenant/tenant-context.ts'
 
@@ -90,10 +108,78 @@ export async function verifyRows(
   context: OperationContext,
 ): Promise<readonly VerifiedRow[]> {
   const internals = open(fieldseal)
-  const { app, keyrings, settings, cellAudit, indexKeys } = internals
-  const { directKeys, directDeks } = settings
-  return internals.scope.run(context, () =>
-    verifyRowsOf(rows, context, { app, keyrings, directKeys, directDeks, cellAudit, indexKeys }),
+  return internals.scope.run(context, () => verifyRowsOf(rows, context, verifyDeps(internals)))
+}
+
+/** Gives stored rows the tokens of all live epochs, and no others. See `record/token-rows.ts`. */
+export async function tokenRows(
+  fieldseal: AnyFieldseal,
+  rows: readonly RowToVerify[],
+  context: OperationContext,
+): Promise<readonly TokenedRow[]> {
+  const internals = open(fieldseal)
+  return internals.scope.run(context, () => tokenRowsOf(rows, context, verifyDeps(internals)))
+}
+
+/** Tells which rows the newest shape of an index would make equal. See `record/token-rows.ts`. */
+export async function digestRows(
+  fieldseal: AnyFieldseal,
+  rows: readonly Row<unknown>[],
+  context: OperationContext,
+  options: { readonly index: BlindIndex; readonly key: KeyObject },
+): Promise<readonly DigestedRow[]> {
+  const internals = open(fieldseal)
+  return internals.scope.run(context, () => digestRowsOf(rows, context, options, verifyDeps(internals)))
+}
+
+/** Which index of which tenant: none is named in tenancy `single`, nor where the index is one for all tenants. */
+export interface IndexTarget {
+  readonly index: BlindIndex
+  readonly tenant?: string
+  /** Index keys that are to be left, beside shapes that are not the newest. @defaultValue [] */
+  readonly leaving?: readonly RecordId[]
+}
+
+/** Where an index of a tenant stands; undefined when it has no epoch yet. See `blind-index/index-epochs.ts`. */
+export async function indexEpochs(fieldseal: AnyFieldseal, target: IndexTarget): Promise<IndexEpochs | undefined> {
+  const internals = open(fieldseal)
+  return indexEpochsOf(indexRefOf(internals, target), describe(target), leavingOf(target), epochDeps(internals))
+}
+
+/** Moves an index of a tenant by one stage. See `blind-index/index-epochs.ts`. */
+export async function changeIndex(
+  fieldseal: AnyFieldseal,
+  target: IndexTarget,
+  change: IndexChange,
+): Promise<'changed' | 'unchanged'> {
+  const internals = open(fieldseal)
+  const ref = indexRefOf(internals, target)
+  const to = `${target.index.model}.${target.index.id} ${change}`
+  return internals.act({ operation: 'change-index', tenant: ref.tenant, to }, () =>
+    changeIndexOf(ref, describe(target), change, leavingOf(target), epochDeps(internals)),
+  )
+}
+
+/** Gives a tenant, or all together, a new KEK for index keys where the newest is one of `leaving`. No token is touched. */
+export async function rotateIndexKey(
+  fieldseal: AnyFieldseal,
+  {
+    tenant: asked,
+    acrossTenants,
+    leaving,
+  }: {
+    readonly tenant?: string
+    readonly acrossTenants?: boolean
+    readonly leaving: readonly RecordId[]
+  },
+): Promise<RotatedKek> {
+  const { act, app, tenancy, keyrings, settings } = open(fieldseal)
+  const tenant = tenancy === 'single' ? SINGLE_TENANT : acrossTenants === true ? SHARED_TENANT : checkedTenant(asked)
+  return act({ operation: 'rotate-index-key', tenant }, () =>
+    rotateKek({ app, tenant, keyspace: DEFAULT_KEYSPACE }, keyrings, settings, {
+      purpose: 'index',
+      leaving: new Set(leaving),
+    }),
   )
 }
 
@@ -111,6 +197,28 @@ function open(fieldseal: AnyFieldseal): Internals {
   const internals = internalsOf(fieldseal)
   internals.assertOpen()
   return internals
+}
+
+function verifyDeps({ app, keyrings, settings, cellAudit, indexKeys }: Internals) {
+  const { directKeys, directDeks } = settings
+  return { app, keyrings, directKeys, directDeks, cellAudit, indexKeys }
+}
+
+function epochDeps({ app, keyrings, settings }: Internals) {
+  return { app, keyrings, keyStore: settings.keyStore, random: settings.random }
+}
+
+function indexRefOf({ app, tenancy }: Internals, { index, tenant }: IndexTarget): KeyspaceRef {
+  const own = index.acrossTenants ? SHARED_TENANT : tenancy === 'single' ? SINGLE_TENANT : checkedTenant(tenant)
+  return { app, tenant: own, keyspace: DEFAULT_KEYSPACE }
+}
+
+function describe({ index }: IndexTarget): IndexDescription {
+  return built.index(index).description
+}
+
+function leavingOf({ leaving = [] }: IndexTarget): ReadonlySet<RecordId> {
+  return new Set(leaving)
 }
 
 function rewriteDeps({ app, keyrings, settings }: Internals) {

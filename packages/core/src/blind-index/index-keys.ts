@@ -12,18 +12,18 @@ import { answered, type Snapshot } from '../keyring/snapshots.ts'
 import type { KeyspaceRef, KeyStore } from '../keys/key-store.ts'
 import { indexRecordMac, macHolds } from '../keys/record-mac.ts'
 import { DEFAULT_KEYSPACE } from '../context/keyspace.ts'
-import type { IndexRecord, IndexRole } from '../keys/records.ts'
-import { indexKey, type IndexKeyFacts } from './token.ts'
+import { FIRST_EPOCH, type IndexRecord, type LiveRole } from '../keys/records.ts'
+import { type IndexDescription, type IndexShape, newestShape, shapeOf } from './index-shape.ts'
+import { indexKey } from './token.ts'
 
-/** A blind index as its annotation describes it. */
-export interface IndexDescription extends Omit<IndexKeyFacts, 'epoch'> {
-  readonly acrossTenants: boolean
-}
+export type { IndexDescription }
 
 /** One live epoch of an index. */
 export interface LiveIndexKey {
   readonly epoch: number
-  readonly role: IndexRole
+  readonly role: LiveRole
+  /** What tokens of this epoch are made of. */
+  readonly shape: IndexShape
   readonly key: KeyObject
   /** What `key` is derived from: when it is purged, `key` is not to be used any more. */
   readonly kek: LiveKek
@@ -31,7 +31,10 @@ export interface LiveIndexKey {
 
 /** Index keys per (tenant or `$shared`, model, index, epoch). */
 export interface IndexKeys {
-  /** Keys of all live epochs; makes the first epoch. @throws FieldsealError ERR_INDEX_UNKNOWN when a live epoch is not what the annotation describes */
+  /**
+   * Keys of all live epochs; makes the first epoch.
+   * @throws FieldsealError ERR_INDEX_UNKNOWN when a live epoch is not what the annotation describes, or none is looked up
+   */
   live(tenant: string, index: IndexDescription, use: Use, via?: unknown): Promise<readonly LiveIndexKey[]>
 }
 
@@ -48,21 +51,7 @@ export function createIndexKeys({ app, keyrings, keyStore, random }: IndexKeySet
   /** The first epoch. Another process may be faster: then its record counts. */
   async function createRecord(ref: KeyspaceRef, index: IndexDescription, via: unknown): Promise<void> {
     const kek = await keyrings.toWrap(ref, 'index', via)
-    const facts = {
-      id: recordIdFrom(random.bytes(RECORD_ID_BYTES)),
-      kind: 'index' as const,
-      app,
-      tenant: ref.tenant,
-      model: index.model,
-      index: index.index,
-      epoch: 1,
-      kekId: kek.record.id,
-      normalizer: index.normalizer,
-      bits: index.bits,
-      role: 'current' as const,
-      revision: 1,
-    }
-    const record: IndexRecord = { ...facts, mac: indexRecordMac(kek.key.exposeKeyObject(), facts), rowVersion: 1 }
+    const record = newIndexRecord(ref, index, { epoch: FIRST_EPOCH, role: 'current', kek, random })
     await answered(() => inserterFor(keyStore, ref, via)(record), ref)
   }
 
@@ -71,16 +60,18 @@ export function createIndexKeys({ app, keyrings, keyStore, random }: IndexKeySet
     index: IndexDescription,
     use: Use,
     via: unknown,
-  ): Promise<readonly IndexRecord[]> {
-    const known = select(await keyrings.snapshot(ref, use, via), index)
-    if (known.length > 0) return known
-    const again = select(await keyrings.reload(ref, via), index)
-    if (again.length > 0) return again
+  ): Promise<readonly LiveRecord[]> {
+    const known = indexRecordsOf(await keyrings.snapshot(ref, use, via), index)
+    if (known.some(isLive)) return known.filter(isLive)
+    const again = indexRecordsOf(await keyrings.reload(ref, via), index)
+    if (again.some(isLive)) return again.filter(isLive)
+    // An index that has had epochs has stored tokens: a new first epoch would find none of them.
+    if (again.length > 0) await refuseOld(ref, index, again, use, via)
     const create = () => createRecord(ref, index, via)
     // Whoever holds the only connection waits for nobody who waits for it.
     const name = JSON.stringify([ref.tenant, index.model, index.index])
     await (via === undefined ? creations.run(name, create) : create())
-    const made = select(await keyrings.reload(ref, via), index)
+    const made = indexRecordsOf(await keyrings.reload(ref, via), index).filter(isLive)
     // A row stored without its token would never be found.
     if (made.length === 0)
       throw new FieldsealError('ERR_KEY_STORE_UNAVAILABLE', {
@@ -90,21 +81,39 @@ export function createIndexKeys({ app, keyrings, keyStore, random }: IndexKeySet
     return made
   }
 
+  async function refuseOld(
+    ref: KeyspaceRef,
+    index: IndexDescription,
+    records: readonly IndexRecord[],
+    use: Use,
+    via: unknown,
+  ): Promise<never> {
+    const ids = records.map(({ kekId }) => kekId)
+    const keks = await keyrings.toUnwrap(ref, ids, use, via)
+    for (const record of records) {
+      const kek = keks.get(record.kekId)
+      if (kek !== undefined) assertGenuineIndex(ref, index, record, kek.key.exposeKeyObject())
+    }
+    throw unknown(ref.tenant, index, 'no epoch is live')
+  }
+
   return {
     async live(tenant, index, use, via) {
       const ref = { app, tenant: index.acrossTenants ? SHARED_TENANT : tenant, keyspace: DEFAULT_KEYSPACE }
       const records = await recordsOf(ref, index, use, via)
-      for (const record of records) assertDescribed(record, index)
+      const shapes = records.map((record) => describedShape(record, index))
+      assertSlots(records, index)
       const keks = await keyrings.toUnwrap(
         ref,
         records.map((record) => record.kekId),
         use,
         via,
       )
-      return records.map((record) => {
+      return records.map((record, i): LiveIndexKey => {
         const kek = keks.get(record.kekId)
         if (kek === undefined || kek.record.purpose !== 'index') throw invalid(ref, record)
-        return { epoch: record.epoch, role: record.role, key: keyOf(ref, index, record, kek), kek }
+        const shape = shapes[i] as IndexShape // one for each record
+        return { epoch: record.epoch, role: record.role, shape, key: keyOf(ref, index, record, kek), kek }
       })
     },
   }
@@ -112,27 +121,96 @@ export function createIndexKeys({ app, keyrings, keyStore, random }: IndexKeySet
   /** Invariant: an index key is used only under a record that was checked with its KEK, each time the record is read again. */
   function keyOf(ref: KeyspaceRef, index: IndexDescription, record: IndexRecord, kek: LiveKek): KeyObject {
     return kek.derived(record, (master) => {
-      const expected = { ...record, app, tenant: ref.tenant, model: index.model, index: index.index }
-      if (!macHolds(indexRecordMac(master, expected), record.mac)) throw invalid(ref, record)
-      return indexKey(master, { ...index, epoch: record.epoch })
+      assertGenuineIndex(ref, index, record, master)
+      const { epoch, normalizer, bits } = record
+      return indexKey(master, { model: index.model, index: index.index, epoch, normalizer, bits })
     })
   }
 }
 
-function select(snapshot: Snapshot, { model, index }: IndexDescription): readonly IndexRecord[] {
+type LiveRecord = IndexRecord & { readonly role: LiveRole }
+
+function isLive(record: IndexRecord): record is LiveRecord {
+  return record.role !== 'old'
+}
+
+/** All epochs of an index that a keyspace's records name. */
+export function indexRecordsOf(snapshot: Snapshot, { model, index }: IndexDescription): readonly IndexRecord[] {
   const records = [...snapshot.records.values()].filter((record) => record.kind === 'index')
   return records.filter((record) => record.model === model && record.index === index)
 }
 
-/** A changed normaliser must not silently find nothing. */
-function assertDescribed(record: IndexRecord, index: IndexDescription): void {
-  if (record.normalizer === index.normalizer && record.bits === index.bits) return
-  throw new FieldsealError('ERR_INDEX_UNKNOWN', {
-    tenant: record.tenant,
+/** A record of an epoch that begins. */
+export function newIndexRecord(
+  { app, tenant }: KeyspaceRef,
+  index: IndexDescription,
+  {
+    epoch,
+    role,
+    kek,
+    random,
+  }: { readonly epoch: number; readonly role: LiveRole; readonly kek: LiveKek; readonly random: RandomSource },
+): IndexRecord {
+  const { normalizer, bits } = newestShape(index)
+  const facts = {
+    id: recordIdFrom(random.bytes(RECORD_ID_BYTES)),
+    kind: 'index' as const,
+    app,
+    tenant,
     model: index.model,
-    field: index.index,
-    reason: `stored tokens are ${record.normalizer} with ${record.bits} bits, the annotation says ${index.normalizer} with ${index.bits}`,
-    hint: 'put the annotation back: a reindex is needed before it may change',
+    index: index.index,
+    epoch,
+    kekId: kek.record.id,
+    normalizer,
+    bits,
+    role,
+    revision: 1,
+  }
+  return { ...facts, mac: indexRecordMac(kek.key.exposeKeyObject(), facts), rowVersion: 1 }
+}
+
+/** @throws FieldsealError ERR_KEY_RECORD_INVALID for a record that the holder of its KEK did not write, or not for this index */
+export function assertGenuineIndex(
+  ref: KeyspaceRef,
+  { model, index }: IndexDescription,
+  record: IndexRecord,
+  master: KeyObject,
+): void {
+  const expected = { ...record, app: ref.app, tenant: ref.tenant, model, index }
+  if (!macHolds(indexRecordMac(master, expected), record.mac)) throw invalid(ref, record)
+}
+
+/** The epoch that look-ups ask: while two are filled for them, the one that an index moves to. */
+export function soughtEpoch<E extends Pick<LiveIndexKey, 'epoch' | 'role'>>(live: readonly E[]): E | undefined {
+  return live.filter(({ role }) => role === 'current').sort((a, b) => b.epoch - a.epoch)[0]
+}
+
+/** A changed normaliser must not silently find nothing. */
+function describedShape(record: IndexRecord, index: IndexDescription): IndexShape {
+  const shape = shapeOf(index, record)
+  if (shape !== undefined) return shape
+  const described = index.shapes.flatMap((one) => (one === undefined ? [] : [`${one.normalizer} with ${one.bits}`]))
+  throw unknown(
+    record.tenant,
+    index,
+    `stored tokens are ${record.normalizer} with ${record.bits} bits, the annotation says ${described.join(' and ')}`,
+    'put the annotation back, with what it is to become as next: a reindex is needed before it may change',
+  )
+}
+
+/** A row has one slot for odd epochs and one for even ones. */
+function assertSlots(records: readonly IndexRecord[], index: IndexDescription): void {
+  const slots = new Set(records.map(({ epoch }) => epoch % 2))
+  if (slots.size < records.length) throw unknown(records[0]?.tenant ?? '', index, 'two live epochs share a slot')
+}
+
+function unknown(tenant: string, { model, index }: IndexDescription, reason: string, hint?: string): FieldsealError {
+  return new FieldsealError('ERR_INDEX_UNKNOWN', {
+    tenant,
+    model,
+    field: index,
+    reason,
+    ...(hint === undefined ? {} : { hint }),
   })
 }
 

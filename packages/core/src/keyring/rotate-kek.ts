@@ -3,11 +3,18 @@ import { FieldsealError } from '../errors/fieldseal-error.ts'
 import type { KeyspaceRef } from '../keys/key-store.ts'
 import { kekRecordMac } from '../keys/record-mac.ts'
 import { DEFAULT_KEYSPACE, SUBJECT_PREFIX } from '../context/keyspace.ts'
-import type { KekRecord } from '../keys/records.ts'
+import type { KekPurpose, KekRecord } from '../keys/records.ts'
 import { createKekMaker } from './create-kek.ts'
 import { assertGenuine, keksOf } from './kek-selection.ts'
 import type { Keyrings, KeyringSettings } from './keyrings.ts'
 import { answered } from './snapshots.ts'
+
+export interface RotateKekOptions {
+  /** @defaultValue 'wrap' */
+  readonly purpose?: KekPurpose
+  /** Makes a new KEK only where the newest is one of these, so that a repeated call makes no other. @defaultValue always */
+  readonly leaving?: ReadonlySet<KekId>
+}
 
 export interface RotatedKek {
   readonly kekId: KekId
@@ -25,19 +32,24 @@ export interface RotatedKek {
  *
  * @throws FieldsealError kind `denied` or `unavailable` when a CMK does not wrap the new key
  */
-export async function rotateKek(ref: KeyspaceRef, keyrings: Keyrings, settings: KeyringSettings): Promise<RotatedKek> {
+export async function rotateKek(
+  ref: KeyspaceRef,
+  keyrings: Keyrings,
+  settings: KeyringSettings,
+  { purpose = 'wrap', leaving }: RotateKekOptions = {},
+): Promise<RotatedKek> {
   const { deniedKeks } = settings
-  const before = keksOf(await keyrings.reload(ref), 'wrap')
-  await keyrings.toWrap(ref, 'wrap') // refuses a keyspace that was erased or retired; makes a first KEK where none is
+  const before = keksOf(await keyrings.reload(ref), purpose)
+  const { record } = await keyrings.toWrap(ref, purpose) // refuses a keyspace that was erased or retired; makes a first KEK where none is
   const version = (before[0]?.version ?? 0) + 1
-  if (before.length > 0) {
+  if (before.length > 0 && (leaving === undefined || leaving.has(record.id))) {
     const parent = ref.keyspace.startsWith(SUBJECT_PREFIX)
       ? await keyrings.toWrap({ ...ref, keyspace: DEFAULT_KEYSPACE }, 'wrap')
       : undefined
-    const made = await createKekMaker(settings).create({ ref, purpose: 'wrap', version, parent }, undefined)
+    const made = await createKekMaker(settings).create({ ref, purpose, version, parent }, undefined)
     made?.[Symbol.dispose]()
   }
-  const active = keksOf(await keyrings.reload(ref), 'wrap').filter((record) => record.state === 'active')
+  const active = keksOf(await keyrings.reload(ref), purpose).filter((record) => record.state === 'active')
   const [newest, ...older] = active.filter((record) => record.denial === undefined && !deniedKeks.has(record.id))
   if (newest === undefined)
     throw new FieldsealError('ERR_KEY_STORE_UNAVAILABLE', {

@@ -67,9 +67,20 @@ export interface DirectKeyRecord extends Versioned {
   readonly denial?: Denial
 }
 
+/**
+ * What an epoch is for. `current`: written with every value and looked up. `next`: written, not looked up yet. `old`:
+ * neither, its tokens are cleared; the record stays, so that its number is not used again. Of two that are `current`
+ * look-ups ask the higher one.
+ */
 export type IndexRole = 'current' | 'next' | 'old'
+/** A live epoch is written with every value. */
+export type LiveRole = Exclude<IndexRole, 'old'>
 
-/** One live epoch of one blind index of one tenant. */
+export const FIRST_EPOCH = 1
+/** An epoch is one byte of its tokens. */
+export const LAST_EPOCH = 255
+
+/** One epoch of one blind index of one tenant. */
 export interface IndexRecord extends Versioned {
   readonly id: RecordId
   readonly kind: 'index'

@@ -35,11 +35,13 @@ export interface ActAuditEntry {
     | 'run-as-system'
     | 'rotate-kek'
     | 'rotate-cmk'
+    | 'rotate-index-key'
+    | 'change-index'
     | 'move-wraps'
     | 'activate'
     | 'change-key'
     | 'deny-key'
-  /** The key that a `change-key` or `deny-key` is about, and the state it is to have. */
+  /** The key that a `change-key` or `deny-key` is about, and the state it is to have; for `change-index` the index and its stage. */
   readonly kekId?: string
   readonly to?: string
   readonly tenant?: string

@@ -4,8 +4,8 @@ import { createFieldPolicy } from '../field/field-policy.ts'
 import { MAX_PAD_BYTES } from '../envelope/layout.ts'
 import { isKeyspaceName } from '../context/keyspace.ts'
 import { FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
-import { createBlindIndex, type BuiltField } from './blind-index-of-model.ts'
-import type { BlindIndexOptions, FieldOptions, FieldState, ModelOptions } from './options.ts'
+import { createBlindIndex, type BuiltField, type BuiltIndex, type ShapeOptions } from './blind-index-of-model.ts'
+import type { BlindIndexOptions, FieldOptions, FieldState, IndexShapeOptions, ModelOptions } from './options.ts'
 import type { BlindIndex, FieldDeclaration, ModelDeclaration, RecordMap } from './ports.ts'
 import { createRecordMap } from './record-map.ts'
 import { isUnreadable } from './unreadable.ts'
@@ -46,7 +46,9 @@ const INDEX_OPTIONS: readonly (keyof BlindIndexOptions)[] = [
   'bits',
   'acrossTenants',
   'acceptLeak',
+  'next',
 ]
+const SHAPE_OPTIONS: readonly (keyof IndexShapeOptions)[] = ['normalize', 'bits']
 const NOT_YET = 'not supported yet'
 const STATES: readonly FieldState[] = ['plaintext', 'migrating', 'encrypted']
 
@@ -257,31 +259,45 @@ function indexOf(
   const index: BlindIndexOptions = given === true ? {} : given
   const no = (option: string, reason: string) => refuse(field.id, `blindIndex.${option}`, reason)
   assertKnown(index, INDEX_OPTIONS, no)
-  const bits = index.bits ?? 128
-  if (!Number.isSafeInteger(bits) || bits % 8 !== 0 || bits < 16 || bits > 256)
-    no('bits', 'a multiple of 8 from 16 to 256')
+  const { next } = index
+  if (next !== undefined && (typeof next !== 'object' || next === null)) no('next', '{ normalize, bits }')
+  if (next !== undefined) assertKnown(next, SHAPE_OPTIONS, (option, reason) => no(`next.${option}`, reason))
+  if (next !== undefined && field.state !== 'encrypted')
+    no('next', "one change at a time: the field must be in state 'encrypted'")
   if (index.unique !== undefined && typeof index.unique !== 'boolean') no('unique', NOT_YET)
   assertBoolean(index.acrossTenants, () => no('acrossTenants', 'true or false'))
-  if (index.unique === true && bits < 128) no('unique', 'needs at least 128 bits: fewer would refuse different values')
   if (field.encryptNull) no('blindIndex', 'not with encryptNull: a missing token would tell the null')
   if (field.type === 'json') no('blindIndex', 'json has no equality to search for; index a field of its own')
-  if (field.type !== 'string' && index.normalize !== undefined && index.normalize !== 'none')
-    no('normalize', 'only for strings')
   const fewValues = field.type === 'boolean' || options?.values !== undefined
   if (fewValues && index.acceptLeak !== 'few-values')
     no('acceptLeak', "so few values that equal tokens tell them; say acceptLeak: 'few-values' to index them anyway")
   if (index.acrossTenants === true && settings.tenancy === 'single') no('acrossTenants', "tenancy is 'single'")
   if (index.acrossTenants === true && !settings.hasSharedKeys)
     no('acrossTenants', 'needs sharedKeys: { cmks } beside a registry')
-  try {
-    return createBlindIndex(model, field.id, [{ field, normalize: index.normalize }], {
-      bits,
-      unique: index.unique ?? false,
-      acrossTenants: index.acrossTenants ?? false,
-    })
-  } catch (error) {
-    return no('normalize', isFieldsealError(error) ? (error.details.reason ?? '') : 'not usable')
+  const shapeOf = (of: IndexShapeOptions, prefix: string): ShapeOptions => {
+    const bits = of.bits ?? 128
+    if (!Number.isSafeInteger(bits) || bits % 8 !== 0 || bits < 16 || bits > 256)
+      no(`${prefix}bits`, 'a multiple of 8 from 16 to 256')
+    if (index.unique === true && bits < 128)
+      no('unique', 'needs at least 128 bits: fewer would refuse different values')
+    if (field.type !== 'string' && of.normalize !== undefined && of.normalize !== 'none')
+      no(`${prefix}normalize`, 'only for strings')
+    return { bits, normalize: [of.normalize] }
   }
+  const now = shapeOf(index, '')
+  const shapes = { now, next: next && shapeOf(next, 'next.') }
+  const { unique = false, acrossTenants = false } = index
+  const make = (): BuiltIndex => {
+    try {
+      return createBlindIndex(model, field.id, [field], { ...shapes, unique, acrossTenants })
+    } catch (error) {
+      return no('normalize', isFieldsealError(error) ? (error.details.reason ?? '') : 'not usable')
+    }
+  }
+  const made = make()
+  const [{ normalizer, bits }, later] = made.description.shapes
+  if (later?.normalizer === normalizer && later.bits === bits) no('next', 'the index is so already')
+  return made
 }
 
 function assertKnown(

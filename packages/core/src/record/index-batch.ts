@@ -1,9 +1,8 @@
-import type { TokenPart } from '../blind-index/token.ts'
+import type { PartsOf } from '../blind-index/live-tokens.ts'
 import { isFieldsealError } from '../errors/fieldseal-error.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
 import { type BatchKeyDeps, resolveKeys, wantedBy } from './batch-keys.ts'
-import { built } from './blind-index-of-model.ts'
-import type { BlindIndex, Row, SealedRow } from './ports.ts'
+import type { Row, SealedRow } from './ports.ts'
 import { assertWritable, tokensOf } from './seal-batch.ts'
 
 /** Tokens of values that are stored unencrypted. Nothing is sealed, and no KEK of values is asked for. */
@@ -23,9 +22,9 @@ export async function indexBatch(
 }
 
 /** A value that its index cannot hold is stored without token: in state `plaintext` nothing is blocked, and `backfill` lists it. */
-function partsIfAny(index: BlindIndex, values: readonly unknown[]): readonly TokenPart[] | null {
+const partsIfAny: PartsOf = (shape, values) => {
   try {
-    return built.index(index).parts(values)
+    return shape.parts(values)
   } catch (error) {
     if (isFieldsealError(error) && error.code === 'ERR_VALUE_INVALID') return null
     throw error

@@ -14,6 +14,19 @@ export interface BlindIndexOptions {
   readonly acrossTenants?: boolean
   /** Booleans and declared enumerations have so few values that equal tokens tell them: say so to index them anyway. */
   readonly acceptLeak?: 'few-values'
+  /**
+   * What the index is to become: deploy it everywhere, run `reindex`, then make it the index's own options. Both are read
+   * meanwhile, and new tenants begin with it. Queries that one of the two cannot answer are refused.
+   */
+  readonly next?: IndexShapeOptions
+}
+
+/** What `reindex` changes: how values are made equal, and how wide tokens are. */
+export interface IndexShapeOptions {
+  /** @defaultValue 'none' */
+  readonly normalize?: NormalizerName | Normalizer
+  /** @defaultValue 128 */
+  readonly bits?: number
 }
 
 /** How far a field is on its way from plaintext. */

@@ -1,4 +1,4 @@
-import { indexToken } from '../blind-index/token.ts'
+import { soughtToken } from '../blind-index/live-tokens.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
 import { isZeroedKey } from '../keys/secret-key.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
@@ -23,19 +23,11 @@ export function createRecordCipher(deps: SealDeps & OpenDeps): RecordCipher {
         hint: 'its index key belongs to one tenant: call inside runAs({ tenant })',
       })
     }
-    const described = built.index(index)
-    const normalized = described.parts(values)
-    if (normalized === null) return []
-    const live = await deps.indexKeys.live(typeof tenant === 'string' ? tenant : '', described.description, 'read', via)
-    // Look-ups ask the current epoch alone: while another one is filled, both tokens are written.
-    const current = live.find(({ role }) => role === 'current')
-    if (current === undefined)
-      throw new FieldsealError('ERR_INDEX_UNKNOWN', {
-        model: index.model,
-        field: index.id,
-        reason: 'no epoch is current',
-      })
-    return [indexToken(current.key, current.epoch, index.bits, normalized)]
+    if (index.matchKey(values) === null) return [] // before any key is asked for
+    const { description } = built.index(index)
+    const live = await deps.indexKeys.live(typeof tenant === 'string' ? tenant : '', description, 'read', via)
+    const token = soughtToken(live, values, description)
+    return token === undefined ? [] : [token]
   }
 
   return {

@@ -1,4 +1,4 @@
-import { indexToken, type TokenPart } from '../blind-index/token.ts'
+import { liveTokens, type PartsOf } from '../blind-index/live-tokens.ts'
 import { nodeEngine } from '../cipher/aead.ts'
 import type { RandomSource } from '../cipher/random.ts'
 import type { Envelope } from '../envelope/layout.ts'
@@ -97,8 +97,6 @@ function encodeRow({ cells }: Row<unknown>): { readonly slots: readonly number[]
   return { slots, values }
 }
 
-type BuiltParts = (index: BlindIndex, values: readonly unknown[]) => readonly TokenPart[] | null
-
 type DirectRows = ReadonlyMap<Row<unknown>, Omit<SealedRow, 'tokens'>>
 
 /** The rows of models of mode `direct`. All are encoded before the first call to a KMS: a value that does not fit costs none. */
@@ -120,11 +118,7 @@ async function sealDirect(rows: readonly Row<unknown>[], via: unknown, deps: Sea
 }
 
 /** Tokens of all indexes whose fields are among the cells. */
-export function tokensOf(
-  { map, facts, cells }: Row<unknown>,
-  keys: BatchKeys,
-  partsOf: BuiltParts = (index, values) => built.index(index).parts(values),
-): SealedRow['tokens'] {
+export function tokensOf({ map, facts, cells }: Row<unknown>, keys: BatchKeys, partsOf?: PartsOf): SealedRow['tokens'] {
   const tokens = new Map<BlindIndex, readonly (readonly IndexToken[])[]>()
   for (const index of map.indexes) {
     const occurrences = occurrencesOf(index, cells)
@@ -132,10 +126,7 @@ export function tokensOf(
     const live = keys.indexKeysOf(index, facts.tenant)
     tokens.set(
       index,
-      occurrences.map((occurrence) => {
-        const parts = partsOf(index, occurrence)
-        return parts === null ? [] : live.map(({ key, epoch }) => indexToken(key, epoch, index.bits, parts))
-      }),
+      occurrences.map((occurrence) => liveTokens(live, occurrence, partsOf)),
     )
   }
   return tokens

@@ -1,9 +1,19 @@
+import type { IndexShape } from '../blind-index/index-shape.ts'
+import { shapeOfToken } from '../blind-index/live-tokens.ts'
+import { isFieldsealError } from '../errors/fieldseal-error.ts'
+import { built, matchKeyOf } from './blind-index-of-model.ts'
 import type { BlindIndex, IndexToken } from './ports.ts'
+
+/** Values that make one token, as the shape of the token compares them. */
+interface Sought {
+  readonly shape: IndexShape
+  readonly keys: Set<string | null>
+}
 
 /** What one query looks for in one blind index, to compare with what it finds: tokens are bound to no row. */
 export class SoughtTokens {
   readonly index: BlindIndex
-  readonly #keys = new Map<string, Set<string | null>>()
+  readonly #sought = new Map<string, Sought>()
 
   constructor(index: BlindIndex) {
     this.index = index
@@ -12,8 +22,10 @@ export class SoughtTokens {
   /** Takes the tokens of one value (one per field of the index), as `RecordCipher.tokens` gave them. */
   add(values: readonly unknown[], tokens: readonly IndexToken[]): void {
     for (const token of tokens) {
-      const known = this.#keys.get(name(token)) ?? new Set()
-      this.#keys.set(name(token), known.add(this.index.matchKey(values)))
+      const shape = shapeOfToken(token) ?? built.index(this.index).description.shapes[0]
+      const sought = this.#sought.get(name(token)) ?? { shape, keys: new Set() }
+      sought.keys.add(matchKeyOf(shape, values))
+      this.#sought.set(name(token), sought)
     }
   }
 
@@ -24,12 +36,22 @@ export class SoughtTokens {
   verdict(stored: readonly (Uint8Array | null | undefined)[], values: readonly unknown[]): 'hit' | 'foreign' | 'other' {
     let found = false
     for (const token of stored) {
-      const sought = token ? this.#keys.get(name(token)) : undefined
+      const sought = token ? this.#sought.get(name(token)) : undefined
       if (sought === undefined) continue
-      if (!sought.has(this.index.matchKey(values))) return 'foreign'
+      if (!holds(sought, values)) return 'foreign'
       found = true
     }
     return found ? 'hit' : 'other'
+  }
+}
+
+function holds({ shape, keys }: Sought, values: readonly unknown[]): boolean {
+  try {
+    return keys.has(matchKeyOf(shape, values))
+  } catch (error) {
+    // No token of this shape was ever made of such a value.
+    if (isFieldsealError(error) && error.code === 'ERR_VALUE_INVALID') return false
+    throw error
   }
 }
 

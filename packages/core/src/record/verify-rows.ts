@@ -1,5 +1,6 @@
-import type { IndexKeys, LiveIndexKey } from '../blind-index/index-keys.ts'
-import { indexToken, type IndexToken } from '../blind-index/token.ts'
+import { type IndexKeys, type LiveIndexKey, soughtEpoch } from '../blind-index/index-keys.ts'
+import { liveTokens } from '../blind-index/live-tokens.ts'
+import type { IndexToken } from '../blind-index/token.ts'
 import type { ErrorCode } from '../errors/codes.ts'
 import { type FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
@@ -75,7 +76,7 @@ export async function verifyRows(
 }
 
 /** All rows at once; one by one where a row breaks the batch. */
-async function openEach(
+export async function openEach(
   rows: readonly RowToVerify[],
   context: OperationContext,
   deps: VerifyDeps,
@@ -154,19 +155,45 @@ async function checkTokens(
     for (const [i, parts] of occurrences.entries()) {
       // Beside plaintext tokens may be missing, and no look-up trusts them.
       if (index.fields.length === 1 && first[i] && plainValueOf(first[i].field, first[i].value)) continue
-      const normalized = built.index(index).parts(parts)
-      const expected =
-        normalized === null ? [] : live.map(({ key, epoch }) => indexToken(key, epoch, index.bits, normalized))
-      if (agree(expected, found[i] ?? [])) ok += expected.length
-      else problems.push({ field: index.id, code: 'ERR_TOKEN_MISMATCH' })
+      const agreeing = agree(live, parts, found[i] ?? [])
+      if (agreeing === undefined) problems.push({ field: index.id, code: 'ERR_TOKEN_MISMATCH' })
+      else ok += agreeing
     }
   }
   return { ok, problems }
 }
 
-function agree(expected: readonly IndexToken[], stored: readonly IndexToken[]): boolean {
-  return (
-    expected.length === stored.length &&
-    expected.every((token) => stored.some((one) => Buffer.compare(one, token) === 0))
-  )
+/**
+ * How many stored tokens belong to a value; undefined when one does not, or the one that look-ups ask for is missing. While
+ * an index moves, the other epoch may be missing, and tokens of epochs that are no longer live wait for being cleared.
+ */
+function agree(
+  live: readonly LiveIndexKey[],
+  values: readonly unknown[],
+  stored: readonly IndexToken[],
+): number | undefined {
+  const sought = soughtEpoch(live)?.epoch
+  const expected = tokensIfAny(live, values)
+  let agreeing = 0
+  for (const { epoch } of live) {
+    const found = stored.filter(([first]) => first === epoch)
+    const of = expected.find(([first]) => first === epoch)
+    if (found.length === 0 && (of === undefined || epoch !== sought)) continue
+    const [one] = found
+    if (of === undefined || one === undefined || found.length > 1 || Buffer.compare(one, of) !== 0) return undefined
+    agreeing++
+  }
+  return agreeing
+}
+
+/** Tokens of all live epochs that can hold the value. */
+function tokensIfAny(live: readonly LiveIndexKey[], values: readonly unknown[]): readonly IndexToken[] {
+  return live.flatMap((one) => {
+    try {
+      return liveTokens([one], values)
+    } catch (error) {
+      if (isFieldsealError(error) && error.code === 'ERR_VALUE_INVALID') return []
+      throw error
+    }
+  })
 }

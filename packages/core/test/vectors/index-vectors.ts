@@ -77,12 +77,9 @@ export function indexOver(
     },
     { tenancy: 'multi', codecs: new Map(CODECS.map((codec) => [codec.type, codec])), hasSharedKeys: false },
   )
-  const fields = components.map(({ normaliser }, i) => {
-    const field = map.fields[i]
-    if (field === undefined) throw new Error('fewer fields than components')
-    return { field: built.field(field), normalize: normaliser }
-  })
-  return createBlindIndex(model, id, fields, { bits, unique: false, acrossTenants: false })
+  const fields = map.fields.map((field) => built.field(field))
+  const normalize = components.map(({ normaliser }) => normaliser)
+  return createBlindIndex(model, id, fields, { now: { bits, normalize }, unique: false, acrossTenants: false })
 }
 
 export function indexesAndTokens(): VectorFile & {
@@ -130,7 +127,7 @@ function token(
   const model = 'patients'
   const described = components.map(([type, normaliser, value], i) => ({ field: `field-${i}`, type, normaliser, value }))
   const of = indexOver(model, index, described, bits)
-  const { normalizer: normaliser } = of.description
+  const { normalizer: normaliser } = of.description.shapes[0]
   const facts = { model, index, epoch, normalizer: normaliser, bits }
   const key = indexKey(createSecretKey(INDEX_KEK.kek), facts)
   const parts = of.parts(described.map(({ value }) => value))
@@ -269,7 +266,7 @@ function validRecords(): IndexRecordVector[] {
   return [
     valid('the first epoch of an index', []),
     valid('epoch 2, role next', ['Slot'], { epoch: 2, role: 'next' }),
-    valid('epoch 255, role old, a high revision', [], { epoch: 255, role: 'old', revision: Number.MAX_SAFE_INTEGER }),
+    valid('epoch 255, a high revision', [], { epoch: 255, revision: Number.MAX_SAFE_INTEGER }),
     valid('a compound index', ['Compound'], { index: 'email+born', normalizer: 'email@1+none@1' }),
     valid('16 bits, a normaliser of the application', ['Truncated'], { bits: 16, normalizer: 'iban@3' }),
   ]
@@ -335,6 +332,7 @@ function invalidRecords(): IndexRecordVector[] {
       kekId: recordIdFrom(namedBytes('none', 12)),
     }),
     refusal(3, 'ERR_KEY_RECORD_INVALID', 'Elsewhere', 'KEK id altered to a KEK of purpose wrap', { kekId: other }),
+    refusal(5, 'ERR_INDEX_UNKNOWN', 'Described', 'an old epoch, and no other', recordOf({ role: 'old', revision: 4 })),
     altered('epoch altered', { epoch: 3 }),
     altered('role altered', { role: 'old' }),
     altered('record id altered', { id: recordIdFrom(namedBytes('z', 12)) }),

@@ -33,7 +33,7 @@ it('makes every token from its components', () => {
   expect(tokens?.tests.length).toBeGreaterThan(20)
   for (const { comment, model, index, epoch, bits, normaliser, components, token } of tokens?.tests ?? []) {
     const of = indexOver(model, index, components, bits)
-    expect(of.description.normalizer, comment).toBe(normaliser)
+    expect(of.description.shapes[0].normalizer, comment).toBe(normaliser)
     const key = indexKey(createSecretKey(unhex(tokens?.kek ?? '')), {
       model,
       index,
@@ -85,7 +85,8 @@ async function use(row: ReturnType<typeof storedRow>, described: IndexRecordVect
     const { keyrings, settings } = internalsOf(fieldseal)
     const { model, index, normaliser, bits } = described
     const keys = createIndexKeys({ app, keyrings, keyStore, random: settings.random })
-    const live = await keys.live(tenant, { model, index, normalizer: normaliser, bits, acrossTenants: false }, 'read')
+    const shape = { normalizer: normaliser, bits, parts: () => null }
+    const live = await keys.live(tenant, { model, index, shapes: [shape], acrossTenants: false }, 'read')
     await fieldseal.close()
     return live.length === 1 ? 'used' : `${live.length} epochs`
   } catch (error) {
