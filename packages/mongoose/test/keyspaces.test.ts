@@ -154,18 +154,32 @@ describe.runIf(hasMongo())('keyspaces of data subjects', () => {
         await loaded.save()
       }),
   )
-  refuses(
-    'bulkWrite',
-    'an update that may be of a document that the same bulk write makes',
-    { code: 'ERR_WRITE_UNSUPPORTED', reason: 'bulk-order' },
-    () =>
-      a(() =>
-        Letter.bulkWrite([
-          { insertOne: { document: { _id: 15, clinicId: 'a', patientId: 7, text: clinic.secret('bulk-insert') } } },
-          { updateOne: { filter: { _id: 15 }, update: { text: clinic.secret('bulk-update') } } },
-        ]),
-      ),
-  )
+  protects('bulkWrite', 'updates of documents that operations before them make, in their turn', async () => {
+    const result = await a(() =>
+      Letter.bulkWrite([
+        { insertOne: { document: { _id: 15, clinicId: 'a', patientId: 7, text: clinic.secret('bulk-insert') } } },
+        { updateOne: { filter: { _id: 15 }, update: { answer: clinic.secret('bulk-update') } } },
+        {
+          replaceOne: {
+            filter: { _id: 11 },
+            replacement: { clinicId: 'a', patientId: 8, text: clinic.secret('bulk-to-8') },
+          },
+        },
+        { updateOne: { filter: { _id: 11 }, update: { answer: clinic.secret('bulk-of-8') } } },
+        { updateOne: { filter: { _id: 16, patientId: 9 }, update: { text: clinic.secret('bulk-up') }, upsert: true } },
+        {
+          updateOne: {
+            filter: { patientId: { $gte: 9 } },
+            update: { $set: { answer: clinic.secret('bulk-of-9') }, $inc: { pages: 1 } },
+          },
+        },
+      ] as never),
+    )
+    expect(result).toMatchObject({ insertedCount: 1, matchedCount: 4, upsertedCount: 1, upsertedIds: { 4: 16 } })
+    expect(await letter(15)).toMatchObject({ text: 'bulk-insert', answer: 'bulk-update' })
+    expect(await letter(11)).toMatchObject({ text: 'bulk-to-8', answer: 'bulk-of-8', patientId: 8 })
+    expect(await letter(16)).toMatchObject({ text: 'bulk-up', answer: 'bulk-of-9', pages: 1 })
+  })
 
   protects('bulkWrite', 'updates that name the data subject, or whose documents no other operation makes', async () => {
     await a(() =>
@@ -210,9 +224,16 @@ describe.runIf(hasMongo())('keyspaces of data subjects', () => {
       Array.from({ length: 12 }, (_, n) =>
         n % 2 === 0
           ? a(() => Letter.replaceOne({ _id: 11 }, { clinicId: 'a', patientId: n, text: `of-${n}` }))
-          : a(() => Letter.updateOne({ _id: 11 }, { $set: { [`answers.n${n}`]: 'kept' }, answer: `answer-${n}` })).then(
-              ({ matchedCount }) => expect(matchedCount).toBe(1),
-            ),
+          : a(() =>
+              Letter.updateOne(
+                { _id: 11 },
+                {
+                  $set: { [`answers.n${n}`]: 'kept' },
+                  answer: `answer-${n}`,
+                  ...(n % 3 === 0 ? { $inc: { pages: 1 } } : {}),
+                },
+              ),
+            ).then(({ matchedCount }) => expect(matchedCount).toBe(1)),
       ),
     )
     expect((await letter(11)).text).toMatch(/^of-/)

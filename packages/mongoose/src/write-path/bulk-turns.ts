@@ -5,6 +5,7 @@ const { MongoBulkWriteError } = mongo
 /** What the driver knows of a bulk write. https://mongodb.github.io/node-mongodb-native/7.0/classes/BulkWriteResult.html */
 export interface BulkResult {
   readonly matchedCount: number
+  readonly upsertedCount: number
   getRawResponse(): RawResult
 }
 interface RawResult {

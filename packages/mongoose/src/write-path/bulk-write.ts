@@ -1,5 +1,6 @@
 import type { OperationContext } from '@fieldseal/core/adapter'
 import { isDoc, valueAt, type Doc } from '../bson/documents.ts'
+import { isSameBson } from '../bson/equal.ts'
 import type { CollectionState } from '../install/collection-state.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
 import { refuseWrite } from '../query-rewrite/refuse.ts'
@@ -9,8 +10,7 @@ import { sealDrafts, type Draft } from './draft.ts'
 import { keepId, prepareDocument } from './insert.ts'
 import { deleteCriteria, prepareReplace } from './replace.ts'
 import { NOTHING, UNCHANGED } from './prepared-update.ts'
-import { editMatched } from './read-modify-write.ts'
-import { prepareUpdate } from './update.ts'
+import { mayNeedDocument, prepareUpdate, runUpdate } from './update.ts'
 import { pinned } from './update-facts.ts'
 
 /** One operation of a bulk write. */
@@ -76,6 +76,12 @@ function madeBy(operation: unknown): unknown[] {
   return name === 'replaceOne' || body['upsert'] === true ? [pinned(body['filter'], '_id')] : []
 }
 
+/** Whether a document that a filter meets may be one that another operation makes. */
+function isMade(filter: unknown, makes: readonly unknown[]): boolean {
+  const id = pinned(filter, '_id')
+  return makes.some((made) => id === undefined || made === undefined || isSameBson(made, id))
+}
+
 async function prepare(
   state: CollectionState,
   model: StoredModel,
@@ -106,20 +112,27 @@ async function prepare(
     }
     case 'updateOne':
     case 'updateMany': {
-      const kind = name === 'updateMany' ? 'many' : 'one'
-      const prepared = await prepareUpdate(state, model, { filter, update, options, kind, makes }, context)
-      if (prepared === undefined) return { finish: () => ({ [name]: { filter: NOTHING, update: UNCHANGED } }) }
+      const request = { filter, update, options, kind: name === 'updateMany' ? 'many' : 'one' } as const
+      const prepared = await prepareUpdate(state, model, request, context)
+      const nothing = () => ({ [name]: { filter: NOTHING, update: UNCHANGED } })
+      const reads = (prepared?.edits.length ?? 0) > 0 || (mayNeedDocument(model, context) && isMade(filter, makes))
+      if (request.kind === 'one' && reads) {
+        const id = pinned(prepared?.filter ?? filter, '_id')
+        const alone = (send: Send) =>
+          runUpdate<BulkResult>(state, request, context, {
+            run: (criteria, changes, asked) =>
+              send([{ updateOne: { ...sendable(asked), filter: criteria, update: changes } }]),
+            matched: ({ matchedCount, upsertedCount }) => matchedCount + upsertedCount,
+          })
+        return { id, finish: nothing, alone }
+      }
+      if (prepared === undefined) return { finish: nothing }
       const { draft, filter: sent, options: rewritten } = prepared
-      const id = pinned(sent, '_id')
-      const finish = () => ({ [name]: { ...sendable(rewritten), filter: sent, update: prepared.finish() } })
-      if (prepared.edits.length === 0) return { id, draft, finish }
-      const alone = (send: Send) =>
-        editMatched<BulkResult>(state, model, prepared, context, {
-          run: (criteria, changes, asked) =>
-            send([{ updateOne: { ...sendable(asked), filter: criteria, update: changes } }]),
-          matched: ({ matchedCount }) => matchedCount,
-        })
-      return { id, finish, alone }
+      return {
+        id: pinned(sent, '_id'),
+        draft,
+        finish: () => ({ [name]: { ...sendable(rewritten), filter: sent, update: prepared.finish() } }),
+      }
     }
     case 'replaceOne': {
       const prepared = await prepareReplace(state, model, { filter, replacement, options }, context)

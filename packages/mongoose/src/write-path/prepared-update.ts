@@ -11,7 +11,7 @@ export interface PreparedUpdate {
   readonly options: OperationOptions
   readonly draft: Draft
   readonly edits: readonly Edit[]
-  /** The document was read to learn whose it is: one that meets nothing may have met another. */
+  /** The document was read to learn whose it is. An update that meets nothing then may have to be about another's. */
   readonly known: boolean
   /** The update to send, once the draft is sealed. */
   finish(): Doc | readonly unknown[]

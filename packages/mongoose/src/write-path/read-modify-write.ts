@@ -29,6 +29,7 @@ import { isByBytes, pinTo } from './update-facts.ts'
  * An update that needs the present plaintext: reads the document, computes the new values here, and writes them where
  * the encrypted ones are still those that were read. Another writer in between means: once more.
  *
+ * @returns undefined when the document that was read to learn whose it is has become another's, or is gone
  * @throws FieldsealError ERR_WRITE_UNSUPPORTED for an upsert of a document that does not exist, and when others kept
  * writing the same values through 20 attempts
  */
@@ -38,7 +39,7 @@ export async function editMatched<R>(
   prepared: PreparedUpdate,
   context: OperationContext,
   runner: UpdateRunner<R>,
-): Promise<R> {
+): Promise<R | undefined> {
   const { filter, options, edits, draft } = prepared
   const roots = [...new Set(edits.map(({ root }) => root))]
   const [first] = edits as readonly [Edit, ...Edit[]]
@@ -46,6 +47,7 @@ export async function editMatched<R>(
   for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
     const found = await state.raw.findOne(filter, { ...readOptions(options), projection })
     if (found === null) {
+      if (prepared.known) return undefined
       if (options['upsert'] === true)
         refuseWrite(
           model.map.id,

@@ -1,6 +1,5 @@
 import type { OperationContext } from '@fieldseal/core/adapter'
 import { isDoc, isOperators, plain, type Doc } from '../bson/documents.ts'
-import { isSameBson } from '../bson/equal.ts'
 import type { CollectionState } from '../install/collection-state.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
 import { walkPath } from '../path-graph/walk-path.ts'
@@ -38,8 +37,6 @@ export interface UpdateRequest {
   readonly update: unknown
   readonly options: OperationOptions
   readonly kind: 'one' | 'many'
-  /** `_id`s of documents that other operations of the same bulk write may make; undefined for one that is not known. */
-  readonly makes?: readonly unknown[]
 }
 
 /** @throws FieldsealError as `prepareUpdate`, and ERR_WRITE_UNSUPPORTED when others kept changing whose document it is */
@@ -53,7 +50,11 @@ export async function runUpdate<R>(
   for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
     const prepared = await prepareUpdate(state, model, request, context)
     if (prepared === undefined) return runner.run(NOTHING, UNCHANGED, optionsOfNothing(request.options))
-    if (prepared.edits.length > 0) return editMatched(state, model, prepared, context, runner)
+    if (prepared.edits.length > 0) {
+      const result = await editMatched(state, model, prepared, context, runner)
+      if (result !== undefined) return result
+      continue
+    }
     await sealDrafts([prepared.draft], state.host, context)
     try {
       const result = await runner.run(prepared.filter, prepared.finish(), prepared.options)
@@ -84,7 +85,7 @@ const DUPLICATE_KEY = 11000
 export async function prepareUpdate(
   state: CollectionState,
   model: StoredModel,
-  { filter, update, options, kind, makes = [] }: UpdateRequest,
+  { filter, update, options, kind }: UpdateRequest,
   context: OperationContext,
 ): Promise<PreparedUpdate | undefined> {
   const upsert = options['upsert'] === true
@@ -123,10 +124,10 @@ export async function prepareUpdate(
   }
   let criteria = result.criteria
   if (typeof context.tenant === 'string') criteria = confineToTenant(criteria, model, context, meeting)
-  const known = kind !== 'many' && needsDocument(criteria, model, context, meeting.seals)
-  if (known) {
-    assertIndependent(criteria, makes, model)
+  let known = false
+  if (kind === 'one' && needsDocument(criteria, model, context, meeting.seals)) {
     const found = await findFacts(state, model, criteria, options)
+    known = found !== undefined
     if (found !== undefined) criteria = pinTo(criteria, found, model)
     else if (!upsert) return undefined
   }
@@ -143,16 +144,9 @@ export async function prepareUpdate(
   }
 }
 
-/** A document of a bulk write that its earlier operations may have yet to make cannot be read before it is sent. */
-function assertIndependent(criteria: Doc, makes: readonly unknown[], { map, keyspace }: StoredModel): void {
-  const id = pinned(criteria, '_id')
-  if (makes.every((made) => id !== undefined && made !== undefined && !isSameBson(made, id))) return
-  refuseWrite(
-    map.id,
-    keyspace?.path ?? '',
-    'bulk-order',
-    'another operation of the bulk write may make the document: name what says whose it is, or write in two',
-  )
+/** Whether whose document an update is about may be known from the document alone. */
+export function mayNeedDocument({ keyspace, tenant }: StoredModel, context: OperationContext): boolean {
+  return keyspace !== undefined || (tenant !== undefined && typeof context.tenant !== 'string')
 }
 
 /** Whether the document has to be read first: it alone tells its tenant (work across tenants) or its keyspace. */
