@@ -299,7 +299,9 @@ describe.runIf(hasMongo())('aggregations', () => {
       },
     ])
     expect(
-      (row?.['bosses'] as { readonly ssn: string }[]).map(({ ssn }) => ssn).toSorted((a, b) => a.localeCompare(b)),
+      ((row?.['bosses'] ?? []) as { readonly ssn: string }[])
+        .map(({ ssn }) => ssn)
+        .toSorted((a, b) => a.localeCompare(b)),
     ).toEqual(['ssn-of-ada', 'ssn-of-bob'])
   })
   protects('aggregate explain', 'shows tokens only', async () => {

@@ -1,5 +1,5 @@
 import type { BlindIndex } from '@fieldseal/core/adapter'
-import { isDoc, removeAt, type Doc } from '../bson/documents.ts'
+import { isDoc, removeAt, setKey, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
 import { walkPath } from '../path-graph/walk-path.ts'
@@ -170,20 +170,22 @@ function withoutPosition(key: string): string {
 function trimInside(document: Doc, top: string, inner: readonly string[], asked: Doc): void {
   const wanted = Object.keys(asked).filter((key) => key === top || key.startsWith(`${top}.`))
   if (!inner.some((key) => key.startsWith(`${top}.`))) return
-  document[top] = pick(
-    document[top],
-    wanted.map((key) => key.split('.').slice(1)),
-  )
+  const paths = wanted.map((key) => key.split('.').slice(1))
+  const picked = pick(document[top], paths)
+  if (picked === undefined) Reflect.deleteProperty(document, top)
+  else document[top] = picked
 }
 
+/** As an inclusion of MongoDB: what is no container is not there for a path that leads into it. */
 function pick(value: unknown, paths: readonly (readonly string[])[]): unknown {
   if (paths.some((path) => path.length === 0)) return value
-  if (Array.isArray(value)) return value.map((each) => pick(each, paths))
-  if (!isDoc(value)) return value
+  if (Array.isArray(value)) return value.map((each) => pick(each, paths)).filter((each) => each !== undefined)
+  if (!isDoc(value)) return undefined
   const out: Doc = {}
   for (const key of Object.keys(value)) {
     const below = paths.filter(([name]) => name === key).map((path) => path.slice(1))
-    if (below.length > 0) out[key] = pick(value[key], below)
+    const picked = below.length > 0 ? pick(value[key], below) : undefined
+    if (picked !== undefined) setKey(out, key, picked)
   }
   return out
 }
