@@ -1,5 +1,5 @@
 import type { KeyObject } from 'node:crypto'
-import { attach, type Fieldseal, FieldsealError, type RecordSource } from '@fieldseal/core/adapter'
+import { attach, type Fieldseal, FieldsealError, type RecordSource, type RotatedCmk } from '@fieldseal/core/adapter'
 import type { Pace } from './engine/pace.ts'
 import type { Surroundings, What } from './engine/target.ts'
 import { applyMove, type Move, type MoveOptions, planMove } from './plan/move.ts'
@@ -9,7 +9,9 @@ import { applyShred, planShred, type Shred, type ShredOptions } from './plan/shr
 import { checkedPolicy, type Policy } from './policy.ts'
 import type { Report } from './report/report.ts'
 import type { Statement } from './report/statement.ts'
-import type { RotatedCmk } from '@fieldseal/core/adapter'
+import { doctor, type DoctorOptions, type Finding } from './verbs/doctor.ts'
+import { checkLock, type Lock, lockOf } from './verbs/lock.ts'
+import { status, type Status, type StatusOptions } from './verbs/status.ts'
 import { rebind, type RebindOptions } from './verbs/rebind.ts'
 import { reEncrypt, type ReEncryptOptions } from './verbs/re-encrypt.ts'
 import { rotateCmk } from './verbs/rotate-cmk.ts'
@@ -28,6 +30,14 @@ export interface MigratorOptions {
 
 /** Rotation, migration and shredding, as functions. Every verb may be interrupted at any moment and run again. */
 export interface Migrator {
+  /** Where keys and rows stand. Opens no value; `statusText` and `statusHtml` print it. */
+  status(options?: StatusOptions): Promise<Status>
+  /** What is wrong with tables, keys, CMKs and clock, or will be. */
+  doctor(options?: DoctorOptions): Promise<readonly Finding[]>
+  /** The ids that stored data depends on: what `fieldseal.lock.json` holds. */
+  lock(): Lock
+  /** What differs from a committed lock. */
+  checkLock(committed: unknown): readonly Finding[]
   /** Wraps the DEKs of stored rows by the newest KEK. Needed before an old one can be retired. */
   rewrap(options?: RewrapOptions): Promise<Report>
   /** Opens every value and compares every token. */
@@ -65,6 +75,10 @@ export function createMigrator({ fieldseal, sources, ...options }: MigratorOptio
     throw new FieldsealError('ERR_CONFIG_INVALID', { field: 'signingKey', reason: 'an Ed25519 private key' })
   const surroundings: Surroundings = { fieldseal, sources, host, policy, signingKey: options.signingKey }
   return {
+    status: (given) => status(surroundings, given),
+    doctor: (given) => doctor(surroundings, given),
+    lock: () => lockOf(surroundings),
+    checkLock: (committed) => checkLock(surroundings, committed),
     rewrap: (options) => rewrap(surroundings, options),
     verify: (options) => verify(surroundings, options),
     rotateKek: (options) => rotateKek(surroundings, options),
