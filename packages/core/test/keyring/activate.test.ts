@@ -59,7 +59,11 @@ it('may be repeated: it makes nothing anew', async () => {
 it('refuses a CMK that unwraps to another key, and makes no key', async () => {
   const cmk = Object.assign(fakeCmk('one'), { liar: true })
   const { fieldseal, keyStore } = clinic({ cmk })
-  await expect(fieldseal.activate('a', SOON)).rejects.toMatchObject({ code: 'ERR_ACTIVATION_REFUSED', kind: 'refused' })
+  await expect(fieldseal.activate('a', SOON)).rejects.toMatchObject({
+    code: 'ERR_ACTIVATION_REFUSED',
+    kind: 'refused',
+    details: { reason: 'unwrapped to another key than was wrapped' },
+  })
   expect(keyStore.rows.size).toBe(0)
   expect(cmk.given.every(({ disposed }) => disposed)).toBe(true)
 })
@@ -135,6 +139,20 @@ it('outlasts a grant that has not reached every server of the KMS yet', async ()
   await fieldseal.activate('a', SOON)
   expect(events('activation.waiting').map(({ what }) => what)).toEqual(['keys', 'keys'])
   await seal('a', { ssn: 'x' })
+})
+
+it('outlasts it for a tenant that has keys already, whose denial is remembered', async () => {
+  const cmk = fakeCmk('one')
+  const { fieldseal, keyStore } = clinic({ cmk })
+  await fieldseal.activate('a')
+  const again = clinic({ cmk, keyStore })
+  let denials = 2
+  cmk.before = (operation, { context }) => {
+    if (operation === 'unwrap' && context['purpose'] === 'wrap' && denials-- > 0)
+      throw kmsError('ERR_KMS_ACCESS_DENIED', {})
+  }
+  await again.fieldseal.activate('a', SOON)
+  expect(again.events('activation.waiting')).toHaveLength(2)
 })
 
 it('goes on waiting over a moment of silence, and gives up after the time it was given', async () => {

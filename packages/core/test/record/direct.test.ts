@@ -203,6 +203,42 @@ it('obeys a denial in the key store and in the configuration, reading and writin
   await expect(denied.open('a', { ssn: envelopes[0] })).rejects.toMatchObject({ code: 'ERR_KEY_RETIRED' })
 })
 
+it('makes no new record for a keyspace whose records are all denied, or who was erased would come back', async () => {
+  for (const [denials, code] of [
+    [['retired', 'retired'], 'ERR_KEY_RETIRED'],
+    [['retired', 'destroyed'], 'ERR_KEY_ERASED'],
+  ] as const) {
+    const [one, two, three] = [fakeCmk('one'), fakeCmk('two'), fakeCmk('three')]
+    const first = directClinic({ cmk: one })
+    const second = redeployed(first, { cmk: two, keys: { cmks: [two], formerCmks: [one] } })
+    for (const world of [first, second]) await world.seal('a', { ssn: 'x' })
+    const records = first.keyStore.records().filter(({ kind }) => kind === 'direct')
+    records.forEach(({ id }, i) => first.keyStore.tamper(id, { denial: denials[i] }))
+    const third = redeployed(first, { cmk: three, keys: { cmks: [three], formerCmks: [one, two] } })
+    await expect(third.seal('a', { ssn: 'y' })).rejects.toMatchObject({ code })
+    expect(three.calls).toEqual([])
+    first.keyStore.tamper(records[0]?.id as never, { denial: undefined }) // one is usable again
+    third.fieldseal.purge('a')
+    await third.seal('a', { ssn: 'y' })
+  }
+})
+
+it('reads cells of one row whose wraps have different lengths', async () => {
+  const cmk = fakeCmk('one', { keyVersion: 'v'.repeat(64) })
+  const { seal, open } = directClinic({ cmk })
+  const long = await seal('a', { ssn: 'x'.repeat(500) })
+  cmk.keyVersion = undefined
+  const short = await seal('a', { email: '' })
+  for (const [ssn, email] of [
+    [long.envelopes[0], short.envelopes[0]],
+    [short.envelopes[0], long.envelopes[0]],
+  ])
+    await open('a', { ssn, email }).catch(
+      (error: unknown) => expect(error).toMatchObject({ code: 'ERR_DECRYPT_FAILED' }), // moved to the other column
+    )
+  expect((await open('a', { ssn: long.envelopes[0], email: short.envelopes[0] })).values).toEqual(['x'.repeat(500), ''])
+})
+
 it('believes no record that stands under another tenant or keyspace, or is of another kind', async () => {
   const world = directClinic()
   const { envelopes, kekIds } = await world.seal('a', { ssn: 'x' })
