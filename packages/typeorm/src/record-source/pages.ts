@@ -1,4 +1,12 @@
-import { FieldsealError, type KekId, type PageOptions, type RecordMap, type StoredRow } from '@fieldseal/core/adapter'
+import {
+  type BlindIndex,
+  FieldsealError,
+  type IndexToken,
+  type KekId,
+  type PageOptions,
+  type RecordMap,
+  type StoredRow,
+} from '@fieldseal/core/adapter'
 import type { SealedColumn } from '../entity-map/entity-model.ts'
 import { startsLikeBytes, startsLikeText } from '../entity-map/tripwire.ts'
 import type { Installation } from '../install/installation.ts'
@@ -14,7 +22,7 @@ const HEADS = [Buffer.of(0xf8, 0x01, 0x01), Buffer.of(0xf8, 0x01, 0x11)]
 export async function* pages(
   installation: Installation,
   map: RecordMap,
-  { after, shard, size, kekId }: PageOptions,
+  { after, shard, size, kekId, tenant, tokens = false }: PageOptions,
 ): AsyncGenerator<readonly StoredRow[]> {
   if (!Number.isSafeInteger(size) || size < 1)
     throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'size', reason: 'a positive integer' })
@@ -24,17 +32,19 @@ export async function* pages(
   for (;;) {
     const page = await onPrimary(installation, async (query) => {
       const types = await keyTypes(table, query)
+      const parameters = position === undefined ? [] : decodePosition(position)
+      const ofTenant = table.facts.find(({ path }) => path === map.tenantPath)
       const conditions = [
         ...(position === undefined ? [] : [isAfter(table, types, escape)]),
         ...(shard === undefined ? [] : [isInShard(table, shard, escape)]),
         ...(kekId === undefined ? [] : [needsKek(table, kekId, escape)]),
+        ...(tenant === undefined || ofTenant === undefined
+          ? []
+          : [`${escape(ofTenant.column.databaseName)}::text = $${parameters.push(tenant)}`]),
       ]
-      return query(
-        pageStatement(table, conditions, size, escape),
-        position === undefined ? [] : decodePosition(position),
-      )
+      return query(pageStatement(table, conditions, { size, tokens }, escape), parameters)
     })
-    const rows = page.map((row) => storedRow(table, row))
+    const rows = page.map((row) => storedRow(table, row, tokens))
     if (rows.length > 0) yield rows
     position = rows.at(-1)?.after
     if (rows.length < size) return
@@ -60,19 +70,38 @@ export async function count(
 function pageStatement(
   table: ModelTable,
   conditions: readonly string[],
-  size: number,
+  { size, tokens }: { readonly size: number; readonly tokens: boolean },
   escape: (name: string) => string,
 ): string {
+  const slots = tokens ? table.columns.flatMap((column) => slotsOf(column)) : []
   const keys = table.keys.map(({ column }, index) => `${escape(column.databaseName)}::text AS "key ${index}"`)
-  const others = [...table.facts.map(({ column }) => column), ...table.columns.map(({ column }) => column)].map(
-    (column) => escape(column.databaseName),
-  )
+  const others = [
+    ...table.facts.map(({ column }) => column),
+    ...table.columns.map(({ column }) => column),
+    ...slots,
+  ].map((column) => escape(column.databaseName))
   const where = conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`
   const order = table.keys.map(({ column }) => escape(column.databaseName)).join(', ')
   return `SELECT ${[...keys, ...others].join(', ')} FROM ${table.name}${where} ORDER BY ${order} LIMIT ${size}`
 }
 
-function storedRow(table: ModelTable, row: Record<string, unknown>): StoredRow {
+/** Both token columns of a field's index. */
+export function slotsOf({ slots }: SealedColumn) {
+  return slots === undefined ? [] : [slots.odd, slots.even]
+}
+
+/** A column holds one value, so an index has one occurrence. */
+function storedTokens({ columns }: ModelTable, row: Record<string, unknown>): NonNullable<StoredRow['tokens']> {
+  const tokens = new Map<BlindIndex, readonly (readonly IndexToken[])[]>()
+  for (const column of columns) {
+    if (column.slots === undefined) continue
+    const found = slotsOf(column).flatMap(({ databaseName }) => (row[databaseName] as IndexToken | null) ?? []) // bytea
+    tokens.set(column.slots.index, [found])
+  }
+  return tokens
+}
+
+function storedRow(table: ModelTable, row: Record<string, unknown>, tokens: boolean): StoredRow {
   const keys = table.keys.map((_, index) => String(row[`key ${index}`]))
   return {
     key: Object.fromEntries(table.keys.map(({ path }, index) => [path, keys[index]])),
@@ -81,6 +110,7 @@ function storedRow(table: ModelTable, row: Record<string, unknown>): StoredRow {
       table.columns.map(({ field, column }) => [field.path, row[column.databaseName] as string | null]),
     ), // text, or bytes of an envelope
     columns: Object.fromEntries(table.facts.map(({ path, column }) => [path, row[column.databaseName]])),
+    ...(tokens ? { tokens: storedTokens(table, row) } : {}),
   }
 }
 

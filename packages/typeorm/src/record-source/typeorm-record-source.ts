@@ -2,6 +2,7 @@ import { FieldsealError, type RecordSource } from '@fieldseal/core/adapter'
 import type { DataSource } from 'typeorm'
 import { findInstallation } from '../install/installation.ts'
 import { createCheckpoints } from './checkpoints.ts'
+import { clearTokens } from './clear-tokens.ts'
 import { compareAndSet } from './compare-and-set.ts'
 import { inspectTable } from './inspect.ts'
 import { count, pages } from './pages.ts'
@@ -27,6 +28,7 @@ export function typeormSource(dataSource: DataSource): RecordSource {
     pages: (map, options) => pages(installation, map, options),
     count: (map, what) => count(installation, map, what),
     compareAndSet: (map, patches) => compareAndSet(installation, map, patches),
+    clearTokens: (map, keys) => clearTokens(installation, map, keys),
     inspect: (map) => inspectTable(installation, map),
   }
 }

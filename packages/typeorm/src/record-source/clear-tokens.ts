@@ -1,0 +1,29 @@
+import type { RecordMap, StoredRow } from '@fieldseal/core/adapter'
+import type { Installation } from '../install/installation.ts'
+import type { RowKey } from './compare-and-set.ts'
+import { slotsOf } from './pages.ts'
+import { keyText, keyTypes, onPrimary, tableOf } from './table.ts'
+
+/** Sets every token column of these rows to NULL. */
+export async function clearTokens(
+  installation: Installation,
+  map: RecordMap,
+  keys: readonly StoredRow['key'][],
+): Promise<void> {
+  const table = tableOf(installation, map)
+  const slots = table.columns.flatMap(slotsOf)
+  if (keys.length === 0 || slots.length === 0) return
+  const escape = (name: string) => installation.dataSource.driver.escape(name)
+  await onPrimary(installation, async (query) => {
+    const types = await keyTypes(table, query)
+    const names = table.keys.map(({ column }) => `t.${escape(column.databaseName)}`).join(', ')
+    const values = table.keys.map((_, index) => `v.k${index}::${types[index]}`).join(', ')
+    const arrays = table.keys.map((_, index) => `$${index + 1}::text[]`).join(', ')
+    const keyNames = table.keys.map((_, index) => `k${index}`).join(', ')
+    const set = slots.map(({ databaseName }) => `${escape(databaseName)} = NULL`).join(', ')
+    await query(
+      `UPDATE ${table.name} t SET ${set} FROM unnest(${arrays}) AS v(${keyNames}) WHERE (${names}) = (${values})`,
+      table.keys.map(({ path }) => keys.map((key) => keyText((key as RowKey)[path]))), // keys that pages() made
+    )
+  })
+}
