@@ -135,7 +135,7 @@ describe.runIf(hasMongo())('key store', () => {
     await store.load([REF])
     const own = await new mongoose.mongo.MongoClient(database.uri).connect()
     const indexes = await own.db(other).collection('vault').indexes()
-    expect(indexes.map(({ name }) => name).toSorted()).toEqual(['_id_', 'fieldseal_keyspace', 'fieldseal_slot'])
+    expect(indexes.map(({ name }) => String(name)).toSorted()).toEqual(['_id_', 'fieldseal_keyspace', 'fieldseal_slot'])
     expect(indexes.find(({ name }) => name === 'fieldseal_slot')?.unique).toBe(true)
     await own.db(other).dropDatabase()
     await own.close()

@@ -1,8 +1,9 @@
-import type { AdapterHost, RecordWriter } from '@fieldseal/core/adapter'
+import type { AdapterHost } from '@fieldseal/core/adapter'
 import type { Schema } from 'mongoose'
 import type { Doc } from '../bson/documents.ts'
 import type { PromoteOptions } from '../bson/driver-values.ts'
 import type { BulkResult } from '../write-path/bulk-turns.ts'
+import type { RewrapWriter } from '../record-source/compare-and-set.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
 
 /** What the plugin was given. */
@@ -54,7 +55,7 @@ export interface CollectionState {
   readonly name: string
   readonly host: AdapterHost
   readonly raw: RawCollection
-  readonly writer: RecordWriter
+  readonly writer: RewrapWriter
   readonly schemas: Set<Schema>
   /** Text is compared under a collation unless a query says otherwise. */
   readonly collation: () => boolean

@@ -3,7 +3,7 @@ import mongoose, { type Collection, type Connection, type Schema } from 'mongoos
 import type { PromoteOptions } from '../bson/driver-values.ts'
 import { defineStoredModel } from '../path-graph/define-stored-model.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
-import { compareAndSet } from '../record-source/compare-and-set.ts'
+import { rewrapWriter } from '../record-source/compare-and-set.ts'
 import { assertGuarded, watchClient } from '../guard/watch-client.ts'
 import type { CollectionState, PluginSettings, RawCollection } from './collection-state.ts'
 import { createHandlers } from './handlers.ts'
@@ -86,7 +86,7 @@ function createState(
     host: settings.host,
     raw,
     schemas,
-    writer: { compareAndSet: (_map, patches) => compareAndSet(raw, patches) },
+    writer: rewrapWriter(raw),
     writeConcern: () => native.collection?.writeConcern?.w,
     model() {
       const signature = [...schemas].map((each) => schemaSignature(each)).join('|')

@@ -6,12 +6,12 @@ import {
   type BlindIndex,
   type OpenedRow,
   type OperationContext,
-  type RecordWriter,
   type SoughtTokens,
 } from '@fieldseal/core/adapter'
 import { toDriverValue, type PromoteOptions } from '../bson/driver-values.ts'
 import type { Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
+import type { RewrapWriter } from '../record-source/compare-and-set.ts'
 import { documentKey } from '../record-source/document-key.ts'
 import { collectRows, type StoredRow } from './collect-rows.ts'
 
@@ -24,7 +24,7 @@ export interface Opening {
   readonly promote: PromoteOptions
   readonly sought: ReadonlyMap<BlindIndex, SoughtTokens>
   /** Rewraps outdated cells in the background; undefined where nothing may be written (transactions, snapshots). */
-  readonly writer: RecordWriter | undefined
+  readonly writer: RewrapWriter | undefined
   /** Documents come as they are stored, with every path. */
   readonly whole: boolean
 }
@@ -79,11 +79,13 @@ function isForeign(row: StoredRow, { values }: OpenedRow, sought: Opening['sough
   return [...verdicts].some(([, seen]) => seen.has('foreign') && !seen.has('hit'))
 }
 
-function offer(host: AdapterHost, row: StoredRow, { outdated }: OpenedRow, writer: RecordWriter, whole: boolean): void {
+function offer(host: AdapterHost, row: StoredRow, { outdated }: OpenedRow, writer: RewrapWriter, whole: boolean): void {
   if (row.facts.rowId === undefined || row.document['_id'] === undefined) return // it could not be found again
   const cells = outdated.flatMap((at) => {
     const cell = row.cells[at]
-    return cell !== undefined && isEnvelope(cell.value) ? [{ ...cell, value: cell.value }] : []
+    if (cell === undefined || !isEnvelope(cell.value) || !writer.inFlight.take(row.document['_id'], cell.value))
+      return []
+    return [{ ...cell, value: cell.value }]
   })
   if (cells.length > 0)
     host.rewraps.offer({ map: row.model.map, facts: row.facts, cells }, documentKey(row, whole), writer)

@@ -1,25 +1,39 @@
-import type { RowPatch } from '@fieldseal/core/adapter'
+import type { RecordWriter, RowPatch } from '@fieldseal/core/adapter'
 import { mongo } from 'mongoose'
 import type { Doc } from '../bson/documents.ts'
 import type { RawCollection } from '../install/collection-state.ts'
 import { KEYS_PATH } from '../path-graph/stored-model.ts'
 import { kekIdOf, newStamp } from '../write-path/draft.ts'
 import { cellName, type DocumentKey } from './document-key.ts'
+import { CellsInFlight } from './in-flight.ts'
 
 const { Binary } = mongo
 
 /** A rewrap must not be lost after the old key is gone. */
 const DURABLE = { writeConcern: { w: 'majority' } } as const
 
+/** Writes rewraps, and knows those that are under way. */
+export interface RewrapWriter extends RecordWriter {
+  readonly inFlight: CellsInFlight
+}
+
 /**
  * Replaces cells where the stored bytes are still those that were read. Goes to the driver's collection: no middleware,
  * no timestamps, no version key.
  */
-export async function compareAndSet(
-  raw: RawCollection,
-  patches: readonly RowPatch[],
-): Promise<readonly ('updated' | 'changed')[]> {
-  return Promise.all(patches.map((patch) => setOne(raw, patch)))
+export function rewrapWriter(raw: RawCollection): RewrapWriter {
+  const inFlight = new CellsInFlight()
+  return {
+    inFlight,
+    async compareAndSet(_map, patches) {
+      try {
+        return await Promise.all(patches.map((patch) => setOne(raw, patch)))
+      } finally {
+        for (const { key, cells } of patches)
+          for (const { before } of cells) inFlight.release((key as DocumentKey).id, before)
+      }
+    },
+  }
 }
 
 async function setOne(raw: RawCollection, { key, cells }: RowPatch): Promise<'updated' | 'changed'> {
