@@ -101,6 +101,14 @@ it('refuses every field option that is wrong, naming field and option', () => {
     [{ blindIndex: { normalize: 'loud' } }, 'blindIndex.normalize'],
     [{ blindIndex: { normalize: { id: 'email', version: 2, normalize: String } } }, 'blindIndex.normalize'],
     [{ blindIndex: { acrossTenants: 'yes' } }, 'blindIndex.acrossTenants'],
+    [{ blindIndex: { next: 'lower' } }, 'blindIndex.next'],
+    [{ blindIndex: { next: { normalise: 'lower' } } }, 'blindIndex.next.normalise'],
+    [{ blindIndex: { next: { unique: true } } }, 'blindIndex.next.unique'],
+    [{ blindIndex: { next: { bits: 12 } } }, 'blindIndex.next.bits'],
+    [{ blindIndex: { unique: true, next: { bits: 64 } } }, 'blindIndex.unique'],
+    [{ blindIndex: { next: {} } }, 'blindIndex.next'], // as it is
+    [{ blindIndex: { normalize: 'email', next: { normalize: 'email', bits: 128 } } }, 'blindIndex.next'],
+    [{ blindIndex: { next: { normalize: 'lower' } }, state: 'migrating', plaintextIn: 'old' }, 'blindIndex.next'],
     [{ blindIndex: true, encryptNull: true }, 'blindIndex.blindIndex'],
     [{ blindIndex: true, values: ['A', 'B'] }, 'blindIndex.acceptLeak'],
   ]
@@ -115,6 +123,9 @@ it('refuses indexes that a type cannot have', () => {
   expect(() => define(withField({ blindIndex: true }, 'boolean'))).toThrow(refused('blindIndex.acceptLeak'))
   expect(() => define(withField({ blindIndex: { normalize: 'lower' } }, 'date'))).toThrow(
     refused('blindIndex.normalize'),
+  )
+  expect(() => define(withField({ blindIndex: { next: { normalize: 'lower' } } }, 'date'))).toThrow(
+    refused('blindIndex.next.normalize'),
   )
   expect(() => define(withField({ values: ['A'] }, 'number'))).toThrow(refused('values'))
   define(withField({ blindIndex: { acceptLeak: 'few-values' } }, 'boolean'))
