@@ -127,6 +127,33 @@ describe.runIf(hasMongo())('replacements and deletes', () => {
     { code: 'ERR_QUERY_UNSUPPORTED', reason: 'range-on-encrypted' },
     () => people.Person.deleteMany({ email: /ada/ }),
   )
+  it.each<[string, unknown]>([
+    ['nothing in a list', { $or: [null] }],
+    ['nothing in a list of all', { $and: [undefined, {}] }],
+    ['a Map', new Map([['ssn', 'ssn-of-ada']])],
+    ['a Map in a list', { $or: [new Map([['ssn', 'ssn-of-ada']])] }],
+    ['null', null],
+    ['text', 'text'],
+    ['an id', id],
+    ['a list', [{ _id: id }]],
+  ])('a write by %s is refused, it does not mean every document', async (_, filter) => {
+    const invalid = { code: 'ERR_ARGUMENT_INVALID' }
+    await expect(people.native.deleteMany(filter)).rejects.toMatchObject(invalid)
+    await expect(people.native.updateMany(filter, { $set: { plan: 'x' } })).rejects.toMatchObject(invalid)
+    await expect(people.native.replaceOne(filter, { plan: 'x' })).rejects.toMatchObject(invalid)
+    await expect(people.native.bulkWrite([{ deleteMany: { filter } }])).rejects.toMatchObject(invalid)
+    expect(await people.Person.countDocuments({ plan: 'basic' })).toBe(2)
+  })
+
+  it('a bulk write without a filter is refused, and a key that every object inherits is a condition', async () => {
+    await expect(people.native.bulkWrite([{ deleteMany: { where: { _id: id } } }])).rejects.toMatchObject({
+      code: 'ERR_ARGUMENT_INVALID',
+    })
+    await people.native.deleteMany(JSON.parse('{"__proto__": {"x": 1}}'))
+    await people.native.updateMany(JSON.parse('{"$or": [{"__proto__": 1}]}'), { $set: { plan: 'x' } })
+    expect(await people.Person.countDocuments({ plan: 'basic' })).toBe(2)
+  })
+
   refuses('deleteMany', 'by code', { code: 'ERR_QUERY_UNSUPPORTED', reason: 'unsupported-filter' }, () =>
     people.native.deleteMany({ $where: 'this.ssn' }),
   )

@@ -237,4 +237,11 @@ describe.runIf(hasMongo())('updates of arrays with encrypted elements', () => {
     { code: 'ERR_WRITE_UNSUPPORTED', reason: 'needs-emulation' },
     () => people.Person.updateOne({ 'history.code': 'code-flu' }, { $inc: { 'history.$.times': 1 } }),
   )
+
+  it('a filter of elements that is no object is refused, and nothing of it is sent', async () => {
+    const arrayFilters = [new Map([['e.code', clinic.secret('code-in-map')]])]
+    await expect(
+      people.native.updateOne({ _id: id }, { $set: { 'history.$[e].kind': 'x' } }, { arrayFilters }),
+    ).rejects.toMatchObject({ code: 'ERR_ARGUMENT_INVALID' })
+  })
 })

@@ -285,6 +285,10 @@ describe.runIf(hasMongo())('updates of encrypted paths', () => {
     () => people.Person.updateOne({ _id: id }, { $inc: { age: 1 } }, { writeConcern: { w: 0 } }),
   )
 
+  refuses('updateOne', 'operands that are no object', { code: 'ERR_WRITE_UNSUPPORTED', reason: 'unsupported-op' }, () =>
+    people.native.updateOne({ _id: id }, { $set: new Map([['ssn', clinic.secret('ssn-in-map')]]), $inc: { age: 1 } }),
+  )
+
   it('leaves the filter, the update and the options of the caller as they are', async () => {
     const filter = { email: 'ada@example.org', $and: [{ tags: 'tag-red' }] }
     const update = {

@@ -47,7 +47,7 @@ export function createHandlers(state: CollectionState): Readonly<Record<string, 
       )
     })
   const remove = (send: (filter: Record<string, unknown>, options: unknown) => Promise<unknown>) =>
-    promised(async (filter, options) => {
+    promised(async (filter = {}, options) => {
       const { confined, rewritten } = await deleteCriteria(
         state,
         state.model(),

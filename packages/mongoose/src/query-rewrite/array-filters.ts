@@ -17,7 +17,7 @@ export function rewriteArrayFilters(
 ): readonly unknown[] {
   const elements = elementsOf(update, root, scope)
   for (const filter of filters) assertNamed(filter, elements, scope)
-  return filters.map((filter) => (isDoc(filter) ? rewriteFilter(filter, elements, scope, true) : filter))
+  return filters.map((filter) => rewriteFilter(filter, elements, scope, true))
 }
 
 /** A document that holds under each identifier what `$[identifier]` in the update stands for. */

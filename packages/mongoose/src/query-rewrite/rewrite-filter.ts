@@ -1,7 +1,7 @@
-import type { BlindIndex, Field } from '@fieldseal/core/adapter'
+import { FieldsealError, type BlindIndex, type Field } from '@fieldseal/core/adapter'
 import { mongo } from 'mongoose'
 import { toCoreValue } from '../bson/driver-values.ts'
-import { isDoc, isOperators, plain, type Doc } from '../bson/documents.ts'
+import { isDoc, isOperators, plain, setKey, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH } from '../path-graph/stored-model.ts'
 import { isPosition, walkPath } from '../path-graph/walk-path.ts'
@@ -35,14 +35,17 @@ const HARMLESS: readonly string[] = ['$comment', '$sampleRate', '$alwaysTrue', '
 export function rewriteFilter(filter: unknown, node: PathNode, scope: FilterScope, branch = false): Doc {
   const given = plain(filter)
   if (given === null || given === undefined) return {}
-  if (!isDoc(given)) return given as Doc // the driver refuses it
+  assertFilter(given, scope.model)
   const conditions = new Conditions()
   for (const [key, value] of Object.entries(given)) {
     if (LOGICAL.includes(key) && Array.isArray(value)) {
       const branching = branch || key !== '$and'
       conditions.add(
         key,
-        value.map((each: unknown) => rewriteFilter(each, node, scope, branching)),
+        value.map((each: unknown) => {
+          assertFilter(plain(each), scope.model) // nothing would be everything
+          return rewriteFilter(each, node, scope, branching)
+        }),
       )
     } else if (key === '$expr') {
       assertPlainExpression(value, node, scope.model, '$expr')
@@ -56,6 +59,11 @@ export function rewriteFilter(filter: unknown, node: PathNode, scope: FilterScop
   return conditions.toFilter()
 }
 
+/** @throws FieldsealError ERR_ARGUMENT_INVALID for what is no object: a Map would pass unseen */
+export function assertFilter(given: unknown, model: string): asserts given is Doc {
+  if (!isDoc(given)) throw new FieldsealError('ERR_ARGUMENT_INVALID', { model, field: 'filter', reason: 'an object' })
+}
+
 /** Conditions of one document; two on one key stand in `$and`. */
 class Conditions {
   readonly #filter: Doc = {}
@@ -63,7 +71,7 @@ class Conditions {
 
   add(key: string, value: unknown): void {
     if (Object.hasOwn(this.#filter, key)) this.#more.push({ [key]: value })
-    else this.#filter[key] = value
+    else setKey(this.#filter, key, value)
   }
 
   toFilter(): Doc {

@@ -68,7 +68,8 @@ export function planUpdate(given: unknown, model: StoredModel, draft: Draft, sco
   const planning: Planning = { model, draft, scope, out: {}, edits: [] }
   for (const [operator, each] of Object.entries(given)) {
     const operands = plain(each)
-    for (const [path, operand] of Object.entries(isDoc(operands) ? operands : {})) {
+    if (!isDoc(operands)) refuseWrite(map.id, '', 'unsupported-op', `${operator} needs an object of paths`)
+    for (const [path, operand] of Object.entries(operands)) {
       assertOwnPath(path, model)
       planOperator(operator, path, operand, walkPath(root, path), planning)
     }
@@ -79,7 +80,7 @@ export function planUpdate(given: unknown, model: StoredModel, draft: Draft, sco
 
 /** The server refuses two operators on one path. What is computed here reaches it as one, so it is refused here. */
 function assertApart(given: Doc, { model, edits }: Planning): void {
-  const written = Object.values(given).flatMap((operands) => Object.keys(isDoc(operands) ? operands : {}))
+  const written = Object.values(given).flatMap((operands) => Object.keys(plain(operands) as Doc))
   for (const { root, rest, operator } of edits) {
     const path = [root, ...rest].join('.')
     const meeting = written.filter((other) => `${path}.`.startsWith(`${other}.`) || other.startsWith(`${path}.`))

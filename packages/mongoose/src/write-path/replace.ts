@@ -2,7 +2,7 @@ import type { OperationContext } from '@fieldseal/core/adapter'
 import { plain, type Doc } from '../bson/documents.ts'
 import type { CollectionState } from '../install/collection-state.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
-import { rewriteFilter } from '../query-rewrite/rewrite-filter.ts'
+import { assertFilter, rewriteFilter } from '../query-rewrite/rewrite-filter.ts'
 import {
   assertExact,
   comparesByCollation,
@@ -74,6 +74,7 @@ async function rewriteCriteria(
   options: OperationOptions,
   context: OperationContext,
 ): Promise<{ readonly criteria: Doc; readonly rewritten: OperationOptions }> {
+  assertFilter(plain(filter), model.map.id)
   const { result } = await TokenTerms.rewrite(state.host, context, (terms) => {
     const scope = filterScope(state, model, terms, options)
     const criteria = rewriteFilter(filter, model.root, scope)

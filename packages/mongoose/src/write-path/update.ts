@@ -5,7 +5,7 @@ import type { StoredModel } from '../path-graph/stored-model.ts'
 import { walkPath } from '../path-graph/walk-path.ts'
 import { rewriteArrayFilters } from '../query-rewrite/array-filters.ts'
 import { refuseWrite } from '../query-rewrite/refuse.ts'
-import { rewriteFilter } from '../query-rewrite/rewrite-filter.ts'
+import { assertFilter, rewriteFilter } from '../query-rewrite/rewrite-filter.ts'
 import {
   assertExact,
   comparesByCollation,
@@ -89,6 +89,7 @@ export async function prepareUpdate(
   context: OperationContext,
 ): Promise<PreparedUpdate | undefined> {
   const upsert = options['upsert'] === true
+  assertFilter(plain(filter), model.map.id) // of a write none is not everything
   const { result } = await TokenTerms.rewrite(state.host, context, (terms) => {
     const scope = filterScope(state, model, terms, options)
     const draft = new Draft(model)
