@@ -37,7 +37,7 @@ async function sought(world: Clinic, value: unknown): Promise<readonly IndexToke
     []
   )
 }
-const epochs = (tokens: readonly IndexToken[]) => tokens.map(([epoch]) => epoch).sort()
+const epochs = (tokens: readonly IndexToken[]) => tokens.map(([epoch = 0]) => epoch).sort((a, b) => a - b)
 
 /** The index of `a`, under the shape of before. */
 async function moving(): Promise<Clinic> {
