@@ -12,6 +12,7 @@ import { overrideModel } from './install/model-members.ts'
 import { rememberContext } from './install/remember-context.ts'
 import { addDiscriminatorIndexes } from './install/token-indexes.ts'
 import { buildGraph } from './path-graph/build-graph.ts'
+import { assertRegistrable } from './path-graph/schema-rules.ts'
 
 export interface FieldsealPluginOptions {
   /** What `createFieldseal()` returned. */
@@ -68,7 +69,10 @@ function register(model: Model<unknown>, settings: PluginSettings): void {
   assertMembers(model)
   const state = intercept(model.collection, schema, settings)
   const stored = state.model()
-  if (model.schema !== schema) addDiscriminatorIndexes(model.schema, schema, stored)
+  if (model.schema !== schema) {
+    assertRegistrable(model.schema, stored.root)
+    addDiscriminatorIndexes(model.schema, schema, stored)
+  }
   // The base of a discriminator was registered when it had no encrypted path yet.
   for (const each of [model, ...(Object.values(model.db.models) as Model<unknown>[])]) {
     if (each.collection !== model.collection) continue

@@ -37,7 +37,7 @@ export function assertRegistrable(schema: Schema, root: PathNode): void {
   for (const [what, path] of reserved)
     if (typeof path === 'string' && touchesEncrypted(root, path))
       throw configError(path, 'encrypted', `${what} cannot be encrypted`)
-  if (schema.path(KEYS_PATH) !== undefined)
+  if (Object.keys(schema.paths).some((path) => path === KEYS_PATH || path.startsWith(`${KEYS_PATH}.`)))
     throw configError(KEYS_PATH, 'path', 'the name is needed for the ids of the keys of a document')
   if (options.encryptionType !== undefined)
     throw configError('', 'encryptionType', "not together with MongoDB's own field-level encryption")
