@@ -45,10 +45,7 @@ export function twinsOf(
     define((options) => ({ encrypted: options ?? true })),
     name,
   )
-  const plain: LooseModel = connection.model(
-    name,
-    define(() => ({})),
-  )
+  const plain = connection.model(name, define(() => ({})) as never) as LooseModel
   return {
     sealed,
     plain,
