@@ -255,6 +255,26 @@ describe.runIf(hasMongo())('insert', () => {
     await expect(Patient.findById(other._id)).rejects.toMatchObject({ code: 'ERR_DECRYPT_FAILED' })
   })
 
+  protects('insertMany', 'objects whose _id is null or undefined are bound to the one that they get', async () => {
+    const Patient = patients()
+    const documents = [
+      { _id: undefined, name: clinic.secret('undefined id') },
+      { _id: null, name: clinic.secret('null id') },
+    ]
+    await Patient.insertMany(documents, { lean: true })
+    await Patient.collection.insertOne({ _id: undefined, name: clinic.secret('undefined id alone') } as never)
+    await Patient.bulkWrite([
+      { insertOne: { document: { _id: undefined, name: clinic.secret('undefined id in bulk') } } },
+    ])
+    expect((await Patient.find().lean()).map(({ name }: { name: string }) => name)).toEqual([
+      'undefined id',
+      'null id',
+      'undefined id alone',
+      'undefined id in bulk',
+    ])
+    for (const { _id, name } of documents) expect((await Patient.findById(_id)).name).toBe(name)
+  })
+
   refuses(
     'insertOne',
     'a document that names __fieldseal itself',

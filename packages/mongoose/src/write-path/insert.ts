@@ -35,7 +35,9 @@ export function prepareDocument(
     draft,
     finish() {
       const keys = draft.kekIds.length === 0 ? {} : { [KEYS_PATH]: keysOf(draft.kekIds) }
-      return { ...(id.makes === true ? { _id } : {}), ...sealed, ...keys }
+      if (id.makes !== true) return { ...sealed, ...keys }
+      const { _id: _given, ...content } = sealed // null there would make the driver give it another
+      return { _id, ...content, ...keys }
     },
   }
 }
@@ -66,7 +68,7 @@ export async function insertMany(state: CollectionState, given: unknown, options
 
 /** The driver writes the `_id` it makes into the caller's object; ours is sent in a copy. */
 export function keepId(given: unknown, sent: Doc): void {
-  if (isDoc(given) && !('$__' in given) && given['_id'] === undefined) given['_id'] = sent['_id']
+  if (isDoc(given) && !('$__' in given) && (given['_id'] ?? undefined) === undefined) given['_id'] = sent['_id']
 }
 
 /** A document to replace whatever one document a filter meets. @throws as `prepareDocument` */
