@@ -29,8 +29,9 @@ export class Unreadable {
     return '[unreadable]'
   }
 
-  toString(): string {
-    return '[unreadable]'
+  /** As text it is `[object unreadable]`. A `toString` of its own would be taken for a value by Mongoose, which casts with it. */
+  get [Symbol.toStringTag](): string {
+    return 'unreadable'
   }
 
   [inspect.custom](): string {

@@ -23,6 +23,8 @@ export interface Clinic<T extends Tenancy> {
   model(schema: unknown, name?: string): LooseModel
   /** The documents as they are stored, read by the driver past everything of ours. */
   stored(model: LooseModel): Promise<mongoose.mongo.Document[]>
+  /** The driver's collection of a model on a connection of its own, as anybody has it who can write to the database. */
+  direct(model: LooseModel): mongoose.mongo.Collection
 }
 
 export interface ClinicOptions<T extends Tenancy> {
@@ -41,7 +43,10 @@ let applications = 0
 export function useClinic<T extends Tenancy>(options: ClinicOptions<T>): Clinic<T> {
   const database = useMongoDatabase()
   let started:
-    | (Omit<Clinic<T>, 'secret' | 'model' | 'stored'> & { readonly proxy: RecordingProxy; readonly direct: Connection })
+    | (Omit<Clinic<T>, 'secret' | 'model' | 'stored' | 'direct'> & {
+        readonly proxy: RecordingProxy
+        readonly direct: Connection
+      })
     | undefined
   const clinic = () => {
     if (started === undefined) throw new Error('the clinic exists only in hooks and tests')
@@ -107,6 +112,8 @@ export function useClinic<T extends Tenancy>(options: ClinicOptions<T>): Clinic<
     },
     secret: (text) => clinic().oracle.canary(text),
     model: (schema, name = `Model${++models}`) => clinic().connection.model(name, schema as never) as LooseModel,
+    direct: (model) =>
+      clinic().direct.collection(model.collection.collectionName) as unknown as mongoose.mongo.Collection,
     stored: (model) => clinic().direct.collection(model.collection.collectionName).find().toArray(),
   }
 }
