@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { isFieldsealError } from '@fieldseal/core'
 import { hasMongo } from '@fieldseal/servers/vitest'
 import fc from 'fast-check'
@@ -174,6 +175,33 @@ describe.runIf(hasMongo())('containers as one encrypted value', () => {
       await expect(Chart.collection.updateOne({}, update as never)).rejects.toMatchObject({ kind: 'refused' })
       expect((await Chart.findOne().lean()).list).toEqual(['a list to keep', 'b'])
     })
+
+  it('shows no value in an error of casting, wherever inside a container it is', async () => {
+    const Chart = clinic.model(
+      new Schema({
+        sub: { type: new Schema({ at: Date }), ...whole },
+        subs: { type: [new Schema({ of: Number })], ...whole },
+        map: { type: Map, of: Number, ...whole },
+      }),
+    )
+    for (const document of [
+      { sub: { at: 'a date that is none' } },
+      { subs: [{ of: 'a number that is none' }] },
+      { map: { key: 'a map value that is none' } },
+    ])
+      for (const run of [
+        () => Chart.create(document),
+        () => Chart.updateOne({}, { $set: document as never }),
+        () => Chart.findOneAndUpdate({}, document as never),
+        () => Chart.bulkWrite([{ updateOne: { filter: {}, update: { $set: document as never } } }]),
+      ]) {
+        const error: unknown = await Promise.resolve()
+          .then(run)
+          .catch((thrown: unknown) => thrown)
+        expect(error).toBeInstanceOf(Error)
+        expect(inspect(error, { depth: 9 }) + JSON.stringify(error)).not.toContain('that is none')
+      }
+  })
 
   it('makes nothing of an edit that takes away what is not there', async () => {
     const Chart = charts()

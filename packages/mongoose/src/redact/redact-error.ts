@@ -49,7 +49,8 @@ function redactNotFound(error: Error, root: PathNode): void {
 function redactOne(error: unknown, path: string, root: PathNode): void {
   if (typeof error !== 'object' || error === null || path === '') return
   const { node, inside } = walkPath(root, path)
-  if (inside === undefined && node?.reaches !== true) return
+  // A path that is not known may be one inside a container, told from there.
+  if (inside === undefined && node?.reaches === false) return
   const value: unknown = Reflect.get(error, 'value')
   const texts = [value, Reflect.get(error, 'stringValue') as unknown]
     .map(textOf)
