@@ -28,6 +28,7 @@ export {
   indexEpochs,
   type IndexTarget,
   listKeys,
+  monotonicOf,
   newestKekId,
   nowOf,
   reEncryptRows,
@@ -81,7 +82,7 @@ export type {
   StoredCell,
   TokenTerm,
 } from './record/ports.ts'
-export type { CheckpointStore, PageOptions, RecordSource, StoredRow } from './record/record-source.ts'
+export type { CheckpointStore, Converted, PageOptions, RecordSource, StoredRow } from './record/record-source.ts'
 export { SoughtTokens } from './record/sought-tokens.ts'
 export type { RowId, RowKeyKind } from './record/row-id.ts'
 export { isEnvelope } from './envelope/parse.ts'

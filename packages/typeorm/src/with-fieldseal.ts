@@ -41,6 +41,7 @@ export function withFieldseal<D extends DataSource>(dataSource: D, options: With
   const host = attach(options.fieldseal, {
     name: 'typeorm',
     ormVersion: ORM_VERSION,
+    fieldStates: true,
     beforeFlush: () => transactions.assertOutside('flush'),
   })
   install(dataSource, {

@@ -291,8 +291,11 @@ onPglite('start-up', (engine) => {
   })
 
   it.each<[string, object, RegExp]>([
-    ['state', { state: 'migrating' }, /state.*not supported yet/],
-    ['plaintextIn', { plaintextIn: 'old' }, /not supported yet/],
+    ['an unknown state', { state: 'open' }, /state: 'plaintext', 'migrating' or 'encrypted'/],
+    ['a number that turns in place', { type: 'number', state: 'migrating' }, /plaintextIn: only a string/],
+    ['bytes of text that turn in place', { storage: 'binary', state: 'plaintext' }, /plaintextIn: only a string/],
+    ['an old column that is not declared', { state: 'migrating', plaintextIn: 'old' }, /declares no column 'old'/],
+    ['a key as the old column', { state: 'migrating', plaintextIn: 'id' }, /needed otherwise/],
     ['an unknown option', { blindIdnex: true }, /unknown option/],
     ['an unknown option of the index', { blindIndex: { uniqe: true } }, /unknown option/],
     ['a partial unique index', { blindIndex: { unique: { where: 'x' } } }, /not supported yet/],

@@ -63,7 +63,8 @@ onEachEngine('record source', (engine) => {
 
   it('counts all rows, those under a KEK and those with plaintext', async () => {
     const [row] = (await walk('documents', { size: 1 })).flat()
-    const kekId = Buffer.from(String(row?.cells['title']).slice(3), 'base64url').toString('hex', 3, 15) as KekId
+    const title = row?.cells['title'] as string
+    const kekId = Buffer.from(title.slice(3), 'base64url').toString('hex', 3, 15) as KekId
     expect(await source().count(mapOf('documents'), 'all')).toEqual({ rows: 25, exact: true })
     expect(await source().count(mapOf('documents'), { kekId })).toEqual({ rows: 25, exact: true })
     expect(await source().count(mapOf('people'), { kekId })).toEqual({ rows: 1, exact: true })

@@ -27,6 +27,9 @@ export interface StoredRow {
   readonly tokens?: ReadonlyMap<BlindIndex, readonly (readonly IndexToken[])[]>
 }
 
+/** What became of one row: `refused` when a unique index or another constraint of the database does not let it in. */
+export type Converted = 'updated' | 'changed' | 'refused'
+
 /** Walks the stored rows of models and updates some conditionally; for migrations and for the leak oracle of tests. */
 export interface RecordSource extends RecordWriter {
   readonly models: readonly RecordMap[]
@@ -38,11 +41,16 @@ export interface RecordSource extends RecordWriter {
   ): Promise<{ readonly rows: number; readonly exact: boolean }>
   /**
    * `compareAndSet` for cells on their way from plaintext or back to it, and for their tokens. Absent = the source knows
-   * no plaintext.
+   * no plaintext, and writes no tokens.
    */
-  convert?(map: RecordMap, patches: readonly RowPatch<PatchedCell>[]): Promise<readonly ('updated' | 'changed')[]>
+  convert?(map: RecordMap, patches: readonly RowPatch<PatchedCell>[]): Promise<readonly Converted[]>
   /** Rows whose `field` is stored unencrypted, whatever its state; with `encryptNull` those without a value too. */
   countPlaintext?(map: RecordMap, field: Field): Promise<number>
+  /**
+   * Whether the place of the old plaintext can hold each of these values exactly: their length, their characters, their
+   * precision.
+   */
+  fits?(map: RecordMap, field: Field, values: readonly unknown[]): Promise<readonly boolean[]>
   /** For `doctor`: column widths, collations, tripwires. */
   inspect(map: RecordMap): Promise<readonly { readonly problem: string; readonly fix: string }[]>
   /** Clears all tokens of these rows, so that a shredded row is found by no search. Absent = the source cannot. */

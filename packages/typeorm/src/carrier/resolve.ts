@@ -88,14 +88,45 @@ async function sealRows(
   }
   const sealed = new Map<WrittenRow, SealedRow>()
   for (const [context, group] of Map.groupBy(rows, (row): OperationContext => row.context)) {
-    const results = await host.cipher.seal(
-      group.map((row) => row.toRow()),
-      context,
-      via,
-    )
+    const results = await sealGroup(host, group, context, via)
     for (const [index, result] of results.entries()) sealed.set(group[index] as WrittenRow, result) // results come in the order of the input
   }
   return sealed
+}
+
+/** Seals what is stored encrypted; values that are not get their tokens alone. */
+async function sealGroup(
+  { cipher }: Installation['host'],
+  group: readonly WrittenRow[],
+  context: OperationContext,
+  via: unknown,
+): Promise<readonly SealedRow[]> {
+  const parts = group.map((row) => ({ all: row.toRow(), ...row.toSealedRow() }))
+  const toSeal = parts.filter(({ row }) => row.cells.length > 0)
+  const toIndex = parts.filter(({ all, row }) => all.cells.length > row.cells.length)
+  const results = await cipher.seal(
+    toSeal.map(({ row }) => row),
+    context,
+    via,
+  )
+  const indexed =
+    toIndex.length === 0
+      ? []
+      : await cipher.index(
+          toIndex.map(({ all }) => all),
+          context,
+          via,
+        )
+  return parts.map((part): SealedRow => {
+    const sealed = results[toSeal.indexOf(part)]
+    const tokens = indexed[toIndex.indexOf(part)]
+    const at = new Map(part.places.map((place, index) => [place, index]))
+    return {
+      envelopes: part.all.cells.map((_, place) => sealed?.envelopes[at.get(place) ?? -1] ?? null),
+      tokens: new Map([...(sealed?.tokens ?? []), ...(tokens ?? [])]),
+      kekIds: sealed?.kekIds ?? [],
+    }
+  })
 }
 
 function stored(

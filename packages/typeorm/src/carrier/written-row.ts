@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 import type { OperationContext, RecordMap, Row, RowFacts } from '@fieldseal/core/adapter'
-import type { SealedColumn } from '../entity-map/entity-model.ts'
+import { isPlaintext, type SealedColumn } from '../entity-map/entity-model.ts'
 
 /** The encrypted values that one statement writes into one row; they share one DEK. Printed, it shows none of them. */
 export class WrittenRow {
@@ -34,6 +34,13 @@ export class WrittenRow {
   toRow(): Row<unknown> {
     const cells = this.#columns.map(({ field }, index) => ({ field, value: this.#values[index] }))
     return { map: this.#map, facts: this.#facts, cells }
+  }
+
+  /** The row without the values that are stored unencrypted, and the places of the others among all cells. */
+  toSealedRow(): { readonly row: Row<unknown>; readonly places: readonly number[] } {
+    const row = this.toRow()
+    const places = this.#columns.flatMap((column, index) => (isPlaintext(column) ? [] : [index]))
+    return { row: { ...row, cells: row.cells.filter((_, index) => places.includes(index)) }, places }
   }
 
   toJSON(): string {

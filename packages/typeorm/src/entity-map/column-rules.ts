@@ -14,6 +14,7 @@ export function assertEncryptable(
   column: ColumnMetadata,
   metadata: EntityMetadata,
   all: readonly EntityMetadata[],
+  { holdsPlaintext }: { readonly holdsPlaintext: boolean },
 ): void {
   const refuse = (reason: string, hint?: string): never => {
     throw configError(metadata, column.databaseName, reason, hint)
@@ -32,6 +33,7 @@ export function assertEncryptable(
   if (column.isArray) refuse('an array column cannot be encrypted', "use type: 'json'")
   if (column.default !== undefined || column.onUpdate !== undefined)
     refuse('a database default would be stored as plaintext')
+  if (holdsPlaintext) return // indexes and constraints see what they always saw
   if (metadata.indices.some((index) => index.columns.includes(column)))
     refuse('@Index on an encrypted column', INDEX_HINT)
   if (metadata.uniques.some((unique) => unique.columns.includes(column)))

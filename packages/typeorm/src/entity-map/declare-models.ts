@@ -10,8 +10,9 @@ import {
 } from '../encrypted-column/annotation.ts'
 import { comparable } from '../write-path/comparable.ts'
 import { assertEncryptable, configError } from './column-rules.ts'
-import { pathOf, type EntityModel, type FactColumn, type SealedColumn } from './entity-model.ts'
+import { pathOf, turnsInPlace, type EntityModel, type FactColumn, type SealedColumn } from './entity-model.ts'
 import { resolveFacts, rowKeyKind, storedOptions } from './fact-columns.ts'
+import { assignPlaces, declaredPlaintext, stateOf } from './plain-place.ts'
 import { addTokenColumns, addTokenIndexes } from './token-columns.ts'
 import { addTripwire } from './tripwire.ts'
 
@@ -26,6 +27,9 @@ export interface ModelDefaults {
 interface Annotated {
   readonly column: ColumnMetadata
   readonly annotation: ColumnAnnotation
+  readonly storage: Storage
+  /** The column of the old plaintext. */
+  readonly declared: ColumnMetadata | undefined
 }
 
 /**
@@ -73,10 +77,15 @@ function declareFamily(
   if (root === undefined) return []
   const annotated = root.columns.flatMap((column): Annotated[] => {
     const annotation = annotationOf(column)
-    return annotation === undefined ? [] : [{ column, annotation }]
+    if (annotation === undefined) return []
+    const storage = annotation.storage ?? defaults.storage
+    return [{ column, annotation, storage, declared: declaredPlaintext(column, annotation, family, storage) }]
   })
   if (annotated.length === 0) return []
-  for (const { column } of annotated) for (const metadata of family) assertEncryptable(column, metadata, all)
+  for (const { column, annotation } of annotated) {
+    const holdsPlaintext = stateOf(annotation) === 'plaintext' && annotation.field.plaintextIn === undefined
+    for (const metadata of family) assertEncryptable(column, metadata, all, { holdsPlaintext })
+  }
 
   const options = mergedOptions(family, host, defaults)
   const facts = resolveFacts(root, options, defaults.nonDeterministicCollations)
@@ -85,10 +94,10 @@ function declareFamily(
   const map = define({
     id: root.tableName,
     options: storedOptions(options, facts.tenant, facts.keyspace),
-    fields: annotated.map(({ column, annotation }) => ({
+    fields: annotated.map(({ column, annotation, declared }) => ({
       path: pathOf(column),
       type: annotation.type,
-      options: annotation.field,
+      options: declared === undefined ? annotation.field : { ...annotation.field, plaintextIn: pathOf(declared) },
     })),
     rowKey: keys.map((key) => ({ path: key.path, kind: kindOf(key) })),
     factKinds: {
@@ -96,7 +105,7 @@ function declareFamily(
       ...(facts.keyspace && { keyspace: kindOf(facts.keyspace) }),
     },
   })
-  const columns = annotated.map((entry) => seal(entry, map, family, facts.tenant, defaults))
+  const columns = annotated.map((entry) => seal(entry, map, family, facts.tenant))
   return family.map((metadata) => ({
     metadata,
     map,
@@ -108,21 +117,21 @@ function declareFamily(
 }
 
 function seal(
-  { column, annotation }: Annotated,
+  { column, annotation, storage, declared }: Annotated,
   map: RecordMap,
   family: readonly EntityMetadata[],
   tenant: FactColumn | undefined,
-  defaults: ModelDefaults,
 ): SealedColumn {
   const [root] = family as readonly [EntityMetadata, ...EntityMetadata[]] // declareFamily() has looked
   const field = fieldAt(map, column, root)
-  const storage = annotation.storage ?? defaults.storage
-  if (storage === 'text') column.collation = 'C'
+  // Plaintext that turns in place sorts as it always did until nothing of it is left.
+  if (storage === 'text' && (field.state === 'encrypted' || declared !== undefined)) column.collation = 'C'
   column.transformer = annotatedTransformer(annotation, comparable(field))
   const slots = field.blindIndex === undefined ? undefined : addTokenColumns(column, field.blindIndex, family)
   if (slots !== undefined) addTokenIndexes(slots, root, tenant)
-  const sealed = { column, field, storage, slots }
-  addTripwire(sealed, root)
+  const sealed = { ...assignPlaces(column, declared, field.state, family), field, storage, slots }
+  // Until a field is encrypted, the plaintext that stands in its own column may stay there.
+  if (!turnsInPlace(sealed)) addTripwire(sealed, root)
   return sealed
 }
 

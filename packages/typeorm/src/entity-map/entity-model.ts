@@ -12,10 +12,32 @@ export interface TokenSlots {
 
 /** One encrypted column of one DataSource. */
 export interface SealedColumn {
+  /** That of the property: in state `plaintext` it is `plain`, otherwise `envelope`. */
   readonly column: ColumnMetadata
   readonly field: Field
   readonly storage: Storage
   readonly slots: TokenSlots | undefined
+  /** Where envelopes stand. */
+  readonly envelope: ColumnMetadata
+  /** Where the old plaintext stands: `envelope` itself where the field turns in place; undefined once nothing is left of it. */
+  readonly plain: ColumnMetadata | undefined
+  /** The one of the two that the property does not name. A real column that entities never hold. */
+  readonly twin: ColumnMetadata | undefined
+}
+
+/** True where plaintext and envelopes stand in one column. */
+export function turnsInPlace({ plain, envelope }: SealedColumn): boolean {
+  return plain === envelope
+}
+
+/** True for columns that statements treat as TypeORM does: written in plaintext, compared and sorted by it. */
+export function isPlaintext({ field }: SealedColumn): boolean {
+  return field.state === 'plaintext'
+}
+
+/** Whether writing the column needs keys. */
+export function needsKeys(sealed: SealedColumn): boolean {
+  return !isPlaintext(sealed) || sealed.slots !== undefined
 }
 
 /** A plain column that says something about its row, under the path by which core knows it. */

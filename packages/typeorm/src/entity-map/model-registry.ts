@@ -1,6 +1,6 @@
 import type { EntityMetadata } from 'typeorm'
 import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
-import type { EntityModel, SealedColumn } from './entity-model.ts'
+import { isPlaintext, type EntityModel, type SealedColumn } from './entity-model.ts'
 
 /** The encrypted models of one DataSource, by everything that TypeORM hands us. Built when its metadata are. */
 export interface ModelRegistry {
@@ -9,6 +9,8 @@ export interface ModelRegistry {
   sealed(column: ColumnMetadata): SealedColumn | undefined
   /** The encrypted column whose token stands in `column`. */
   ownerOfSlot(column: ColumnMetadata): SealedColumn | undefined
+  /** The encrypted column whose other place is `column`. */
+  ownerOfTwin(column: ColumnMetadata): SealedColumn | undefined
   /** Lower-case names of tables with encrypted columns. */
   readonly tableNames: ReadonlySet<string>
   /** Lower-case names and property paths of all encrypted and token columns. */
@@ -22,11 +24,13 @@ export function createModelRegistry(models: readonly EntityModel[]): ModelRegist
   const columns = models.flatMap((model) => model.columns)
   const sealed = new Map(columns.map((column) => [column.column, column]))
   const slots = new Map(columns.flatMap((owner) => slotColumns(owner).map((slot) => [slot, owner] as const)))
+  const twins = new Map(columns.flatMap((owner) => (owner.twin === undefined ? [] : [[owner.twin, owner] as const])))
   return {
     models,
     of: (metadata) => byMetadata.get(metadata),
     sealed: (column) => sealed.get(column),
     ownerOfSlot: (column) => slots.get(column),
+    ownerOfTwin: (column) => twins.get(column),
     tableNames: new Set(models.map((model) => model.metadata.tableName.toLowerCase())),
     columnNames: new Set(columns.flatMap(namesOf)),
     passedFragments: new Set(),
@@ -35,8 +39,9 @@ export function createModelRegistry(models: readonly EntityModel[]): ModelRegist
 
 /** Lower-case names under which SQL may reach an encrypted column or its tokens. */
 export function namesOf(sealed: SealedColumn): string[] {
-  return [sealed.column, ...slotColumns(sealed)].flatMap((column) =>
-    [column.databaseName, column.propertyPath, column.propertyName].map((name) => name.toLowerCase()),
+  const { column: own, twin } = sealed
+  return [...(isPlaintext(sealed) ? [] : [own]), ...(twin === undefined ? [] : [twin]), ...slotColumns(sealed)].flatMap(
+    (column) => [column.databaseName, column.propertyPath, column.propertyName].map((name) => name.toLowerCase()),
   )
 }
 

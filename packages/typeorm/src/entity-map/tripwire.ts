@@ -9,11 +9,16 @@ const HEAD = Uint8Array.of(0xf8, 0x01)
 const TEXT_HEAD = envelopeToText(Uint8Array.of(...HEAD, 0x01) as Envelope).slice(0, TEXT_PREFIX.length + 3)
 
 /** Adds a CHECK constraint, so that SQL that goes round this package cannot store plaintext in the column. */
-export function addTripwire({ column, storage }: SealedColumn, metadata: EntityMetadata): void {
+export function addTripwire({ envelope: column, storage }: SealedColumn, metadata: EntityMetadata): void {
   const name = metadata.dataSource.driver.escape(column.databaseName)
-  const expression = `${name} IS NULL OR ${storage === 'text' ? startsLikeText(name) : startsLikeBytes(name)}`
+  const expression = `${name} IS NULL OR ${startsLikeEnvelope(name, storage)}`
   const check = new CheckMetadata({ entityMetadata: metadata, args: { target: metadata.target, expression } })
   metadata.checks.push(check.build(metadata.dataSource.namingStrategy))
+}
+
+/** True in SQL where a column holds an envelope. */
+export function startsLikeEnvelope(name: string, storage: SealedColumn['storage']): string {
+  return storage === 'text' ? startsLikeText(name) : startsLikeBytes(name)
 }
 
 /** True in SQL for a text column that holds an envelope. */

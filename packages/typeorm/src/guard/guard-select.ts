@@ -1,5 +1,6 @@
 import type { OwnBuilder } from '../install/typeorm-internals.ts'
 import { FieldsealError } from '@fieldseal/core/adapter'
+import { isPlaintext } from '../entity-map/entity-model.ts'
 import { assertFragment, assertTables } from './guard.ts'
 
 /**
@@ -61,7 +62,8 @@ function encryptedSelections({ expressionMap, state }: OwnBuilder): Set<string> 
   const registry = state.installation.models()
   return new Set(
     expressionMap.aliases.flatMap((alias) => {
-      const columns = (alias.hasMetadata && registry.of(alias.metadata)?.columns) || []
+      const all = (alias.hasMetadata && registry.of(alias.metadata)?.columns) || []
+      const columns = all.filter((sealed) => !isPlaintext(sealed))
       const byDefault = columns.some(({ column }) => column.isSelect)
       return [
         ...(byDefault ? [alias.name] : []),

@@ -98,7 +98,8 @@ function refersTo(columns: readonly SealedColumn[], name: string, { testedForNul
     if (!namesOf(sealed).includes(name)) return false
     const { databaseName, propertyPath } = sealed.column
     const isValue = name === databaseName.toLowerCase() || name === propertyPath.toLowerCase()
-    return !(testedForNull && isValue && !sealed.field.encryptNull)
+    // Without a value in one place, it may stand in the other.
+    return !(testedForNull && isValue && !sealed.field.encryptNull && sealed.twin === undefined)
   })
 }
 

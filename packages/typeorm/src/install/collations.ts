@@ -1,4 +1,5 @@
-import type { EntityModel } from '../entity-map/entity-model.ts'
+import type { EntityMetadata } from 'typeorm'
+import { turnsInPlace, type EntityModel } from '../entity-map/entity-model.ts'
 import { annotationOf } from '../encrypted-column/annotation.ts'
 import { configError } from '../entity-map/column-rules.ts'
 import { onPrimary, type Query } from '../record-source/table.ts'
@@ -27,6 +28,36 @@ export async function nonDeterministicCollations(installation: Installation): Pr
 }
 
 /**
+ * Gives text that turns in place the collation it has in the database: it sorts as it always did until nothing of the
+ * plaintext is left, and TypeORM sees no difference.
+ */
+export async function keepCollations(installation: Installation, models: readonly EntityModel[]): Promise<void> {
+  for (const { metadata, columns } of models) {
+    const kept = columns.filter((sealed) => turnsInPlace(sealed))
+    if (kept.length === 0) continue
+    const rows = await onPrimary(installation, (query) =>
+      query(
+        `SELECT a.attname AS "column", c.collname AS collation FROM pg_attribute a JOIN pg_collation c ON c.oid = a.attcollation
+         WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND c.collname <> 'default'`,
+        [tableName(metadata)],
+      ),
+    )
+    const collations = new Map(rows.map(({ column, collation }) => [String(column), String(collation)]))
+    for (const { column } of kept) {
+      const collation = collations.get(column.databaseName)
+      if (collation !== undefined) column.collation = collation
+    }
+  }
+}
+
+function tableName({ tablePath }: EntityMetadata): string {
+  return tablePath
+    .split('.')
+    .map((part) => `"${part}"`)
+    .join('.')
+}
+
+/**
  * Refuses key, tenant and subject columns that compare otherwise than the model says: `update('abc')` would meet row
  * 'ABC' and bind its values to the wrong key.
  *
@@ -34,12 +65,7 @@ export async function nonDeterministicCollations(installation: Installation): Pr
  */
 export async function assertCollations(models: readonly EntityModel[], query: Query): Promise<void> {
   if (models.length === 0) return
-  const tables = models.map(({ metadata }) =>
-    metadata.tablePath
-      .split('.')
-      .map((part) => `"${part}"`)
-      .join('.'),
-  )
+  const tables = models.map(({ metadata }) => tableName(metadata))
   const rows = await query(
     `SELECT t.name AS "table", a.attname AS "column" FROM unnest($1::text[]) AS t(name)
      JOIN pg_attribute a ON a.attrelid = to_regclass(t.name) JOIN pg_collation c ON c.oid = a.attcollation

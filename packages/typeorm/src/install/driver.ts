@@ -1,8 +1,9 @@
-import { FieldsealError } from '@fieldseal/core/adapter'
+import { FieldsealError, type LeakGuard } from '@fieldseal/core/adapter'
 import type { Driver, EntityMetadata, ObjectLiteral } from 'typeorm'
 import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
 import { Sealed } from '../carrier/sealed.ts'
 import { annotationOf, TOKEN_TYPE, VALUE_TYPE, type Storage } from '../encrypted-column/annotation.ts'
+import { isPlaintext, turnsInPlace } from '../entity-map/entity-model.ts'
 import type { ModelRegistry } from '../entity-map/model-registry.ts'
 import { OpenedCell } from '../read-path/opened-cell.ts'
 
@@ -10,7 +11,12 @@ import { OpenedCell } from '../read-path/opened-cell.ts'
  * Overrides the conversions of one driver instance: the two narrow places that every value of an entity passes on its
  * way out and in. What did not come through our builders is refused there.
  */
-export function overrideDriver(driver: Driver, models: () => ModelRegistry, storage: Storage): void {
+export function overrideDriver(
+  driver: Driver,
+  models: () => ModelRegistry,
+  storage: Storage,
+  guard: LeakGuard,
+): Conversions {
   const original = {
     normalizeType: driver.normalizeType.bind(driver),
     preparePersistentValue: driver.preparePersistentValue.bind(driver),
@@ -26,6 +32,14 @@ export function overrideDriver(driver: Driver, models: () => ModelRegistry, stor
       : 'bytea'
   }
   driver.preparePersistentValue = (value: unknown, column) => {
+    const sealed = models().sealed(column)
+    if (sealed !== undefined && isPlaintext(sealed)) {
+      const stored: unknown = original.preparePersistentValue(value, column)
+      if (turnsInPlace(sealed)) guard.assertPlain(sealed.field, stored)
+      return stored
+    }
+    if (models().ownerOfTwin(column) !== undefined && value !== null && value !== undefined)
+      throw blocked(column, 'a value came to the column of the old plaintext')
     if (!isEncrypted(column)) return original.preparePersistentValue(value, column) as unknown
     if (value === null || value === undefined || Sealed.isSealed(value)) return value
     throw blocked(column, 'a value came to the driver on a way that this package does not know')
@@ -38,6 +52,16 @@ export function overrideDriver(driver: Driver, models: () => ModelRegistry, stor
   }
   driver.createGeneratedMap = (metadata, raw: ObjectLiteral | undefined, ...rest) =>
     original.createGeneratedMap(metadata, withoutEncrypted(models(), metadata, raw), ...rest)
+  return {
+    hydrate: (value, column) => original.prepareHydratedValue(value, column) as unknown,
+    persist: (value, column) => original.preparePersistentValue(value, column) as unknown,
+  }
+}
+
+/** TypeORM's own conversions, for plaintext in its old column. */
+export interface Conversions {
+  hydrate(value: unknown, column: ColumnMetadata): unknown
+  persist(value: unknown, column: ColumnMetadata): unknown
 }
 
 function isEncrypted({ type }: ColumnMetadata): boolean {
@@ -54,7 +78,9 @@ function withoutEncrypted(
   const model = registry.of(metadata)
   if (model === undefined || raw === undefined || raw === null) return raw
   const hidden = new Set(
-    model.columns.flatMap(({ column, slots }) => [column, slots?.odd, slots?.even].map((each) => each?.databaseName)),
+    model.columns.flatMap(({ column, twin, slots }) =>
+      [column, twin, slots?.odd, slots?.even].map((each) => each?.databaseName),
+    ),
   )
   return Object.fromEntries(Object.entries(raw).filter(([name]) => !hidden.has(name)))
 }

@@ -8,7 +8,7 @@ import { startKeyStore } from '../key-store/typeorm-key-store.ts'
 import { compareAndSet } from '../record-source/compare-and-set.ts'
 import { onPrimary } from '../record-source/table.ts'
 import { createBuilders } from './create-builders.ts'
-import { assertCollations, nonDeterministicCollations } from './collations.ts'
+import { assertCollations, keepCollations, nonDeterministicCollations } from './collations.ts'
 import { overrideDriver } from './driver.ts'
 import { overrideManager } from './entity-manager.ts'
 import { assertNothingDropped } from './assert-nothing-dropped.ts'
@@ -42,6 +42,7 @@ export function install(
   const installation: Installation = {
     host,
     dataSource,
+    conversions: overrideDriver(dataSource.driver, () => models, storage, host.guard),
     models: () => models,
     oneConnection,
     builders: createBuilders(),
@@ -50,7 +51,6 @@ export function install(
     offerRewrap: (...offer) => transactions.exit(() => host.rewraps.offer(...offer)),
   }
   attachInstallation(dataSource, installation)
-  overrideDriver(dataSource.driver, installation.models, storage)
   overrideRunners(dataSource, installation)
 
   const members = dataSource as unknown as DataSourceMembers // a DataSource, past its visibility and overloads
@@ -68,6 +68,7 @@ export function install(
       tenantBy,
       nonDeterministicCollations: nonDeterministic,
     })
+    await keepCollations(installation, declared)
     models = createModelRegistry(declared)
   }
   members.initialize = async () => {

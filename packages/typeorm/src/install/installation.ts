@@ -3,11 +3,13 @@ import type { DataSource, QueryRunner } from 'typeorm'
 import type { ModelRegistry } from '../entity-map/model-registry.ts'
 import type { RowsAtHand } from '../write-path/rows-at-hand.ts'
 import type { Builders } from './builders.ts'
+import type { Conversions } from './driver.ts'
 
 /** What `withFieldseal` has put into one DataSource. */
 export interface Installation {
   readonly host: AdapterHost
   readonly dataSource: DataSource
+  readonly conversions: Conversions
   /** Empty until the DataSource has built its metadata. */
   readonly models: () => ModelRegistry
   /** The pool has one connection: whoever waits for a second one waits for ever. */

@@ -1,5 +1,6 @@
+import { FieldsealError, type ErrorCode } from '@fieldseal/core/adapter'
 import { InstanceChecker, Raw, type EntityMetadata, type FindOperator, type ObjectLiteral } from 'typeorm'
-import type { SealedColumn } from '../entity-map/entity-model.ts'
+import { isPlaintext, type SealedColumn } from '../entity-map/entity-model.ts'
 import type { BuilderState } from './builder-state.ts'
 import { conditionSql } from './term-sql.ts'
 
@@ -53,8 +54,11 @@ function rewriteValue(
 ): unknown {
   if (value === undefined || value === null) return value // TypeORM has options for what these mean
   const column = metadata.columns.find((candidate) => candidate.propertyPath === path)
-  const sealed = column && builder.state.installation.models().sealed(column)
-  if (sealed !== undefined) return rewriteCondition(builder, sealed, path, value)
+  const registry = builder.state.installation.models()
+  const sealed = column && registry.sealed(column)
+  if (sealed !== undefined) return isPlaintext(sealed) ? value : rewriteCondition(builder, sealed, path, value)
+  const twinOf = column && registry.ownerOfTwin(column)
+  if (twinOf !== undefined) throw refusedTwin(twinOf)
   if (depth === 'level' || !isCriteria(value)) return value
   const relation = metadata.findRelationWithPropertyPath(path)
   if (relation !== undefined) return rewriteWhere(builder, relation.inverseEntityMetadata, value, depth)
@@ -80,6 +84,19 @@ function rewriteCondition(
       value,
     ),
   )
+}
+
+/** Which of its two columns holds a value, only the field knows. */
+export function refusedTwin(
+  { field, column }: SealedColumn,
+  code: ErrorCode = 'ERR_QUERY_UNSUPPORTED',
+): FieldsealError {
+  return new FieldsealError(code, {
+    model: field.model,
+    field: field.path,
+    reason: 'plaintext-column',
+    hint: `the column is the other place of the property '${column.propertyPath}': use that`,
+  })
 }
 
 function isCriteria(value: unknown): value is ObjectLiteral {

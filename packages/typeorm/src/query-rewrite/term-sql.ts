@@ -3,6 +3,7 @@ import { InstanceChecker, type FindOperator } from 'typeorm'
 import { Sealed } from '../carrier/sealed.ts'
 import { SoughtTerm } from '../carrier/sought-term.ts'
 import type { SealedColumn, TokenSlots } from '../entity-map/entity-model.ts'
+import { startsLikeEnvelope } from '../entity-map/tripwire.ts'
 import { marked } from '../guard/marks.ts'
 import { assertValue } from '../write-path/comparable.ts'
 import type { BuilderState } from './builder-state.ts'
@@ -93,18 +94,50 @@ class Condition {
       return `${this.#name(slots[slot])} = ${many ? `ANY(${parameter})` : parameter}`
     }
     const [odd, even] = [compare('odd'), compare('even')]
-    if (!not && !state.negated) return `(${odd} OR ${even})`
+    const plain = this.#plainMatch(values)
+    if (!not && !state.negated) {
+      const found = `(${odd} OR ${even})`
+      return plain === undefined ? found : `((${found} AND ${plain.sealed}) OR ${plain.match})`
+    }
     // A slot that holds nothing compares to null, which would swallow the whole negation.
-    const exact = `(COALESCE(${odd}, FALSE) OR COALESCE(${even}, FALSE))`
-    const present = `${this.#name(this.#column.column)} IS NOT NULL`
+    const byToken = `(COALESCE(${odd}, FALSE) OR COALESCE(${even}, FALSE))`
+    const exact =
+      plain === undefined
+        ? byToken
+        : `((${byToken} AND COALESCE(${plain.sealed}, FALSE)) OR COALESCE(${plain.match}, FALSE))`
+    const present = this.#isStored(true)
     if (state.negated) return `CASE WHEN ${present} THEN ${not ? `NOT ${exact}` : exact} END`
     return `(${present} AND NOT ${exact})`
+  }
+
+  /**
+   * While rows may hold plaintext, it is compared with the value itself, and where it stands it alone decides: a build
+   * without Fieldseal leaves tokens behind that belong to older values.
+   */
+  #plainMatch(values: readonly unknown[]): { readonly sealed: string; readonly match: string } | undefined {
+    const { field, plain, envelope, storage } = this.#column
+    if (field.state !== 'migrating' || plain === undefined) return undefined
+    const { conversions } = this.#place.state.installation
+    const name = this.#name(plain)
+    const stored = plain === envelope ? values : values.map((value) => conversions.persist(value, plain))
+    const list = stored.map((value) => this.#place.createParameter(value)).join(', ')
+    const isValue = `${name} IN (${list})`
+    if (plain !== envelope) return { sealed: `${name} IS NULL`, match: isValue }
+    const sealed = startsLikeEnvelope(name, storage)
+    return { sealed, match: `(${isValue} AND NOT ${sealed})` }
+  }
+
+  #isStored(stored: boolean): string {
+    const { envelope, plain, field } = this.#column
+    const places = field.state === 'migrating' && plain !== undefined ? [...new Set([envelope, plain])] : [envelope]
+    const tests = places.map((place) => `${this.#name(place)} IS ${stored ? 'NOT ' : ''}NULL`)
+    return tests.length === 1 ? tests.join('') : `(${tests.join(stored ? ' OR ' : ' AND ')})`
   }
 
   #isNull(not: boolean): string {
     if (this.#column.field.encryptNull)
       throw this.#refuse('null-is-encrypted', 'nulls of this column are encrypted like other values')
-    return `${this.#name(this.#column.column)} IS ${not ? 'NOT ' : ''}NULL`
+    return this.#isStored(not)
   }
 
   #assertTruncated({ index }: TokenSlots, not: boolean): void {

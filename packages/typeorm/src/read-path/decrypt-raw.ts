@@ -6,6 +6,7 @@ import type { EntityModel } from '../entity-map/entity-model.ts'
 import { findInstallation } from '../install/installation.ts'
 import { openRows, type RawRow } from './open-rows.ts'
 import { OpenedCell } from './opened-cell.ts'
+import { sourceColumns } from './row-sources.ts'
 
 export interface DecryptRawOptions {
   /** Alias under which the entity stands in the rows. @defaultValue found from the names in the rows */
@@ -47,15 +48,14 @@ export async function decryptRaw<E extends ObjectLiteral>(
       hint: 'select it: it tells whose row it is',
     })
   }
-  const columns = model.columns
-    .map((sealed) => ({ sealed, key: nameOf(sealed.column) }))
-    .filter(({ key }) => key in sample)
+  const columns = sourceColumns(model, nameOf, sample)
   const source = { model, columns, facts, keys: model.keys.map(({ column }) => nameOf(column)), terms: [] }
   await openRows(installation, copies, [source], context, repository.queryRunner)
   for (const row of copies) {
-    for (const { sealed, key } of columns) {
+    for (const { sealed, key, twinKey } of columns) {
       const cell = row[key]
       if (OpenedCell.isOpened(cell)) row[key] = OpenedCell.valueOf(cell)
+      if (twinKey !== undefined) Reflect.deleteProperty(row, twinKey)
       for (const slot of [sealed.slots?.odd, sealed.slots?.even])
         if (slot !== undefined) Reflect.deleteProperty(row, nameOf(slot))
     }

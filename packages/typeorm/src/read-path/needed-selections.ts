@@ -2,7 +2,7 @@ import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
 import type { SelectQuery } from 'typeorm/query-builder/SelectQuery.js'
 import type { EntityModel } from '../entity-map/entity-model.ts'
 import type { OwnBuilder } from '../install/typeorm-internals.ts'
-import { rawKey } from './row-sources.ts'
+import { rawKey, readTwin } from './row-sources.ts'
 
 /**
  * Columns that a select of an encrypted entity needs and does not name: those that tell whose row it is, and for each
@@ -19,9 +19,15 @@ export function neededSelections(
   const needed = new Set<ColumnMetadata>(model.facts.map(({ column }) => column))
   for (const { column } of terms) {
     needed.add(column.column)
+    const twin = readTwin(column)
+    if (twin !== undefined) needed.add(twin)
     if (column.slots !== undefined) needed.add(column.slots.odd).add(column.slots.even)
   }
   const present = new Set(selects.map(({ aliasName }) => aliasName))
+  for (const sealed of model.columns) {
+    const twin = present.has(rawKey(builder, alias, sealed.column)) ? readTwin(sealed) : undefined
+    if (twin !== undefined) needed.add(twin)
+  }
   const escapedAlias = builder.escape(alias)
   return [...needed].flatMap((column) => {
     const aliasName = rawKey(builder, alias, column)

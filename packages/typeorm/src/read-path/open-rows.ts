@@ -2,6 +2,7 @@ import {
   envelopeFromText,
   FieldsealError,
   isEnvelope,
+  isPlainCell,
   isUnreadable,
   type Cell,
   type Envelope,
@@ -12,21 +13,31 @@ import {
 import type { QueryRunner } from 'typeorm'
 import type { EntityModel, SealedColumn } from '../entity-map/entity-model.ts'
 import type { SoughtTerm } from '../carrier/sought-term.ts'
+import type { Conversions } from '../install/driver.ts'
 import { viaOf, type Installation } from '../install/installation.ts'
 import { OpenedCell } from './opened-cell.ts'
-import { storedCell } from './stored-bytes.ts'
+import { storedBytes } from './stored-bytes.ts'
+import { storedCell } from './stored-cell.ts'
 
 export type RawRow = Record<string, unknown>
 
 /** One entity in a result set, and under which names its columns stand there. Made once for each result set. */
 export interface RowSource {
   readonly model: EntityModel
-  readonly columns: readonly { readonly sealed: SealedColumn; readonly key: string }[]
+  readonly columns: readonly SourceColumn[]
   /** Key, tenant and keyspace columns. */
   readonly facts: readonly { readonly path: string; readonly key: string }[]
   /** Names of the primary key's columns: all null where a join found nothing. */
   readonly keys: readonly string[]
   readonly terms: readonly TermCheck[]
+}
+
+/** An encrypted column in a result set. */
+export interface SourceColumn {
+  readonly sealed: SealedColumn
+  readonly key: string
+  /** Name of the field's other column, where it has one. */
+  readonly twinKey: string | undefined
 }
 
 /** A condition that may have found the row, with the names of the row's value and tokens. */
@@ -49,6 +60,8 @@ interface Pending {
   readonly rows: RawRow[]
   /** Names under which the cells stand in the rows, in the order of the cells. */
   readonly keys: readonly string[]
+  /** What stood there before, in the same order. */
+  readonly stored: readonly unknown[]
   readonly core: Row<unknown>
 }
 
@@ -68,7 +81,8 @@ export async function openRows(
   context: OperationContext,
   runner: QueryRunner | undefined,
 ): Promise<OpenedRows> {
-  const pending = sources.flatMap((source) => collectAll(rows, source, context, sources.length > 1))
+  const { conversions } = installation
+  const pending = sources.flatMap((source) => collectAll(rows, source, context, sources.length > 1, conversions))
   const atHand = runner && installation.rowsAtHand.get(runner)
   if (atHand !== undefined) for (const { core } of pending) atHand.remember(core.map, core.facts)
   const filled = pending.filter(({ core }) => core.cells.length > 0)
@@ -83,9 +97,8 @@ export async function openRows(
   return {
     rows: dropped.size === 0 ? rows : rows.filter((row) => !dropped.has(row)),
     restore() {
-      for (const { rows: places, keys, core } of filled) {
-        for (const row of places)
-          for (let at = 0; at < keys.length; at++) row[keys[at] as string] = core.cells[at]?.value
+      for (const { rows: places, keys, stored } of filled) {
+        for (const row of places) for (let at = 0; at < keys.length; at++) row[keys[at] as string] = stored[at]
       }
     },
   }
@@ -97,6 +110,7 @@ function collectAll(
   source: RowSource,
   context: OperationContext,
   repeated: boolean,
+  conversions: Conversions,
 ): Pending[] {
   const pending: Pending[] = []
   const shares = repeated && source.columns.every(({ sealed }) => !MUTABLE_TYPES.includes(sealed.field.type))
@@ -105,15 +119,20 @@ function collectAll(
     if (isAbsent(row, source)) continue
     const name = shares ? source.keys.map((key) => String(row[key])).join('\0') : ''
     const earlier = shares ? known.get(name) : undefined
-    if (earlier !== undefined && source.columns.every(({ key }) => row[key] === earlier.rows[0]?.[key])) {
+    const [first] = earlier?.rows ?? []
+    if (earlier !== undefined && first !== undefined && holdTheSame(row, first, source)) {
       earlier.rows.push(row)
       continue
     }
-    const one = collect(row, source, context)
+    const one = collect(row, source, context, conversions)
     if (shares) known.set(name, one)
     pending.push(one)
   }
   return pending
+}
+
+function holdTheSame(a: RawRow, b: RawRow, { columns }: RowSource): boolean {
+  return columns.every(({ key, twinKey }) => a[key] === b[key] && (twinKey === undefined || a[twinKey] === b[twinKey]))
 }
 
 /** A join that found nothing. */
@@ -122,26 +141,30 @@ function isAbsent(row: RawRow, { keys }: RowSource): boolean {
   return true
 }
 
-function collect(row: RawRow, source: RowSource, context: OperationContext): Pending {
+function collect(row: RawRow, source: RowSource, context: OperationContext, conversions: Conversions): Pending {
   const { map } = source.model
   const known: RawRow = {}
   for (const { path, key } of source.facts) known[path] = row[key]
   const facts = map.facts(known, context)
   const keys: string[] = []
   const cells: Cell<unknown>[] = []
-  for (const { sealed, key } of source.columns) {
-    const value = storedCell(row[key])
+  const stored: unknown[] = []
+  for (const { sealed, key, twinKey } of source.columns) {
+    const own = storedBytes(row[key])
+    const places = twinKey === undefined ? { own } : { own, twin: storedBytes(row[twinKey]) }
+    const value = storedCell(sealed, places, conversions)
     // A database NULL is the value null, unless nulls are encrypted too: then core has to see it.
     if (value === undefined || (value === null && !sealed.field.encryptNull)) continue
     keys.push(key)
+    stored.push(own)
     cells.push({ field: sealed.field, value })
   }
-  return { source, rows: [row], keys, core: { map, facts, cells } }
+  return { source, rows: [row], keys, stored, core: { map, facts, cells } }
 }
 
-function place({ rows, keys }: Pending, { values }: OpenedRow): void {
+function place({ rows, keys, core }: Pending, { values }: OpenedRow): void {
   for (let at = 0; at < keys.length; at++) {
-    const cell = new OpenedCell(values[at])
+    const cell = new OpenedCell(values[at], isPlainCell(core.cells[at]?.value))
     for (const row of rows) row[keys[at] as string] = cell
   }
 }
@@ -152,9 +175,10 @@ function checkTerms(pending: readonly Pending[]): Set<RawRow> {
     const [row = {}] = rows
     for (const { term, valueKey, tokenKeys } of source.terms) {
       const cell = row[valueKey]
+      if (OpenedCell.isPlain(cell)) continue
       const value = OpenedCell.isOpened(cell) ? OpenedCell.valueOf(cell) : cell
       if (isUnreadable(value)) continue
-      const tokens = tokenKeys.map((key) => storedCell(row[key]) as Uint8Array | null | undefined) // bytea columns of ours
+      const tokens = tokenKeys.map((key) => storedBytes(row[key]) as Uint8Array | null | undefined) // bytea columns of ours
       if (term.verdict(tokens, value) !== 'foreign') continue
       if (!term.index.truncated)
         throw new FieldsealError('ERR_TOKEN_MISMATCH', { model: term.index.model, field: term.index.id })

@@ -3,9 +3,12 @@ import { inspect } from 'node:util'
 /** A decrypted value in a raw row, on its way to the entity. The only thing that an encrypted column hydrates from. */
 export class OpenedCell {
   readonly #value: unknown
+  readonly #plain: boolean
 
-  constructor(value: unknown) {
+  /** @param plain it was stored unencrypted: tokens beside it say nothing */
+  constructor(value: unknown, plain = false) {
     this.#value = value
+    this.#plain = plain
   }
 
   static isOpened(cell: unknown): cell is OpenedCell {
@@ -14,6 +17,10 @@ export class OpenedCell {
 
   static valueOf(cell: OpenedCell): unknown {
     return cell.#value
+  }
+
+  static isPlain(cell: unknown): boolean {
+    return OpenedCell.isOpened(cell) && cell.#plain
   }
 
   toJSON(): string {

@@ -1,4 +1,4 @@
-import { FieldsealError, type Field, type RecordMap, type RowPatch } from '@fieldseal/core/adapter'
+import { FieldsealError, type Field, type PatchedCell, type RecordMap, type RowPatch } from '@fieldseal/core/adapter'
 import { storedForm } from '../carrier/stored-form.ts'
 import type { SealedColumn } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
@@ -29,7 +29,8 @@ export async function compareAndSet(
   })
 }
 
-function patchedColumns(table: ModelTable, patches: readonly RowPatch[]): SealedColumn[] {
+/** The columns of the fields that patches name. @throws FieldsealError ERR_ARGUMENT_INVALID for one of another model */
+export function patchedColumns(table: ModelTable, patches: readonly RowPatch<PatchedCell>[]): SealedColumn[] {
   const fields = new Set<Field>(patches.flatMap(({ cells }) => cells.map(({ field }) => field)))
   const columns = table.columns.filter(({ field }) => fields.delete(field))
   if (fields.size > 0)
@@ -54,11 +55,12 @@ function updateStatement(
   const cellNames = columns.flatMap((_, index) => [`o${index}`, `n${index}`])
   const isRow = table.keys.map(({ column }, index) => `t.${escape(column.databaseName)} = v.k${index}::${types[index]}`)
   const isUnchanged = columns.map(
-    ({ column }, index) => `(v.o${index} IS NULL OR t.${escape(column.databaseName)} = v.o${index})`,
+    ({ envelope }, index) => `(v.o${index} IS NULL OR t.${escape(envelope.databaseName)} = v.o${index})`,
   )
   const matches = [...isRow, ...isUnchanged].join(' AND ')
   const set = columns.map(
-    ({ column }, index) => `${escape(column.databaseName)} = COALESCE(v.n${index}, t.${escape(column.databaseName)})`,
+    ({ envelope: { databaseName } }, index) =>
+      `${escape(databaseName)} = COALESCE(v.n${index}, t.${escape(databaseName)})`,
   )
   return [
     `WITH v AS (SELECT * FROM unnest(${arrays.map((type, index) => `$${index + 1}::${type}`).join(', ')}) WITH ORDINALITY AS v(${[...keyNames, ...cellNames].join(', ')}, place)),`,

@@ -31,8 +31,8 @@ export async function columnFindings(installation: Installation, map: RecordMap)
   )
   if (rows.length === 0) return []
   const types = new Map(rows.map(({ attname, type }) => [String(attname), String(type)]))
-  const columns = table.columns.flatMap(({ column, storage, slots }) => [
-    [column.databaseName, storage === 'text' ? 'text' : 'bytea'] as const,
+  const columns = table.columns.flatMap(({ envelope, storage, slots }) => [
+    [envelope.databaseName, storage === 'text' ? 'text' : 'bytea'] as const,
     ...(slots === undefined ? [] : [slots.odd, slots.even].map((slot) => [slot.databaseName, 'bytea'] as const)),
   ])
   return columns.flatMap(([column, expected]) => {

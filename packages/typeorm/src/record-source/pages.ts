@@ -1,15 +1,17 @@
 import {
   type BlindIndex,
   FieldsealError,
+  type Field,
   type IndexToken,
   type KekId,
   type PageOptions,
   type RecordMap,
   type StoredRow,
 } from '@fieldseal/core/adapter'
-import type { SealedColumn } from '../entity-map/entity-model.ts'
-import { startsLikeBytes, startsLikeText } from '../entity-map/tripwire.ts'
+import { turnsInPlace, type SealedColumn } from '../entity-map/entity-model.ts'
+import { startsLikeEnvelope } from '../entity-map/tripwire.ts'
 import type { Installation } from '../install/installation.ts'
+import { storedCell } from '../read-path/stored-cell.ts'
 import { onPrimary, keyTypes, tableOf, type ModelTable } from './table.ts'
 
 /** Magic and version, then a suite of layout `kek` or `direct`: what may stand before a KEK id. */
@@ -44,7 +46,7 @@ export async function* pages(
       ]
       return query(pageStatement(table, conditions, { size, tokens }, escape), parameters)
     })
-    const rows = page.map((row) => storedRow(table, row, tokens))
+    const rows = page.map((row) => storedRow(installation, table, row, tokens))
     if (rows.length > 0) yield rows
     position = rows.at(-1)?.after
     if (rows.length < size) return
@@ -67,6 +69,24 @@ export async function count(
   return { rows: Number(row?.['rows'] ?? 0), exact: true }
 }
 
+/** Rows that hold a value of one field unencrypted; where nulls are encrypted too, those without a value as well. */
+export async function countPlaintext(installation: Installation, map: RecordMap, field: Field): Promise<number> {
+  const escape = (name: string) => installation.dataSource.driver.escape(name)
+  const table = tableOf(installation, map)
+  const sealed = table.columns.find((column) => column.field === field)
+  if (sealed === undefined)
+    throw new FieldsealError('ERR_ARGUMENT_INVALID', {
+      model: map.id,
+      field: field.path,
+      reason: 'a field of another model',
+    })
+  const lacks = field.encryptNull ? ` OR ${escape(sealed.envelope.databaseName)} IS NULL` : ''
+  const [row] = await onPrimary(installation, (query) =>
+    query(`SELECT count(*) AS rows FROM ${table.name} WHERE ${isPlaintextIn(sealed, escape)}${lacks}`),
+  )
+  return Number(row?.['rows'] ?? 0)
+}
+
 function pageStatement(
   table: ModelTable,
   conditions: readonly string[],
@@ -75,14 +95,20 @@ function pageStatement(
 ): string {
   const slots = tokens ? table.columns.flatMap((column) => slotsOf(column)) : []
   const keys = table.keys.map(({ column }, index) => `${escape(column.databaseName)}::text AS "key ${index}"`)
-  const others = [
+  const texts = table.columns.flatMap((sealed, index) =>
+    sealed.plain === undefined || turnsInPlace(sealed)
+      ? []
+      : [`${escape(sealed.plain.databaseName)}::text AS "plain ${index}"`],
+  )
+  const columns = [
     ...table.facts.map(({ column }) => column),
-    ...table.columns.map(({ column }) => column),
+    ...table.columns.flatMap(({ envelope, plain }) => (plain === undefined ? [envelope] : [envelope, plain])),
     ...slots,
-  ].map((column) => escape(column.databaseName))
+  ]
+  const others = new Set(columns.map(({ databaseName }) => escape(databaseName)))
   const where = conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`
   const order = table.keys.map(({ column }) => escape(column.databaseName)).join(', ')
-  return `SELECT ${[...keys, ...others].join(', ')} FROM ${table.name}${where} ORDER BY ${order} LIMIT ${size}`
+  return `SELECT ${[...keys, ...texts, ...others].join(', ')} FROM ${table.name}${where} ORDER BY ${order} LIMIT ${size}`
 }
 
 /** Both token columns of a field's index. */
@@ -101,14 +127,28 @@ function storedTokens({ columns }: ModelTable, row: Record<string, unknown>): No
   return tokens
 }
 
-function storedRow(table: ModelTable, row: Record<string, unknown>, tokens: boolean): StoredRow {
+function storedRow(
+  { conversions }: Installation,
+  table: ModelTable,
+  row: Record<string, unknown>,
+  tokens: boolean,
+): StoredRow {
   const keys = table.keys.map((_, index) => String(row[`key ${index}`]))
   return {
     key: Object.fromEntries(table.keys.map(({ path }, index) => [path, keys[index]])),
     after: Buffer.from(JSON.stringify(keys), 'utf8'),
     cells: Object.fromEntries(
-      table.columns.map(({ field, column }) => [field.path, row[column.databaseName] as string | null]),
-    ), // text, or bytes of an envelope
+      table.columns.map((sealed, index) => {
+        const { field, column, twin } = sealed
+        const plainText = row[`plain ${index}`]
+        const places = {
+          own: row[column.databaseName],
+          ...(twin === undefined ? {} : { twin: row[twin.databaseName] }),
+          ...(typeof plainText === 'string' ? { plainText } : {}),
+        }
+        return [field.path, storedCell(sealed, places, conversions) as StoredRow['cells'][string]] // text, or bytes of an envelope
+      }),
+    ),
     columns: Object.fromEntries(table.facts.map(({ path, column }) => [path, row[column.databaseName]])),
     ...(tokens ? { tokens: storedTokens(table, row) } : {}),
   }
@@ -145,8 +185,8 @@ function needsKek({ columns }: ModelTable, kekId: KekId, escape: (name: string) 
   const length = first?.length ?? 0
   const texts = heads.map((head) => `'fs.${head.toString('base64url')}'`).join(', ')
   const bytes = heads.map((head) => `'\\x${head.toString('hex')}'::bytea`).join(', ')
-  const tests = columns.map(({ column, storage }) => {
-    const name = escape(column.databaseName)
+  const tests = columns.map(({ envelope, storage }) => {
+    const name = escape(envelope.databaseName)
     return storage === 'text'
       ? `substr(${name}, 1, 23) IN (${texts})`
       : `substring(${name} from 1 for ${length}) IN (${bytes})`
@@ -155,9 +195,15 @@ function needsKek({ columns }: ModelTable, kekId: KekId, escape: (name: string) 
 }
 
 function holdsPlaintext({ columns }: ModelTable, escape: (name: string) => string): string {
-  const tests = columns.map(({ column, storage }: SealedColumn) => {
-    const name = escape(column.databaseName)
-    return `(${name} IS NOT NULL AND NOT (${storage === 'text' ? startsLikeText(name) : startsLikeBytes(name)}))`
-  })
-  return `(${tests.join(' OR ')})`
+  return `(${columns.map((sealed) => isPlaintextIn(sealed, escape)).join(' OR ')})`
+}
+
+/** True in SQL for rows that hold a value of the field unencrypted. */
+export function isPlaintextIn(sealed: SealedColumn, escape: (name: string) => string): string {
+  const { envelope, plain, storage } = sealed
+  const name = escape(envelope.databaseName)
+  const inPlace = `(${name} IS NOT NULL AND NOT (${startsLikeEnvelope(name, storage)}))`
+  return plain === undefined || turnsInPlace(sealed)
+    ? inPlace
+    : `(${inPlace} OR ${escape(plain.databaseName)} IS NOT NULL)`
 }

@@ -42,17 +42,28 @@ export async function onPrimary<R>({ dataSource }: Installation, fn: (query: Que
   }
 }
 
-/** SQL types of the key columns, as the database names them: keys travel as text. */
-export async function keyTypes({ name, keys }: ModelTable, query: Query): Promise<string[]> {
+/** SQL types of the columns of a table, by name: `open` without length or precision, `whole` with them. */
+export type ColumnTypes = ReadonlyMap<string, { readonly open: string; readonly whole: string }>
+
+export async function columnTypes({ name }: ModelTable, query: Query): Promise<ColumnTypes> {
   const rows = await query(
-    'SELECT attname, format_type(atttypid, NULL) AS type FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0',
+    'SELECT attname, format_type(atttypid, NULL) AS open, format_type(atttypid, atttypmod) AS whole FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0',
     [name],
   )
-  const types = new Map(rows.map(({ attname, type }) => [attname, type]))
-  return keys.map(({ column }) => {
-    const type = types.get(column.databaseName)
-    return typeof type === 'string' ? type : 'text'
-  })
+  // Standard SQL reads these names as types of length 1.
+  const widened: Readonly<Record<string, string>> = { character: 'bpchar', bit: 'varbit' }
+  return new Map(
+    rows.map(({ attname, open, whole }) => [
+      String(attname),
+      { open: widened[String(open)] ?? String(open), whole: String(whole) },
+    ]),
+  )
+}
+
+/** SQL types of the key columns, as the database names them: keys travel as text. */
+export async function keyTypes(table: ModelTable, query: Query): Promise<string[]> {
+  const types = await columnTypes(table, query)
+  return table.keys.map(({ column }) => types.get(column.databaseName)?.open ?? 'text')
 }
 
 /** Text of one key value, as it goes into an array of texts. */

@@ -4,8 +4,10 @@ import { findInstallation } from '../install/installation.ts'
 import { createCheckpoints } from './checkpoints.ts'
 import { clearTokens } from './clear-tokens.ts'
 import { compareAndSet } from './compare-and-set.ts'
+import { convert } from './convert.ts'
+import { fits } from './fits.ts'
 import { inspectTable } from './inspect.ts'
-import { count, pages } from './pages.ts'
+import { count, countPlaintext, pages } from './pages.ts'
 
 /**
  * The encrypted rows of a DataSource, for migrations and for the leak oracle of tests. The DataSource must have been
@@ -29,6 +31,9 @@ export function typeormSource(dataSource: DataSource): RecordSource {
     count: (map, what) => count(installation, map, what),
     compareAndSet: (map, patches) => compareAndSet(installation, map, patches),
     clearTokens: (map, keys) => clearTokens(installation, map, keys),
+    convert: (map, patches) => convert(installation, map, patches),
+    countPlaintext: (map, field) => countPlaintext(installation, map, field),
+    fits: (map, field, values) => fits(installation, map, field, values),
     inspect: (map) => inspectTable(installation, map),
   }
 }

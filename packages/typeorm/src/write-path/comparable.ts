@@ -1,5 +1,6 @@
 import { FieldsealError, type Field } from '@fieldseal/core/adapter'
 import { InstanceChecker } from 'typeorm'
+import { fieldValue } from '../read-path/stored-cell.ts'
 import { Sealed } from '../carrier/sealed.ts'
 
 /**
@@ -17,6 +18,12 @@ export function comparable(field: Field): (value: unknown) => unknown {
     if (last?.key !== key) last = { key, carrier: new Sealed({ kind: 'compared', key }) }
     return last.carrier
   }
+}
+
+/** What the tokens beside a value that is stored unencrypted are computed of; undefined where nobody but the database knows it. */
+export function valueToIndex(field: Field, value: unknown): unknown {
+  if (value === null || typeof value === 'function' || InstanceChecker.isFindOperator(value)) return undefined
+  return fieldValue(field, value)
 }
 
 /**

@@ -12,14 +12,15 @@ import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
 import type { InsertOrUpdateOptions } from 'typeorm/query-builder/InsertOrUpdateOptions.js'
 import { Sealed } from '../carrier/sealed.ts'
 import { WrittenRow } from '../carrier/written-row.ts'
-import type { EntityModel, SealedColumn } from '../entity-map/entity-model.ts'
+import { isPlaintext, needsKeys, type EntityModel, type SealedColumn } from '../entity-map/entity-model.ts'
 import { assertFragment, assertTables } from '../guard/guard.ts'
 import { viaOf } from '../install/installation.ts'
 import type { OwnBuilder } from '../install/typeorm-internals.ts'
 import { stateFrom, type BuilderState } from '../query-rewrite/builder-state.ts'
 import { equip } from '../query-rewrite/equip.ts'
+import { refusedTwin } from '../query-rewrite/rewrite-where.ts'
 import { openReturned, returnedColumns } from '../read-path/returning.ts'
-import { assertValue } from './comparable.ts'
+import { assertValue, valueToIndex } from './comparable.ts'
 import { insertedFacts, keyspacesOf } from './row-facts.ts'
 import { undoable } from './undoable.ts'
 import { conflictColumns, missingRows, planUpsert, type UpsertPlan } from './upsert.ts'
@@ -64,7 +65,8 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     const { installation } = this.state
     const context = this.state.requireContext()
     const via = viaOf(installation, this.queryRunner)
-    await installation.host.load([model.map], context, { via, keyspaces: keyspacesOf(model, valueSets, context) })
+    if (model.columns.some(needsKeys))
+      await installation.host.load([model.map], context, { via, keyspaces: keyspacesOf(model, valueSets, context) })
     if (this.#upsert === undefined) return this.#run(model)
     model.map.predicate(context) // refuses work across tenants
     await this.#chooseConflictSlot(this.#upsert, via)
@@ -103,9 +105,9 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
 
   protected override getInsertedColumns(): ColumnMetadata[] {
     const columns = super.getInsertedColumns()
-    // `into(entity, columns)` names the value; its tokens must come along, or the row could not be found.
-    const slots = columns.flatMap((column) => slotsOf(this.state.installation.models().sealed(column)))
-    return [...columns, ...slots.filter((slot) => !columns.includes(slot))]
+    // `into(entity, columns)` names the value; what stands beside it must come along, or the row could not be found.
+    const beside = columns.flatMap((column) => besideOf(this.state.installation.models().sealed(column)))
+    return [...columns, ...beside.filter((other) => !columns.includes(other))]
   }
 
   protected override createColumnValueExpression(
@@ -122,9 +124,15 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     const uuid = row.uuids.get(column)
     if (uuid !== undefined) return this.createParameter(uuid)
     const registry = this.state.installation.models()
+    const twinOf = registry.ownerOfTwin(column)
+    if (twinOf !== undefined) {
+      if (given !== undefined && given !== null) throw refusedTwin(twinOf, 'ERR_WRITE_UNSUPPORTED')
+      return 'NULL' // not its default: the value stands in the other column
+    }
     const owner = registry.ownerOfSlot(column)
     const sealed = owner ?? registry.sealed(column)
-    if (sealed === undefined) return super.createColumnValueExpression(valueSets, index, column)
+    if (sealed === undefined || (owner === undefined && isPlaintext(sealed)))
+      return super.createColumnValueExpression(valueSets, index, column)
     const value = valueToSeal(sealed, valueSet)
     // DEFAULT and NULL are both null here: an encrypted column has no default.
     if (value === undefined) return 'DEFAULT'
@@ -231,7 +239,8 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
   }
 
   #isEncrypted(column: ColumnMetadata): boolean {
-    return this.state.installation.models().sealed(column) !== undefined
+    const sealed = this.state.installation.models().sealed(column)
+    return sealed !== undefined && !isPlaintext(sealed)
   }
 
   get #model(): EntityModel | undefined {
@@ -250,13 +259,18 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
 }
 
 /** The value to seal; undefined where the database NULL is what is meant. */
-function valueToSeal({ column, field }: SealedColumn, valueSet: ObjectLiteral): unknown {
+function valueToSeal(sealed: SealedColumn, valueSet: ObjectLiteral): unknown {
+  const { column, field } = sealed
   const value: unknown = column.getEntityValue(valueSet)
+  if (isPlaintext(sealed)) return valueToIndex(field, value)
   assertValue(field, value)
   if (value !== undefined && value !== null) return value
   return field.encryptNull ? null : undefined
 }
 
-function slotsOf(sealed: SealedColumn | undefined): ColumnMetadata[] {
-  return sealed?.slots === undefined ? [] : [sealed.slots.odd, sealed.slots.even]
+/** Tokens of a column, and the other column of its field. */
+function besideOf(sealed: SealedColumn | undefined): ColumnMetadata[] {
+  if (sealed === undefined) return []
+  const { slots, twin } = sealed
+  return [...(slots === undefined ? [] : [slots.odd, slots.even]), ...(twin === undefined ? [] : [twin])]
 }

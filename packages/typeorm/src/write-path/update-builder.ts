@@ -12,14 +12,15 @@ import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
 import { resolveTerms } from '../carrier/resolve.ts'
 import { Sealed } from '../carrier/sealed.ts'
 import { WrittenRow } from '../carrier/written-row.ts'
-import type { EntityModel, FactColumn } from '../entity-map/entity-model.ts'
+import { isPlaintext, needsKeys, type EntityModel, type FactColumn } from '../entity-map/entity-model.ts'
 import { assertFragment } from '../guard/guard.ts'
 import { viaOf } from '../install/installation.ts'
 import type { OwnBuilder } from '../install/typeorm-internals.ts'
 import { stateFrom, type BuilderState } from '../query-rewrite/builder-state.ts'
 import { equip } from '../query-rewrite/equip.ts'
+import { refusedTwin } from '../query-rewrite/rewrite-where.ts'
 import { openReturned, returnedColumns } from '../read-path/returning.ts'
-import { assertValue } from './comparable.ts'
+import { assertValue, valueToIndex } from './comparable.ts'
 import { Criteria, equalitiesOf, equalitiesOfIds } from './criteria.ts'
 import { restrictToTenant } from './tenant-predicate.ts'
 import { withValue } from './with-value.ts'
@@ -113,14 +114,19 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
     let set = given
     let row: WrittenRow | undefined
     for (const sealed of model.columns) {
-      const { column, field, slots } = sealed
-      const value: unknown = column.getEntityValue(given)
-      if (value === undefined) continue
-      assertValue(field, value)
-      const seals = value !== null || field.encryptNull
+      const { column, field, slots, twin } = sealed
+      if (isGiven(twin?.getEntityValue(given))) throw refusedTwin(sealed, 'ERR_WRITE_UNSUPPORTED')
+      const current: unknown = column.getEntityValue(given)
+      if (current === undefined) continue
+      const plaintext = isPlaintext(sealed)
+      if (!plaintext) assertValue(field, current)
+      const value = plaintext ? valueToIndex(field, current) : current
+      const seals = plaintext ? slots !== undefined && isGiven(value) : value !== null || field.encryptNull
       row ??= seals ? new WrittenRow(model.map, this.#rowFacts(model, context), context) : undefined
       const cell = seals ? row?.add(sealed, value) : undefined
-      set = withValue(set, column, row && cell !== undefined ? new Sealed({ kind: 'value', row, cell }) : null)
+      if (twin !== undefined) set = withValue(set, twin, null)
+      if (!plaintext)
+        set = withValue(set, column, row && cell !== undefined ? new Sealed({ kind: 'value', row, cell }) : null)
       for (const slot of slots === undefined ? [] : (['odd', 'even'] as const)) {
         const token = row && cell !== undefined ? new Sealed({ kind: 'token', row, cell, slot }) : null
         if (slots !== undefined) set = withValue(set, slots[slot], token)
@@ -175,7 +181,7 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
 
   #writesEncrypted(model: EntityModel): boolean {
     const set = super.getValueSet()
-    return model.columns.some(({ column }) => column.getEntityValue(set) !== undefined)
+    return model.columns.some((sealed) => needsKeys(sealed) && sealed.column.getEntityValue(set) !== undefined)
   }
 
   #refined(builder: this, ids: unknown): this {
@@ -193,6 +199,10 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
   get #own(): OwnBuilder {
     return this as unknown as OwnBuilder // the same object; its protected members are named there
   }
+}
+
+function isGiven(value: unknown): boolean {
+  return value !== undefined && value !== null
 }
 
 /** A tenant column may be a number. */

@@ -1,7 +1,7 @@
 import { FieldsealError, type BlindIndex, type TokenSlot } from '@fieldseal/core/adapter'
 import type { ObjectLiteral } from 'typeorm'
 import type { InsertOrUpdateOptions } from 'typeorm/query-builder/InsertOrUpdateOptions.js'
-import type { EntityModel, SealedColumn } from '../entity-map/entity-model.ts'
+import { isPlaintext, type EntityModel, type SealedColumn } from '../entity-map/entity-model.ts'
 
 /** An `ON CONFLICT … DO UPDATE`, by column names. */
 export interface UpsertPlan {
@@ -43,7 +43,8 @@ export function planUpsert(
     .filter((name) => overwrite.includes(name) && !conflict.includes(name))
   // Then every row that was sent must come back.
   const counted = model.tenant !== undefined || keys.length > 0
-  if (options?.skipUpdateIfNoValuesChanged && (counted || overwrite.some((name) => sealed.has(name)))) {
+  const isSealed = (name: string) => isEncrypted(sealed.get(name))
+  if (options?.skipUpdateIfNoValuesChanged && (counted || overwrite.some(isSealed))) {
     refuse('skip-update-if-no-values-changed', 'new ciphertext always differs from the stored one')
   }
   if (options?.overwriteCondition?.where !== undefined && counted) {
@@ -62,14 +63,14 @@ export function planUpsert(
   }
   const parts = conflict.map((name) => {
     const column = sealed.get(name)
-    if (column === undefined) return name
+    if (column === undefined || !isEncrypted(column)) return name
     if (column.slots?.index.unique !== true)
       refuse('no-blind-index', 'a conflict target needs blindIndex: { unique: true }', name)
     return column
   })
   const perTenant = parts.some((part) => typeof part === 'object' && part.slots?.index.acrossTenants === false)
   return {
-    overwrite: [...new Set(overwrite.flatMap((name) => [name, ...tokenNames(sealed.get(name))]))],
+    overwrite: [...new Set(overwrite.flatMap((name) => [name, ...besideNames(sealed.get(name))]))],
     target: typeof target === 'string' ? target : target && parts,
     keys,
     tenant: perTenant ? model.tenant?.column.databaseName : undefined,
@@ -106,6 +107,12 @@ export function conflictColumns({ target, tenant }: UpsertPlan, slot: TokenSlot)
   return [...new Set(tenant === undefined ? names : [...names, tenant])]
 }
 
-function tokenNames(sealed: SealedColumn | undefined): string[] {
-  return sealed?.slots === undefined ? [] : [sealed.slots.odd.databaseName, sealed.slots.even.databaseName]
+/** What is overwritten with a value: its tokens, and the other column of its field. */
+function besideNames(sealed: SealedColumn | undefined): string[] {
+  const columns = [sealed?.slots?.odd, sealed?.slots?.even, sealed?.twin]
+  return columns.flatMap((column) => column?.databaseName ?? [])
+}
+
+function isEncrypted(sealed: SealedColumn | undefined): boolean {
+  return sealed !== undefined && !isPlaintext(sealed)
 }
