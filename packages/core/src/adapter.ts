@@ -28,7 +28,6 @@ export {
   indexEpochs,
   type IndexTarget,
   listKeys,
-  monotonicOf,
   newestKekId,
   nowOf,
   reEncryptRows,
