@@ -128,6 +128,18 @@ it('says when something changes and when it recovers, once each', async () => {
   })
 })
 
+it('tells since when it has been so, and when it was last heard', async () => {
+  const { cmk, health, clock } = await world({ describes: true })
+  await health()
+  cmk.description = { state: 'disabled' }
+  clock.advance(1_000)
+  const changedAt = clock.now()
+  await health()
+  clock.advance(5_000)
+  const [one] = (await health()).cmks
+  expect([one?.since?.getTime(), one?.checkedAt?.getTime()]).toEqual([changedAt, changedAt + 5_000])
+})
+
 it('says so without being asked, when an ordinary call meets it', async () => {
   const { cmk, read, clock, settled, changes } = await world()
   cmk.failure = 'ERR_KMS_UNKNOWN'

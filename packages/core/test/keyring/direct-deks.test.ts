@@ -243,3 +243,50 @@ it('drops no DEK of another record when a row names one that is unknown or retir
   await read()
   expect(directCalls(cmk)).toHaveLength(before)
 })
+
+it('leaves other rows alone while a denial of one is remembered', async () => {
+  const { cells, openRows, cmk } = await cold(3)
+  const [denied, ...others] = cells
+  if (denied === undefined) throw new Error('no row')
+  cmk.failure = 'ERR_KMS_ACCESS_DENIED'
+  await expect(openRows([denied])).rejects.toMatchObject({ kind: 'denied' })
+  cmk.failure = undefined
+  await openRows(others)
+  const before = directCalls(cmk).length
+  for (let i = 0; i < 5; i++) await expect(openRows([denied])).rejects.toMatchObject({ kind: 'denied' })
+  await openRows(others)
+  expect(directCalls(cmk)).toHaveLength(before)
+})
+
+it('zeroes on purge a DEK that has left the cache while a batch still holds it', async () => {
+  const { cells, openRows, cmk, fieldseal } = await cold(3, { cache: { maxEntries: 1 } })
+  const gate = Promise.withResolvers<void>()
+  cmk.before = (_operation, { context }) => (context['row'] === `uuid:${cells[2]?.[0]}` ? gate.promise : undefined)
+  const reading = openRows(cells)
+  await new Promise((resolve) => setTimeout(resolve, 10))
+  expect(
+    cmk.given.map(({ disposed }) => disposed),
+    'held, though only one may stay cached',
+  ).toEqual([false, false])
+  fieldseal.purge('a')
+  expect(cmk.given.map(({ disposed }) => disposed)).toEqual([true, true])
+  gate.resolve()
+  expect((await reading).map(({ values }) => values[0])).toEqual(cells.map(([id]) => `of ${id}`))
+})
+
+it('asks for the keys of tokens again when they were purged while DEKs were made', async () => {
+  const { seal, cmk, fieldseal } = await cold()
+  await seal('a', { email: 'ada@example.org' })
+  const gate = Promise.withResolvers<void>()
+  cmk.before = (_operation, { context }) => (context['purpose'] === 'direct' ? gate.promise : undefined)
+  cmk.calls.length = 0
+  const writing = seal('a', { email: 'ada@example.org' })
+  await new Promise((resolve) => setTimeout(resolve, 5))
+  fieldseal.purge('a')
+  gate.resolve()
+  await writing
+  expect(cmk.calls.map(({ operation, context }) => `${operation} ${context['purpose']}`)).toEqual([
+    'wrap direct',
+    'unwrap index',
+  ])
+})
