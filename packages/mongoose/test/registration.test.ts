@@ -1,6 +1,6 @@
 import { createFieldseal } from '@fieldseal/core'
 import { fakeKms, memoryKeyStore } from '@fieldseal/testkit'
-import mongoose, { Schema, Types, type SchemaOptions } from 'mongoose'
+import mongoose, { Schema, type SchemaOptions, type Types } from 'mongoose'
 import { afterAll, describe, expect, it } from 'vitest'
 import { fieldsealPlugin } from '../src/index.ts'
 import type { LooseModel } from './support/clinic.ts'

@@ -64,3 +64,10 @@ export function copyOf(document: Doc): Doc {
   for (const [key, value] of Object.entries(document)) setKey(copy, key, value)
   return copy
 }
+
+/** Containers copied, BSON values shared: opening replaces leaves of a document, it never changes them. */
+export function deepCopyOf(value: unknown): unknown {
+  const given = plain(value)
+  if (Array.isArray(given)) return given.map(deepCopyOf)
+  return isDoc(given) ? Object.fromEntries(Object.entries(given).map(([key, each]) => [key, deepCopyOf(each)])) : given
+}

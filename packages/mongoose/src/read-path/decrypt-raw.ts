@@ -1,6 +1,6 @@
 import { FieldsealError } from '@fieldseal/core/adapter'
 import { stateOf } from '../install/intercept.ts'
-import { isDoc, plain, type Doc } from '../bson/documents.ts'
+import { deepCopyOf, type Doc } from '../bson/documents.ts'
 import { KEYS_PATH } from '../path-graph/stored-model.ts'
 import { openingOf } from './find.ts'
 import { openDocuments } from './open-documents.ts'
@@ -16,7 +16,7 @@ import { openDocuments } from './open-documents.ts'
  */
 export async function decryptRaw(model: { readonly collection: object }, rows: readonly object[]): Promise<Doc[]> {
   const state = stateOf(model.collection)
-  const copies = rows.map((row) => copyOf(row) as Doc) // an object's copy is one
+  const copies = rows.map((row) => deepCopyOf(row) as Doc) // an object's copy is one
   if (state === undefined) return copies
   const stored = state.model()
   for (const copy of copies) {
@@ -31,10 +31,4 @@ export async function decryptRaw(model: { readonly collection: object }, rows: r
     Reflect.deleteProperty(copy, KEYS_PATH)
   }
   return openDocuments(copies, { ...openingOf(state, stored.root, {}, state.host.capture()), writer: undefined })
-}
-
-function copyOf(value: unknown): unknown {
-  const given = plain(value)
-  if (Array.isArray(given)) return given.map(copyOf)
-  return isDoc(given) ? Object.fromEntries(Object.entries(given).map(([key, each]) => [key, copyOf(each)])) : given
 }

@@ -1,4 +1,5 @@
 import type { OperationContext } from '@fieldseal/core/adapter'
+import { deepCopyOf, type Doc } from '../bson/documents.ts'
 import type { CollectionState, ModifyResult } from '../install/collection-state.ts'
 import type { OperationOptions } from '../query-rewrite/scope.ts'
 import { deleteCriteria, runReplace } from '../write-path/replace.ts'
@@ -52,10 +53,12 @@ async function modify(
   const context = state.host.capture()
   const model = state.model()
   const { options, trim } = await prepareFind(state, model, {}, given, context, false)
-  const result = await run(options, context)
-  if (result.value !== null && result.value !== undefined) {
-    await openDocuments([result.value], openingOf(state, model.root, given, context))
-    trim(result.value)
-  }
+  const answer = await run(options, context)
+  if (answer.value === null || answer.value === undefined)
+    return given['includeResultMetadata'] === true ? answer : answer.value
+  // The answer was handed to listeners of Mongoose and the driver, who may look at it later.
+  const result = { ...answer, value: deepCopyOf(answer.value) as Doc }
+  await openDocuments([result.value], openingOf(state, model.root, given, context))
+  trim(result.value)
   return given['includeResultMetadata'] === true ? result : result.value
 }

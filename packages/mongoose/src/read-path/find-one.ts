@@ -1,4 +1,4 @@
-import type { Doc } from '../bson/documents.ts'
+import { deepCopyOf, type Doc } from '../bson/documents.ts'
 import type { CollectionState } from '../install/collection-state.ts'
 import type { OperationOptions } from '../query-rewrite/scope.ts'
 import { find } from './cursors.ts'
@@ -25,7 +25,7 @@ export async function findOne(
   const document = await state.raw.findOne(prepared.filter, prepared.options)
   if (document === null) return null
   const [opened = null] = await openDocuments(
-    [document],
+    [deepCopyOf(document) as Doc], // listeners of Mongoose and the driver have it too, and may look at it later
     openingOf(state, model.root, options, context, prepared.sought),
   )
   if (opened !== null) prepared.trim(opened)

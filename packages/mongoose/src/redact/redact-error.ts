@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 import mongoose from 'mongoose'
-import { isDoc, plain, type Doc } from '../bson/documents.ts'
+import { isDoc, plain, setKey, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { walkPath } from '../path-graph/walk-path.ts'
 
@@ -31,8 +31,7 @@ export function redactOrmError(error: unknown, root: PathNode): unknown {
 const BESIDE = ['insertedDocs', 'results', 'documents', 'mongoose'] as const
 
 function hideDocuments(error: Error): void {
-  for (const name of BESIDE)
-    if (Object.hasOwn(error, name)) Object.defineProperty(error, name, { enumerable: false })
+  for (const name of BESIDE) if (Object.hasOwn(error, name)) Object.defineProperty(error, name, { enumerable: false })
 }
 
 /** Its text quotes the filter, which a `$where` of a document can bring values into. */
@@ -76,20 +75,46 @@ function textOf(value: unknown): string {
   return text.replace(/^["'](.*)["']$/s, '$1')
 }
 
-/** A filter, update or document with the values of encrypted paths replaced; paths and operators stay. */
+/**
+ * A filter, update, document, pipeline or list of operations with the values of encrypted paths replaced; paths and
+ * operators stay.
+ */
 export function redactFilter(given: unknown, root: PathNode): unknown {
-  const value = plain(given)
-  if (Array.isArray(value)) return value.map((each) => redactFilter(each, root))
+  return redactAt(given, root, { root, names: new Set(namesOf(root)) })
+}
+
+interface Redaction {
+  readonly root: PathNode
+  /** Last names of encrypted paths: what holds them may stand under a name that is no path. */
+  readonly names: ReadonlySet<string>
+}
+
+function namesOf(node: PathNode): string[] {
+  return [...node.names].flatMap(([name, child]) => {
+    const leaf = child.element ?? child.values ?? child
+    return leaf.annotation === undefined && child.annotation === undefined ? namesOf(leaf) : [name]
+  })
+}
+
+function redactAt(given: unknown, node: PathNode, redaction: Redaction): unknown {
+  const value = given instanceof Map ? Object.fromEntries<unknown>(given) : plain(given)
+  if (value === null || value === undefined) return value
+  if (node.annotation !== undefined || node.element?.annotation !== undefined) return REDACTED
+  if (Array.isArray(value)) return value.map((each) => redactAt(each, node.element ?? node, redaction))
   if (!isDoc(value)) return value
   const out: Doc = {}
-  for (const [key, each] of Object.entries(value)) {
-    if (key.startsWith('$')) out[key] = redactFilter(each, root)
-    else {
-      const { node, inside } = walkPath(root, key)
-      if (inside !== undefined || node?.annotation !== undefined || node?.element?.annotation !== undefined)
-        out[key] = each === null || each === undefined ? each : REDACTED
-      else out[key] = node?.reaches === true ? redactFilter(each, node.element ?? node) : each
-    }
-  }
+  for (const [key, each] of Object.entries(value))
+    setKey(out, key, redactKey(key, each, node.element ?? node, redaction))
   return out
+}
+
+function redactKey(key: string, value: unknown, node: PathNode, redaction: Redaction): unknown {
+  if (value === null || value === undefined) return value
+  if (key.startsWith('$')) return redactAt(value, node, redaction)
+  const { node: at, inside } = walkPath(node, key)
+  if (inside !== undefined) return REDACTED
+  if (at !== undefined) return at.reaches ? redactAt(value, at, redaction) : value
+  // Not a path: the name of an operation, of an argument, or of an element in an array filter.
+  if (key === 'arrayFilters' || redaction.names.has(key.slice(key.lastIndexOf('.') + 1))) return REDACTED
+  return redactAt(value, redaction.root, redaction)
 }

@@ -1,6 +1,6 @@
 import type { OperationContext } from '@fieldseal/core/adapter'
 import { AS_STORED } from '../bson/bson-codec.ts'
-import { isDoc, valueAt, type Doc } from '../bson/documents.ts'
+import { deepCopyOf, isDoc, valueAt, type Doc } from '../bson/documents.ts'
 import type { CollectionState } from '../install/collection-state.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
@@ -111,7 +111,7 @@ async function computed(
     writer: undefined,
     whole: false,
   }
-  const [plaintext = {}] = await openDocuments([structuredCopy(document)], opening)
+  const [plaintext = {}] = await openDocuments([deepCopyOf(document) as Doc], opening)
   const [set, unset, push, pull]: Doc[] = [{}, {}, {}, {}] as const
   for (const [root, ofRoot] of Map.groupBy(edits, (edit) => edit.root)) {
     const [{ node, mapKeys, operator }] = ofRoot as [Edit, ...Edit[]]
@@ -146,15 +146,6 @@ function merged(one: Doc, other: Doc): Doc {
       .map((operator) => [operator, { ...operands(one, operator), ...operands(other, operator) }] as const)
       .filter(([, paths]) => Object.keys(paths).length > 0),
   )
-}
-
-/** Containers copied, BSON values shared: opening replaces leaves, it never changes them. */
-function structuredCopy(value: Doc): Doc {
-  const copy = (each: unknown): unknown => {
-    if (Array.isArray(each)) return each.map(copy)
-    return isDoc(each) ? Object.fromEntries(Object.entries(each).map(([key, child]) => [key, copy(child)])) : each
-  }
-  return copy(value) as Doc // a document's copy is one
 }
 
 function operands(update: Doc, operator: string): Doc {
