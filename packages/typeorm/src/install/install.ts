@@ -11,7 +11,7 @@ import { createBuilders } from './create-builders.ts'
 import { assertCollations, keepCollations, nonDeterministicCollations } from './collations.ts'
 import { overrideDriver } from './driver.ts'
 import { overrideManager } from './entity-manager.ts'
-import { assertNothingDropped } from './assert-nothing-dropped.ts'
+import { assertNothingDropped, guardSchemaBuilder } from './assert-nothing-dropped.ts'
 import { attachInstallation, type Installation } from './installation.ts'
 import { overrideRunner } from './query-runner.ts'
 import type { TransactionScope } from './transaction-scope.ts'
@@ -51,6 +51,7 @@ export function install(
     offerRewrap: (...offer) => transactions.exit(() => host.rewraps.offer(...offer)),
   }
   attachInstallation(dataSource, installation)
+  guardSchemaBuilder(dataSource.driver, installation)
   overrideRunners(dataSource, installation)
 
   const members = dataSource as unknown as DataSourceMembers // a DataSource, past its visibility and overloads

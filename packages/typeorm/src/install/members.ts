@@ -110,6 +110,7 @@ export function reliedOn(
         'prepareHydratedValue',
         'createGeneratedMap',
         'createQueryRunner',
+        'createSchemaBuilder',
         'escape',
       ],
     },

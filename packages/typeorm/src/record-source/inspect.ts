@@ -1,5 +1,6 @@
 import type { RecordMap } from '@fieldseal/core/adapter'
 import type { Installation } from '../install/installation.ts'
+import { isPlaintextIn } from './pages.ts'
 import { onPrimary, tableOf } from './table.ts'
 
 /** A column of the real table that is not what the model says; `found` is undefined where it is missing. */
@@ -14,10 +15,37 @@ export async function inspectTable(
   installation: Installation,
   map: RecordMap,
 ): Promise<readonly { readonly problem: string; readonly fix: string }[]> {
-  return (await columnFindings(installation, map)).map(({ column, expected, found }) => ({
+  const columns = (await columnFindings(installation, map)).map(({ column, expected, found }) => ({
     problem: found === undefined ? `column ${column} is missing` : `column ${column} is ${found}, expected ${expected}`,
-    fix: 'write a migration that adds a column of the right type; TypeORM would drop the old one with its data',
+    fix: 'write a migration with encryptColumnMigration(); TypeORM would drop the old one with its data',
   }))
+  return columns.length > 0 ? columns : stateFindings(installation, map)
+}
+
+/** Rows that the state of a field does not expect. */
+async function stateFindings(
+  installation: Installation,
+  map: RecordMap,
+): Promise<readonly { readonly problem: string; readonly fix: string }[]> {
+  const table = tableOf(installation, map)
+  const escape = (name: string) => installation.dataSource.driver.escape(name)
+  const findings: { problem: string; fix: string }[] = []
+  for (const sealed of table.columns) {
+    const { field, plain, slots } = sealed
+    if (field.state !== 'migrating' || plain === undefined || slots === undefined) continue
+    const lacking = [slots.odd, slots.even].map(({ databaseName }) => `${escape(databaseName)} IS NULL`).join(' AND ')
+    const [row] = await onPrimary(installation, (query) =>
+      query(
+        `SELECT EXISTS (SELECT 1 FROM ${table.name} WHERE ${isPlaintextIn(sealed, escape)} AND ${lacking}) AS found`,
+      ),
+    )
+    if (row?.['found'] === true)
+      findings.push({
+        problem: `values of ${field.path} have no tokens: no unique index sees them`,
+        fix: `fieldseal backfill --field ${map.id}.${field.path}; in state 'plaintext' it would have come first`,
+      })
+  }
+  return findings
 }
 
 /** Columns that are missing or have the wrong type; none when there is no table yet. */
