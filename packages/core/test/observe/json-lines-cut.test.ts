@@ -1,3 +1,4 @@
+import type * as Fs from 'node:fs'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -8,7 +9,7 @@ import { jsonLinesAudit } from '../../src/observe/json-lines-audit.ts'
 /** How many bytes the disk still takes. */
 const disk = vi.hoisted(() => ({ left: Number.POSITIVE_INFINITY }))
 vi.mock('node:fs', async (original) => {
-  const fs = await original<typeof import('node:fs')>()
+  const fs = await original<typeof Fs>()
   return {
     ...fs,
     writeSync(descriptor: number, bytes: Buffer, offset: number) {
