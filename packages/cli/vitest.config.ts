@@ -1,1 +1,1 @@
-export { default } from '@fieldseal/config/vitest'
+export { withPostgres as default } from '@fieldseal/config/vitest'

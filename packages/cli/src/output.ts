@@ -1,0 +1,84 @@
+import { styleText } from 'node:util'
+import { isFieldsealError } from '@fieldseal/core'
+import { type Finding, type Report, reportOf, table } from '@fieldseal/migrate'
+
+/** Where a command prints: results to `stdout`, everything else to `stderr`. */
+export interface Output {
+  readonly json: boolean
+  readonly stdout: NodeJS.WriteStream
+  readonly stderr: NodeJS.WriteStream
+}
+
+/** One result: as JSON, or as text for people. */
+export function print({ json, stdout }: Output, value: unknown, text: () => string): void {
+  stdout.write(json ? `${JSON.stringify(value)}\n` : withNewline(text()))
+}
+
+/** What a person should know beside the result. */
+export function say({ json, stderr }: Output, text: string): void {
+  if (!json) stderr.write(withNewline(text))
+}
+
+/** Colours only on a terminal, and not where NO_COLOR is set. */
+export function paint(output: Output, colour: 'red' | 'yellow' | 'green' | 'dim', text: string): string {
+  return styleText(colour, text, { stream: output.stderr, validateStream: true })
+}
+
+export function printError(output: Output, error: unknown): void {
+  const report = reportOf(error)
+  const known = isFieldsealError(error)
+  const message = error instanceof Error ? error.message : String(error)
+  if (output.json) {
+    const facts = known ? { code: error.code, kind: error.kind, message, details: error.details } : { message }
+    output.stdout.write(`${JSON.stringify({ error: facts, ...(report === undefined ? {} : { report }) })}\n`)
+    return
+  }
+  if (report !== undefined) output.stdout.write(withNewline(reportText(report)))
+  output.stderr.write(`${paint(output, 'red', 'fieldseal')}: ${message}\n`)
+}
+
+export function reportText(report: Report): string {
+  const { verb, tenant, models, dryRun, resumed, elapsedMs, estimatedMs, notes, remaining } = report
+  const head = `${verb}${tenant === undefined ? '' : ` of tenant ${tenant}`}${dryRun ? ', dry run' : ''}${resumed ? ', went on from a checkpoint' : ''}`
+  const rows = models.map((model) => [
+    model.model,
+    model.rows,
+    model.updated,
+    model.unchanged,
+    model.failed,
+    model.denied,
+    model.erased,
+    model.changed + model.gone,
+    model.remaining,
+    Object.entries(model.counts)
+      .map(([name, count]) => `${count} ${name}`)
+      .join(', '),
+  ])
+  const failures = models.flatMap(({ model, failures: found }) =>
+    found.slice(0, 20).map(({ key, field, code, tenant: of }) => [model, key, of ?? '', field ?? '', code]),
+  )
+  return [
+    head,
+    table(['model', 'rows', 'updated', 'unchanged', 'failed', 'denied', 'erased', 'changed', 'remaining', ''], rows),
+    ...(failures.length === 0 ? [] : ['', table(['model', 'key', 'tenant', 'field', 'why'], failures)]),
+    ...notes.map((note) => `note: ${note}`),
+    dryRun
+      ? `would take about ${seconds(estimatedMs ?? 0)}; nothing was written`
+      : `${remaining === 0 ? 'done' : `${remaining} rows remain`}, ${seconds(elapsedMs)}`,
+  ].join('\n')
+}
+
+export function findingsText(findings: readonly Finding[]): string {
+  if (findings.length === 0) return 'nothing found'
+  return findings.map(({ severity, where, problem, fix }) => `${severity}: ${where}: ${problem}\n  ${fix}`).join('\n')
+}
+
+export function seconds(ms: number): string {
+  if (ms < 10_000) return `${(ms / 1_000).toFixed(1)} s`
+  const all = Math.round(ms / 1_000)
+  return all < 120 ? `${all} s` : `${Math.floor(all / 60)} min ${all % 60} s`
+}
+
+function withNewline(text: string): string {
+  return text.endsWith('\n') ? text : `${text}\n`
+}

@@ -1,0 +1,43 @@
+import { createMigrator, type Migrator, type Pace } from '@fieldseal/migrate'
+import type { FieldsealConfig } from './define-config.ts'
+import { loadConfig } from './load-config.ts'
+import type { Output } from './output.ts'
+import { createProgressView } from './progress.ts'
+
+export interface GlobalOptions {
+  readonly config?: string
+  readonly import?: readonly string[]
+  readonly json?: boolean
+}
+
+/** What a command works with. */
+export interface Session {
+  readonly migrator: Migrator
+  readonly config: FieldsealConfig
+  readonly output: Output
+  readonly cwd: string
+  /** Ends by SIGINT, SIGTERM and SIGHUP. */
+  readonly signal: AbortSignal
+  /** Progress and interruption of a verb. */
+  readonly pace: Pick<Pace, 'signal' | 'onProgress'>
+}
+
+/** Loads the configuration, runs a command, and closes what was opened, whatever happens. */
+export async function withSession<R>(
+  globals: GlobalOptions,
+  { output, cwd, signal }: Pick<Session, 'output' | 'cwd' | 'signal'>,
+  run: (session: Session) => Promise<R>,
+): Promise<R> {
+  const config = await loadConfig({ cwd, config: globals.config, imports: globals.import ?? [] })
+  const view = createProgressView(output)
+  try {
+    await config.open?.()
+    const migrator = createMigrator(config)
+    const pace = { signal, onProgress: view.show }
+    return await run({ migrator, config, output, cwd, signal, pace })
+  } finally {
+    view.end()
+    await config.fieldseal.close()
+    await config.close?.()
+  }
+}
