@@ -28,6 +28,7 @@ export {
   indexEpochs,
   type IndexTarget,
   listKeys,
+  monotonicOf,
   newestKekId,
   nowOf,
   reEncryptRows,

@@ -188,6 +188,11 @@ export function appOf(fieldseal: AnyFieldseal): string {
   return open(fieldseal).app
 }
 
+/** Milliseconds of a clock that nobody sets. */
+export function monotonicOf(fieldseal: AnyFieldseal): number {
+  return open(fieldseal).settings.clock.monotonic()
+}
+
 /** The clock of a Fieldseal, in epoch milliseconds. */
 export function nowOf(fieldseal: AnyFieldseal): number {
   return open(fieldseal).settings.clock.now()

@@ -14,6 +14,7 @@ import { checkLock, type Lock, lockOf } from './verbs/lock.ts'
 import { status, type Status, type StatusOptions } from './verbs/status.ts'
 import { rebind, type RebindOptions } from './verbs/rebind.ts'
 import { reEncrypt, type ReEncryptOptions } from './verbs/re-encrypt.ts'
+import { reindex, type ReindexOptions } from './verbs/reindex.ts'
 import { rotateCmk } from './verbs/rotate-cmk.ts'
 import { type KekRotation, rotateKek, type RotateKekOptions } from './verbs/rotate-kek.ts'
 import { rewrap, type RewrapOptions } from './verbs/rewrap.ts'
@@ -50,6 +51,8 @@ export interface Migrator {
   reEncrypt(options: ReEncryptOptions): Promise<Report>
   /** Binds values to their rows after a table was copied or renumbered. */
   rebind(options?: RebindOptions): Promise<Report>
+  /** Moves blind indexes to what `blindIndex.next` describes, or to a new key, while both are filled. */
+  reindex(options?: ReindexOptions): Promise<Report>
   /** Plans to make the wraps of a tenant's KEKs agree with its configured CMKs. */
   plan(verb: 'move', options?: MoveOptions): Promise<Plan>
   /** Plans to take a key out of use that nothing needs any more. */
@@ -85,6 +88,7 @@ export function createMigrator({ fieldseal, sources, ...options }: MigratorOptio
     rotateCmk: (options) => rotateCmk(surroundings, options),
     reEncrypt: (options) => reEncrypt(surroundings, options),
     rebind: (options) => rebind(surroundings, options),
+    reindex: (options) => reindex(surroundings, options),
     async plan(verb: PlannedVerb, options: object = {}) {
       const given = options as RetireOptions & ShredOptions // by the overloads
       if (verb === 'move') return planMove(surroundings, given)

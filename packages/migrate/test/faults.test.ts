@@ -1,8 +1,8 @@
-import { isFieldsealError, type KekId } from '@fieldseal/core/adapter'
+import { isFieldsealError, type KekId, type ModelDeclaration } from '@fieldseal/core/adapter'
 import { expect, it } from 'vitest'
 import type { Plan } from '../src/plan/plan.ts'
 import type { Report } from '../src/report/report.ts'
-import { range } from './support/clinic.ts'
+import { NOTES, PATIENTS, range } from './support/clinic.ts'
 import { killedEverywhere, type Process, type Scenario, type World } from './support/kill.ts'
 
 const IDS = range(0, 7)
@@ -23,6 +23,27 @@ const readable = async ({ as, source }: Process) => {
     for (const id of [1, 2])
       expect(await source.read('notes', { clinic: 'a', id, patient: String(id) })).toEqual({ text: `t${id}` })
   })
+}
+
+const withNext = ({ fields, ...model }: ModelDeclaration): ModelDeclaration => ({
+  ...model,
+  fields: fields.map((field) => {
+    const { blindIndex } = field.options
+    const next = { normalize: 'lower', bits: 160 } as const
+    return typeof blindIndex === 'object' ? { ...field, options: { blindIndex: { ...blindIndex, next } } } : field
+  }),
+})
+
+/** Every row is found by its value and by no other, at every moment. */
+async function found({ as, source, host }: Process): Promise<void> {
+  const index = source.models[0]?.indexes[0] ?? expect.unreachable()
+  const asked = IDS.map((id) => ({ index, values: [`p${id}@x`] }))
+  const tokens = await as('a', () => host.cipher.tokens(asked, host.capture()))
+  const rows = [...(source.rows.get('patients')?.values() ?? [])]
+  for (const [id, [token]] of tokens.entries()) {
+    const hits = rows.filter((row) => row.tokens['email']?.some((one) => token && Buffer.compare(one, token) === 0))
+    expect(hits.map(({ columns }) => columns['id'])).toEqual([id])
+  }
 }
 
 const kekIds = ({ keyStore }: World) =>
@@ -133,6 +154,37 @@ const SCENARIOS: Record<string, Scenario> = {
         expect(await as('a', () => source.read('patients', { clinic: 'a', id: id + 100 }))).toMatchObject({
           ssn: `s${id}`,
         })
+    },
+  },
+  reindex: {
+    setUp: fill,
+    deployed: [withNext(PATIENTS), NOTES],
+    run: ({ migrator }, { clock }) =>
+      migrator.reindex({
+        ...SMALL,
+        tenant: 'a',
+        newKey: true,
+        onWait: ({ remainingMs }) => clock.advance(remainingMs + 1),
+      }),
+    async alongside(process) {
+      await readable(process)
+      await found(process)
+      const { as, source } = process
+      await as('a', () => source.write('patients', { clinic: 'a', id: 5 }, { email: 'p5@x', ssn: 's5' }))
+    },
+    async check(process, { keyStore, database }, result) {
+      expect(result).toMatchObject({ verb: 'reindex', remaining: 0 })
+      await found(process)
+      for (const { tokens } of database.rows.get('patients')?.values() ?? []) expect(tokens['email']).toHaveLength(1)
+      for (const { tokens } of database.rows.get('notes')?.values() ?? []) expect(tokens['text']).toHaveLength(1)
+      const records = [...keyStore.rows.values()].map((text) => JSON.parse(text) as Record<string, unknown>)
+      const indexes = records.filter(({ kind }) => kind === 'index')
+      expect(indexes.filter(({ role }) => role === 'current')).toHaveLength(2)
+      expect(indexes.filter(({ role }) => role === 'next')).toHaveLength(0)
+      const keks = records.filter(({ purpose }) => purpose === 'index').map(({ state }) => state)
+      expect(keks.filter((state) => state === 'active')).toHaveLength(1)
+      expect(keks.filter((state) => state !== 'active').every((state) => state === 'retired')).toBe(true)
+      expect(await process.migrator.verify()).toMatchObject({ remaining: 0 })
     },
   },
   move: {

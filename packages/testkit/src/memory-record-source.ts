@@ -8,10 +8,12 @@ import {
   type IndexToken,
   type ModelDeclaration,
   type PageOptions,
+  type PatchedCell,
   type RecordMap,
   type RecordSource,
   type Row,
   type RowPatch,
+  type StoredCell,
   type StoredRow,
 } from '@fieldseal/core/adapter'
 
@@ -33,7 +35,7 @@ export interface MemoryRecordSource extends RecordSource {
   /** Opens a stored row in the caller's context. */
   read(model: string, columns: Record<string, unknown>): Promise<Record<string, unknown>>
   /** Runs before each compare-and-set, with the rows it is about to change. */
-  beforeUpdate: ((patches: readonly RowPatch[]) => void | Promise<void>) | undefined
+  beforeUpdate: ((patches: readonly RowPatch<PatchedCell>[]) => void | Promise<void>) | undefined
 }
 
 /** @param database the rows and checkpoints of another one, as a second process sees them. @defaultValue empty */
@@ -53,6 +55,23 @@ export function memoryRecordSource(
   const tableOf = ({ id }: RecordMap) => tables.get(id) ?? unknown(id)
   const sorted = (map: RecordMap) => [...tableOf(map)].sort(([a], [b]) => (a < b ? -1 : 1))
 
+  /** No other row of the tenant has one of these tokens in a unique index. */
+  function isFree(
+    map: RecordMap,
+    key: unknown,
+    columns: Record<string, unknown>,
+    tokens: MemoryRow['tokens'],
+  ): boolean {
+    const tenant = map.tenantPath ?? ''
+    const others = [...tableOf(map)].filter(([name]) => name !== String(key))
+    return map.indexes.every((index) => {
+      if (!index.unique) return true
+      const own = tokens[index.id] ?? []
+      const rivals = others.filter(([, row]) => index.acrossTenants || row.columns[tenant] === columns[tenant])
+      return !rivals.some(([, row]) => row.tokens[index.id]?.some((one) => own.some((mine) => isSame(one, mine))))
+    })
+  }
+
   const source: MemoryRecordSource = {
     rows: tables,
     models,
@@ -68,6 +87,7 @@ export function memoryRecordSource(
       for (const [i, { field }] of row.cells.entries()) cells[field.path] = sealed?.envelopes[i] ?? null
       const tokens = { ...before?.tokens }
       for (const [index, [found = []]] of sealed?.tokens ?? []) tokens[index.id] = found
+      if (!isFree(map, keyOf(map, columns), columns, tokens)) throw new FieldsealError('ERR_INDEX_COLLISION', { model })
       tableOf(map).set(keyOf(map, columns), { columns, cells, tokens })
     },
     async read(model, columns) {
@@ -114,6 +134,18 @@ export function memoryRecordSource(
         return 'updated'
       })
     },
+    async convert(map, patches) {
+      await source.beforeUpdate?.(patches)
+      return patches.map(({ key, cells }) => {
+        const row = tableOf(map).get(String(key))
+        if (row === undefined || !cells.every(({ field, before }) => holds(row.cells[field.path], before)))
+          return 'changed'
+        if (!isFree(map, key, row.columns, tokensIn(cells))) return 'refused'
+        for (const { field, after } of cells) row.cells[field.path] = asStored(after)
+        Object.assign(row.tokens, tokensIn(cells))
+        return 'updated'
+      })
+    },
     async inspect() {
       return []
     },
@@ -157,6 +189,28 @@ function storedRow(map: RecordMap, key: string, { columns, cells, tokens }: Memo
   const row = { key, after: Buffer.from(key), cells: { ...cells }, columns }
   if (!withTokens) return row
   return { ...row, tokens: new Map(map.indexes.map((index) => [index, [tokens[index.id] ?? []]])) }
+}
+
+function isSame(one: Uint8Array, other: Uint8Array): boolean {
+  return Buffer.compare(one, other) === 0
+}
+
+function tokensIn(cells: readonly PatchedCell[]): Record<string, readonly IndexToken[]> {
+  const found = cells.flatMap(({ field: { blindIndex }, tokens }) =>
+    blindIndex === undefined || tokens === undefined ? [] : [[blindIndex.id, tokens] as const],
+  )
+  return Object.fromEntries(found)
+}
+
+function holds(stored: Envelope | string | null | undefined, before: StoredCell): boolean {
+  if (before === null) return stored === null || stored === undefined
+  const bytes = bytesOf(stored)
+  return before instanceof Uint8Array && bytes !== undefined && isSame(bytes, before)
+}
+
+/** This database holds no plaintext. */
+function asStored(after: StoredCell): Envelope | null {
+  return after === null || after instanceof Uint8Array ? after : unknown(after.path)
 }
 
 function needs({ cells }: MemoryRow, kekId: string): boolean {

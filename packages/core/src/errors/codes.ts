@@ -62,6 +62,12 @@ export const ERROR_CODES = {
   ERR_KEY_STORE_UNAVAILABLE: row('unavailable', 'serve-stale', 0, 'the key store did not answer'),
   ERR_ACTIVATION_REFUSED: row('refused', 'fail', 0, 'the CMK did not prove that it protects keys of this tenant'),
   ERR_AUDIT_UNAVAILABLE: row('unavailable', 'fail', 0, 'the audit sink did not take the entry of a privileged act'),
+  ERR_INDEX_COLLISION: row(
+    'refused',
+    'fail',
+    0,
+    'a unique index, or another constraint of the database, does not let the row in',
+  ),
   ERR_INDEX_UNKNOWN: row('refused', 'fail', 0, 'a live blind index is not described by the annotation'),
 
   ERR_ROWS_REMAIN: row('refused', 'fail', 0, 'rows remain that the verb could not bring to its goal'),

@@ -1,9 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
+  type Converted,
   type ErrorCode,
+  FieldsealError,
   isFieldsealError,
   type KekId,
   type PageOptions,
+  type PatchedCell,
   type RowPatch,
   type StoredRow,
 } from '@fieldseal/core/adapter'
@@ -13,7 +16,7 @@ import { keyText, rowOf, type Target, type TargetRow } from './target.ts'
 
 /** What a verb makes of one row: cells to replace, none where it is as it should be; or what is wrong with it. */
 export type RowOutcome = {
-  readonly cells?: RowPatch['cells']
+  readonly cells?: readonly PatchedCell[]
   readonly error?: unknown
   readonly problems?: readonly { readonly field: string; readonly code: ErrorCode }[]
   readonly counts?: Counts
@@ -25,6 +28,8 @@ export interface RowVerb {
   /** Only rows that need this KEK. */
   readonly kekId?: KekId | undefined
   readonly tokens?: boolean
+  /** Writes plain cells, or tokens, which the source must be able to. @defaultValue false: the same values in other envelopes */
+  readonly converts?: boolean
   /** Rows remain in the table that are not counted as failures: walks end only when none is left. */
   readonly converges: boolean
   work(rows: readonly TargetRow[], target: Target): Promise<readonly RowOutcome[]>
@@ -86,23 +91,41 @@ async function workOn(
     }
   }
   const outcomes = rows.length === 0 ? [] : await verb.work(rows, target)
-  const patches: { readonly patch: RowPatch; readonly stored: StoredRow }[] = []
+  const patches: Patched[] = []
   for (const [i, { stored, row }] of rows.entries()) {
     const { cells = [], error, problems = [], counts: own = {} } = outcomes[i] ?? {}
     for (const [name, count] of Object.entries(own)) add(counts, name, count)
     if (error !== undefined) fail(error, target, stored, row.facts.tenant, counts, failures)
     else if (problems.length > 0) tell(problems, target, stored, row.facts.tenant, counts, failures)
-    else if (cells.length > 0) patches.push({ patch: { key: stored.key, cells }, stored })
+    else if (cells.length > 0) patches.push({ patch: { key: stored.key, cells }, stored, tenant: row.facts.tenant })
     else add(counts, 'unchanged')
   }
   if (patches.length === 0) return []
-  const results = await target.source.compareAndSet(
-    target.map,
-    patches.map(({ patch }) => patch),
-  )
-  const changed = patches.filter((_, i) => results[i] !== 'updated')
-  add(counts, 'updated', patches.length - changed.length)
-  return changed.map(({ stored }) => stored)
+  const results = await write(verb, target, patches)
+  const changed: StoredRow[] = []
+  for (const [i, { stored, tenant }] of patches.entries()) {
+    const result = results[i] ?? 'changed'
+    if (result === 'changed') changed.push(stored)
+    else if (result === 'updated') add(counts, 'updated')
+    else tell([{ field: '*', code: 'ERR_INDEX_COLLISION' }], target, stored, tenant, counts, failures)
+  }
+  return changed
+}
+
+interface Patched {
+  readonly patch: RowPatch<PatchedCell>
+  readonly stored: StoredRow
+  readonly tenant: string
+}
+async function write(
+  verb: RowVerb,
+  { source, map }: Target,
+  patches: readonly Patched[],
+): Promise<readonly Converted[]> {
+  const all = patches.map(({ patch }) => patch)
+  if (verb.converts !== true) return source.compareAndSet(map, all as readonly RowPatch[]) // what a verb that converts nothing makes
+  if (source.convert !== undefined) return source.convert(map, all)
+  throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'sources', reason: 'the source writes no tokens' })
 }
 
 function tell(

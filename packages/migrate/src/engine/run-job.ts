@@ -1,4 +1,4 @@
-import { FieldsealError, nowOf, type RecordSource } from '@fieldseal/core/adapter'
+import { FieldsealError, nowOf, type RecordMap, type RecordSource } from '@fieldseal/core/adapter'
 import { type ModelReport, type Report, rowsRemain } from '../report/report.ts'
 import { add, type RowVerb, runBatch } from './batch.ts'
 import { type Checkpoint, digestOf, type ModelProgress, newProgress, openCheckpoint } from './checkpoint.ts'
@@ -192,18 +192,23 @@ async function dryRun(targets: readonly Target[], job: Job, size: number, starte
 }
 
 function withoutWrites(source: RecordSource): RecordSource {
-  const compareAndSet: RecordSource['compareAndSet'] = async (_map, patches) => patches.map(() => 'updated')
-  return Object.create(source, { compareAndSet: { value: compareAndSet } }) as RecordSource // the same but for one method
+  const written = async (_map: RecordMap, patches: readonly unknown[]) => patches.map(() => 'updated' as const)
+  const methods = { compareAndSet: { value: written }, ...(source.convert && { convert: { value: written } }) }
+  return Object.create(source, methods) as RecordSource // the same but for what writes
 }
 
-function bySource(targets: readonly Target[]): ReadonlyMap<RecordSource, readonly Target[]> {
+export function bySource(targets: readonly Target[]): ReadonlyMap<RecordSource, readonly Target[]> {
   const groups = new Map<RecordSource, Target[]>()
   for (const target of targets) groups.set(target.source, [...(groups.get(target.source) ?? []), target])
   return groups
 }
 
 /** One job per verb, scope and shard; at most 200 characters. */
-function jobName({ verb, what, pace }: Job): string {
+export function jobName({
+  verb,
+  what,
+  pace,
+}: { readonly verb: { readonly name: string } } & Pick<Job, 'what' | 'pace'>): string {
   const scope = Object.entries(what).map(([name, value]) => `${name}=${value}`)
   const shard = pace.shard === undefined ? [] : [`shard=${pace.shard.join('/')}`]
   const name = ['fieldseal', verb.name, ...scope, ...shard].join(' ')
@@ -211,7 +216,7 @@ function jobName({ verb, what, pace }: Job): string {
 }
 
 /** What a checkpoint is pinned to of a model. */
-function describe({ map }: Target): unknown {
+export function describe({ map }: Target): unknown {
   return [
     map.id,
     map.mode,

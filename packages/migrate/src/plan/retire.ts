@@ -122,7 +122,7 @@ async function assertUnneeded(surroundings: Surroundings, key: KeyInfo): Promise
   const tenant = surroundings.host.tenancy === 'single' ? undefined : key.tenant
   const records = await keyRecords(surroundings, tenant)
   const children = records.filter((one) => isKek(one) && one.parent === key.id && one.state !== 'destroyed')
-  const indexes = records.filter((one) => one.kind === 'index' && one.kekId === key.id)
+  const indexes = records.filter((one) => one.kind === 'index' && one.role !== 'old' && one.kekId === key.id)
   const needs = [
     ...rows.map((one) => `${one.rows} rows of ${one.model}`),
     ...(children.length > 0 ? [`${children.length} keys of data subjects`] : []),
@@ -133,6 +133,11 @@ async function assertUnneeded(surroundings: Surroundings, key: KeyInfo): Promise
     tenant: key.tenant,
     kekId: key.id,
     reason: needs.join(', '),
-    hint: rows.length > 0 ? 'rewrap them, then apply again' : 'it can be retired only with what it protects',
+    hint:
+      rows.length > 0
+        ? 'rewrap them, then apply again'
+        : indexes.length > 0
+          ? 'give its indexes a new key first: fieldseal reindex --new-key'
+          : 'it can be retired only with what it protects',
   })
 }

@@ -1,5 +1,11 @@
 import { createFieldseal, type Fieldseal } from '@fieldseal/core'
-import type { KeyStore, RecordSource } from '@fieldseal/core/adapter'
+import {
+  type AdapterHost,
+  attach,
+  type KeyStore,
+  type ModelDeclaration,
+  type RecordSource,
+} from '@fieldseal/core/adapter'
 import {
   fakeClock,
   fakeKms,
@@ -27,6 +33,8 @@ export interface Process {
   readonly fieldseal: Fieldseal<'multi'>
   readonly source: MemoryRecordSource
   readonly migrator: Migrator
+  /** As an adapter has it. */
+  readonly host: AdapterHost
   as<R>(tenant: string, fn: () => R): R
 }
 
@@ -74,6 +82,9 @@ function killableSource(source: RecordSource, { step }: Killer): RecordSource {
   return {
     ...source,
     compareAndSet: (map, patches) => step(() => source.compareAndSet(map, patches)),
+    ...(source.convert === undefined
+      ? {}
+      : { convert: (map, patches) => step(async () => source.convert?.(map, patches) ?? []) }),
     ...(source.clearTokens === undefined
       ? {}
       : { clearTokens: (map, keys) => step(async () => source.clearTokens?.(map, keys)) }),
@@ -94,7 +105,11 @@ export function createWorld(): World {
 
 const IMMORTAL = killer(0, 'before', async () => undefined)
 
-export function startProcess({ kms, clock, keyStore, database, configured }: World, kill: Killer = IMMORTAL): Process {
+export function startProcess(
+  { kms, clock, keyStore, database, configured }: World,
+  kill: Killer = IMMORTAL,
+  declarations: readonly ModelDeclaration[] = [PATIENTS, NOTES],
+): Process {
   const fieldseal = createFieldseal({
     app: 'clinic',
     tenancy: 'multi',
@@ -103,15 +118,19 @@ export function startProcess({ kms, clock, keyStore, database, configured }: Wor
       cmks: configured.cmks.map((uri) => kms.cmk(uri)),
       formerCmks: configured.formerCmks.map((uri) => kms.cmk(uri)),
     }),
+    sharedKeys: { cmks: [kms.cmk('shared')] },
     clock,
     cache: { refreshAfterMs: 5, validForMs: 10, maxStaleMs: 20 },
   })
-  const source = memoryRecordSource(fieldseal, [PATIENTS, NOTES], database)
+  const source = memoryRecordSource(fieldseal, declarations, database)
   const migrator = createMigrator({ fieldseal, sources: [killableSource(source, kill)] })
-  return { fieldseal, source, migrator, as: (tenant, fn) => fieldseal.runAs({ tenant }, fn) }
+  const host = attach(fieldseal, { name: 'test', ormVersion: '0' })
+  return { fieldseal, source, migrator, host, as: (tenant, fn) => fieldseal.runAs({ tenant }, fn) }
 }
 
 export interface Scenario {
+  /** What is deployed after `setUp`. @defaultValue what was */
+  readonly deployed?: readonly ModelDeclaration[]
   setUp(process: Process, world: World): Promise<void>
   /** The verb, as it is run first and again after each kill. */
   run(process: Process, world: World): Promise<unknown>
@@ -131,9 +150,10 @@ export async function killedEverywhere(scenario: Scenario): Promise<number> {
     for (const when of ['before', 'after'] as const) {
       const world = createWorld()
       await scenario.setUp(startProcess(world), world)
-      const reader = startProcess(world)
+      const { deployed } = scenario
+      const reader = startProcess(world, undefined, deployed)
       const kill = killer(at, when, async () => scenario.alongside?.(reader, world))
-      const first = await scenario.run(startProcess(world, kill), world).then(
+      const first = await scenario.run(startProcess(world, kill, deployed), world).then(
         (result) => ({ result }),
         (error: unknown) => {
           if (!(error instanceof Killed) && kill.steps < at) throw error
@@ -141,10 +161,10 @@ export async function killedEverywhere(scenario: Scenario): Promise<number> {
         },
       )
       steps = kill.steps
-      const process = startProcess(world)
+      const process = startProcess(world, undefined, deployed)
       const result = first === undefined ? await scenario.run(process, world) : first.result
       await scenario.alongside?.(reader, world)
-      await scenario.check(startProcess(world), world, result)
+      await scenario.check(startProcess(world, undefined, deployed), world, result)
       if (first !== undefined) break
     }
     if (steps < at) {

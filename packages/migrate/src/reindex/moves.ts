@@ -1,0 +1,85 @@
+import {
+  type BlindIndex,
+  FieldsealError,
+  type IndexTarget,
+  indexEpochs,
+  type IndexEpochs,
+  type KekId,
+  type KeyInfo,
+} from '@fieldseal/core/adapter'
+import { fieldOf, type Surroundings, type Target } from '../engine/target.ts'
+
+export type IndexInfo = Extract<KeyInfo, { readonly kind: 'index' }>
+
+/** One index of one tenant, or of all together. */
+export interface Move {
+  readonly index: BlindIndex
+  /** As records name it. */
+  readonly owner: string
+  readonly target: IndexTarget
+}
+
+export interface StandingMove extends Move {
+  readonly epochs: IndexEpochs
+}
+
+/** The indexes that a reindex is about. @throws FieldsealError ERR_ARGUMENT_INVALID when it names a field without one */
+export function indexesOf(targets: readonly Target[]): readonly BlindIndex[] {
+  const found = new Map<string, BlindIndex>()
+  for (const { map, what } of targets) {
+    const field = what.field === undefined ? undefined : fieldOf(map, what.field)
+    for (const index of map.indexes)
+      if (field === undefined || index.fields.includes(field)) found.set(`${index.model}\0${index.id}`, index)
+    if (field !== undefined && field.blindIndex === undefined)
+      throw new FieldsealError('ERR_ARGUMENT_INVALID', {
+        model: map.id,
+        field: 'field',
+        reason: 'it has no blindIndex',
+      })
+  }
+  return [...found.values()]
+}
+
+/**
+ * Where each of the indexes stands, per tenant that has tokens in it. A tenant without an index record has none, and will
+ * begin with the newest.
+ */
+export async function movesOf(
+  { fieldseal, host }: Surroundings,
+  indexes: readonly BlindIndex[],
+  records: readonly KeyInfo[],
+  leaving: readonly KekId[],
+): Promise<readonly StandingMove[]> {
+  const known = new Map(indexes.map((index) => [`${index.model}\0${index.id}`, index]))
+  const moves = new Map<string, Move>()
+  for (const record of records) {
+    const index = record.kind === 'index' ? known.get(`${record.model}\0${record.index}`) : undefined
+    if (record.kind !== 'index' || index === undefined) continue
+    if (index.acrossTenants !== isShared(record.tenant)) continue // of another annotation, under which nobody looks
+    const named = host.tenancy === 'single' || index.acrossTenants ? {} : { tenant: record.tenant }
+    const move = { index, owner: record.tenant, target: { index, leaving, ...named } }
+    moves.set(`${index.model}\0${index.id}\0${record.tenant}`, move)
+  }
+  const standing: StandingMove[] = []
+  for (const move of moves.values()) {
+    const epochs = await indexEpochs(fieldseal, move.target)
+    if (epochs !== undefined) standing.push({ ...move, epochs })
+  }
+  return standing
+}
+
+/** The keys of live epochs: what a new key leaves. */
+export function liveKeys(records: readonly KeyInfo[], moves: readonly Move[]): readonly KekId[] {
+  const names = new Set(moves.map(({ index, owner }) => `${index.model}\0${index.id}\0${owner}`))
+  const live = records.filter(
+    (record): record is IndexInfo =>
+      record.kind === 'index' &&
+      record.role !== 'old' &&
+      names.has(`${record.model}\0${record.index}\0${record.tenant}`),
+  )
+  return [...new Set(live.map(({ kekId }) => kekId))].toSorted()
+}
+
+export function isShared(tenant: string): boolean {
+  return tenant === '$shared'
+}
