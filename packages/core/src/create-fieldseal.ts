@@ -42,9 +42,10 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
       : createAudit(options.audit, { app, events, now: () => clock.now(), whoAsks: () => actorOf(scope.capture()) })
   const act: Internals['act'] = audit === undefined ? (_facts, run) => run() : audit.act
   const cellAudit = createCellAudit(audit)
-  const context = createTenantContext(tenancy, (asked) =>
-    audit?.admit({ type: 'act', operation: 'run-as-system', outcome: 'begun' }, asked),
-  )
+  const context = createTenantContext(tenancy, {
+    admit: (asked) => audit?.admit({ type: 'act', operation: 'run-as-system', outcome: 'begun' }, asked),
+    refused: (error) => cellAudit.refused('run-as', error),
+  })
   const scope = createContextScope(context)
   const cipher = createRecordCipher({ app, keyrings, indexKeys, random, cellAudit, directKeys, directDeks })
   const rewraps = createRewrapQueue({ app, keyrings, random, events, directKeys, directDeks })

@@ -117,6 +117,18 @@ it('always tells of denials: a revoked key, an altered value, a row of another t
   ])
 })
 
+it('tells of a tenant that tries to run as another, by whom and as whom', () => {
+  const { fieldseal, ofType } = audited()
+  fieldseal.runAs({ tenant: 'a', actor: 'ada' }, () =>
+    expect(() => fieldseal.runAs({ tenant: 'b' }, () => 1)).toThrow(
+      expect.objectContaining({ code: 'ERR_TENANT_MISMATCH' }),
+    ),
+  )
+  expect(ofType('access')).toMatchObject([
+    { operation: 'run-as', tenant: 'a', actor: 'ada', outcome: 'ERR_TENANT_MISMATCH' },
+  ])
+})
+
 it('tells of each value that is marked instead of given out', async () => {
   const { seal, fieldseal, host, rowOf, ofType } = audited({ decrypts: true })
   const { envelopes } = await seal('a', { ssn: 'x', email: 'ada@example.org' })

@@ -18,7 +18,7 @@ export interface KmsAuditEntry extends KmsCallEvent {
 /** A value that was decrypted, or a key, row or token that was refused. */
 export interface AccessAuditEntry {
   readonly type: 'access'
-  readonly operation: 'decrypt' | 'encrypt' | 'look-up'
+  readonly operation: 'decrypt' | 'encrypt' | 'look-up' | 'run-as'
   readonly tenant: string
   readonly model?: string
   readonly field?: string

@@ -40,11 +40,14 @@ export interface TenantContext {
   captureIfAny(): OperationContext | undefined
 }
 
-/** @param admit asked before `runAsSystem` enters; throws, or gives a promise, where its audit entry is not yet taken */
-export function createTenantContext(
-  tenancy: 'single' | 'multi',
-  admit: (asked: AuditActor) => Promise<void> | undefined = () => undefined,
-): TenantContext {
+export interface TenantContextHooks {
+  /** Asked before `runAsSystem` enters; throws, or gives a promise, where its audit entry is not yet taken. */
+  readonly admit?: (asked: AuditActor) => Promise<void> | undefined
+  /** Hears of a `runAs` inside that of another tenant. */
+  readonly refused?: (error: FieldsealError) => void
+}
+
+export function createTenantContext(tenancy: 'single' | 'multi', hooks: TenantContextHooks = {}): TenantContext {
   const storage = new AsyncLocalStorage<OperationContext>()
   const current = () => storage.getStore() ?? (tenancy === 'single' ? SINGLE_CONTEXT : undefined)
   return {
@@ -58,10 +61,13 @@ export function createTenantContext(
         })
       }
       if (typeof outer?.tenant === 'string' && outer.tenant !== tenant) {
-        throw new FieldsealError('ERR_TENANT_MISMATCH', {
+        const error = new FieldsealError('ERR_TENANT_MISMATCH', {
+          tenant: outer.tenant,
           reason: 'runAs inside the runAs of another tenant',
           hint: 'use runAsSystem for work across tenants, and runAs inside it',
         })
+        hooks.refused?.(error)
+        throw error
       }
       const context: OperationContext = Object.freeze({
         ...pick(outer, options),
@@ -75,7 +81,7 @@ export function createTenantContext(
         throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'reason', hint: 'say why: runAsSystem({ reason })' })
       }
       const { admitted: before, ...who } = pick(storage.getStore(), options, options.reason)
-      const admitted = both(before, admit(who))
+      const admitted = both(before, hooks.admit?.(who))
       const context: OperationContext = Object.freeze({
         ...who,
         ...(admitted === undefined ? {} : { admitted }),
