@@ -118,7 +118,8 @@ function followCollection(model: Model<unknown>, settings: PluginSettings): void
  */
 function assertAllRegistered(connection: Connection, registering: Model<unknown>): void {
   for (const model of Object.values(connection.models) as Model<unknown>[]) {
-    if (model === registering || stateOf(model.collection) !== undefined) continue
+    // Models of one collection are protected together: a base is plain until it has a kind that is not.
+    if (model.collection === registering.collection || stateOf(model.collection) !== undefined) continue
     if (!buildGraph([rootSchema(model)]).reaches) continue
     throw new FieldsealError('ERR_CONFIG_INVALID', {
       model: model.modelName,

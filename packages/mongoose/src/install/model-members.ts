@@ -59,14 +59,17 @@ export function overrideModel(model: Model<unknown>, state: CollectionState): vo
 
 function overrideQuery({ Query }: ModelMembers, state: CollectionState): void {
   const { prototype } = Query
-  for (const name of ['exec', 'cursor', 'explain']) {
-    const run = prototype[name] as Method // Mongoose's Query has them
-    prototype[name] = function (this: object, ...args) {
-      return redacted(() => {
-        assertMarkable(this, state)
-        return run.apply(this as never, args)
-      }, state)
-    }
+  const run = (query: object, method: Method, args: never[]) =>
+    redacted(() => {
+      assertMarkable(query, state)
+      return method.apply(query as never, args)
+    }, state)
+  const { exec, cursor } = prototype as { readonly exec: Method; readonly cursor: Method } // Mongoose's Query has them
+  prototype['exec'] = async function (this: object, ...args) {
+    return run(this, exec, args) // an async function rejects, as Mongoose's own does
+  }
+  prototype['cursor'] = function (this: object, ...args) {
+    return run(this, cursor, args)
   }
   const orFail = prototype['orFail'] as Method
   prototype['orFail'] = function (

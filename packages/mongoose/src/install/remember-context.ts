@@ -31,7 +31,7 @@ export function rememberContext(model: Model<unknown>, host: AdapterHost): void 
   }
   Query.prototype = prototype
   members.Query = Object.assign(Query as ModelMembers['Query'], { base: Original.base })
-  for (const name of ['exec', 'cursor', 'explain']) {
+  for (const name of ['exec', 'cursor']) {
     const run = prototype[name] as Method // Mongoose's Query has them
     prototype[name] = function (this: object, ...args) {
       return host.run(contextOf(this), () => run.apply(this as never, args))
