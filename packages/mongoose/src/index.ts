@@ -1,4 +1,5 @@
 export { fieldsealPlugin, type FieldsealPluginOptions } from './fieldseal-plugin.ts'
+export { jsonSchemaTripwire } from './guard/json-schema-tripwire.ts'
 export { mongoKeyStore, type MongoKeyStoreOptions } from './key-store/mongo-key-store.ts'
 export { decryptRaw } from './read-path/decrypt-raw.ts'
 export { mongooseSource } from './record-source/mongoose-source.ts'

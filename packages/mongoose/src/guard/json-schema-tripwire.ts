@@ -1,0 +1,53 @@
+import { FieldsealError } from '@fieldseal/core/adapter'
+import type { Doc } from '../bson/documents.ts'
+import { stateOf } from '../install/intercept.ts'
+import type { PathNode } from '../path-graph/path-node.ts'
+
+/** A leaf may be null, unless nulls are encrypted too. */
+const BINARY = { bsonType: ['binData', 'null'] } as const
+const SEARCHABLE = {
+  bsonType: ['object', 'null'],
+  required: ['c'],
+  additionalProperties: false,
+  properties: { c: { bsonType: 'binData' }, b: { bsonType: 'binData' }, n: { bsonType: 'binData' } },
+} as const
+
+/**
+ * A validator that refuses plaintext at the encrypted paths of a model, for writers that pass by this package: imports,
+ * shells, other services. It says nothing about plain paths.
+ *
+ * `db.command({ collMod: Model.collection.collectionName, validator: jsonSchemaTripwire(Model) })`
+ *
+ * It cannot look into binary data, so it takes any for ciphertext: plaintext of a Buffer path is found when it is read.
+ *
+ * @throws FieldsealError ERR_ARGUMENT_INVALID for a model without encrypted paths
+ * @see https://www.mongodb.com/docs/manual/reference/operator/query/jsonSchema/
+ */
+export function jsonSchemaTripwire(model: { readonly modelName: string; readonly collection: object }): {
+  readonly $jsonSchema: Doc
+} {
+  const state = stateOf(model.collection)
+  if (state === undefined)
+    throw new FieldsealError('ERR_ARGUMENT_INVALID', { model: model.modelName, reason: 'it has no encrypted path' })
+  return { $jsonSchema: schemaOf(state.model().root) }
+}
+
+/** Only what leads to encrypted paths; MongoDB lets everything else be. */
+function schemaOf(node: PathNode): Doc {
+  const { field, element, values } = node
+  if (field !== undefined) return field.blindIndex === undefined ? BINARY : SEARCHABLE
+  if (element !== undefined) {
+    // MongoDB lets one value stand where the schema has an array.
+    const { bsonType, ...one } = schemaOf(element)
+    return {
+      ...one,
+      bsonType: ['array', ...(bsonType as string[]).filter((type) => type !== 'array')],
+      items: schemaOf(element),
+    }
+  }
+  if (values !== undefined) return { bsonType: ['object', 'null'], additionalProperties: schemaOf(values) }
+  const properties = [...node.names]
+    .filter(([, child]) => child.reaches)
+    .map(([name, child]) => [name, schemaOf(child)] as const)
+  return { bsonType: ['object', 'null'], properties: Object.fromEntries(properties) }
+}
