@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander'
+import { addIndexCommands } from './commands/indexes.ts'
 import { addKeyCommands } from './commands/keys.ts'
 import { addPlanCommands } from './commands/plans.ts'
 import { type Act, addRowCommands, examples } from './commands/rows.ts'
@@ -44,6 +45,7 @@ export async function run({ argv, cwd, stdout, stderr, signal }: Host): Promise<
   }
   addKeyCommands(program, act)
   addRowCommands(program, act)
+  addIndexCommands(program, act)
   addPlanCommands(program, act)
   inherit(program)
   try {

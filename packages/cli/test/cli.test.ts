@@ -27,6 +27,7 @@ describe('without a configuration', () => {
       'rewrap',
       're-encrypt',
       'rebind',
+      'reindex',
       'plan',
       'apply',
     ])
@@ -109,6 +110,28 @@ describe.runIf(hasPostgres())('on PostgreSQL', () => {
     changeCmk(desk.env['KEY_FILE'] ?? '', 'one', 'rotate')
     expect(await desk.json('rotate', 'cmk', ...TENANT)).toMatchObject({ unchanged: 0 })
     expect((await desk.run('doctor', ...TENANT, ...C)).stdout).toBe('nothing found\n')
+  }, 60_000)
+
+  it('gives a tenant new index keys, says what it waits for, and goes on after kill -9', async () => {
+    const reindex = ['reindex', ...TENANT, '--new-key', '--longest-transaction', '0', '--json', ...C]
+    const { child, ended } = desk.start(...reindex)
+    child.stderr?.once('data', () => child.kill('SIGKILL'))
+    expect((await ended).code).toBeNull()
+    const moved = await desk.run(...reindex)
+    expect(moved).toMatchObject({ code: 0 })
+    expect(JSON.parse(moved.stdout)).toMatchObject({
+      verb: 'reindex',
+      resumed: true,
+      models: [{ rows: 40, remaining: 0 }],
+    })
+    expect(moved.stderr).toMatch(/"wait":\{"why":"processes that look up the old tokens"/)
+    expect((await desk.run('verify', ...TENANT, ...C)).stdout).toMatch(/80 values, 40 tokens/)
+    const { keys, models } = await desk.json<Status>('status', ...TENANT)
+    const states = keys.filter(({ purpose }) => purpose === 'index').map(({ state }) => state)
+    expect(states.toSorted()).toEqual(['active', 'retired'])
+    expect(models[0]?.indexes).toMatchObject([{ epochs: { 2: 40 } }])
+    expect((await desk.run('reindex', '--field', 'ssn', ...C)).code).toBe(2)
+    expect((await desk.run('reindex', '--dry-run', ...C)).stdout).toMatch(/is as it should be/)
   }, 60_000)
 
   it('goes on from the checkpoint after SIGINT, which exits 130', async () => {
