@@ -32,6 +32,7 @@ export {
   newestKekId,
   nowOf,
   reEncryptRows,
+  rewrapChildren,
   rewrapRows,
   rotateCmk,
   rotateIndexKey,

@@ -14,6 +14,7 @@ import { internalsOf, type Internals } from './internals.ts'
 import { changeKek as changeKekOf, denyKey as denyKeyOf, type KekChange, type KekChanged } from './keyring/kek-life.ts'
 import { findKeyRecord, type KeyInfo, listKeyRecords } from './keyring/key-list.ts'
 import { rotateKek, type RotatedKek } from './keyring/rotate-kek.ts'
+import { rewrapChildren as rewrapChildrenOf, type RewrappedChildren } from './keyring/rewrap-children.ts'
 import { rotateCmk as rotateCmkOf, type RotatedCmk } from './keyring/rotate-cmk.ts'
 import type { KeyspaceRef } from './keys/key-store.ts'
 import type { Denial } from './keys/records.ts'
@@ -68,6 +69,16 @@ export async function rotateCmk(
   const { act, app, tenancy, keyrings, settings } = open(fieldseal)
   const own = tenancy === 'single' ? SINGLE_TENANT : acrossTenants === true ? SHARED_TENANT : checkedTenant(asked)
   return act({ operation: 'rotate-cmk', tenant: own }, () => rotateCmkOf(app, own, keyrings, settings))
+}
+
+/** Wraps the keys of a tenant's data subjects by the tenant's newest KEK. See `keyring/rewrap-children.ts`. */
+export async function rewrapChildren(
+  fieldseal: AnyFieldseal,
+  { tenant: asked }: { readonly tenant?: string } = {},
+): Promise<RewrappedChildren> {
+  const { act, app, tenancy, keyrings, settings } = open(fieldseal)
+  const tenant = tenancy === 'single' ? SINGLE_TENANT : checkedTenant(asked)
+  return act({ operation: 'rewrap-children', tenant }, () => rewrapChildrenOf(app, tenant, keyrings, settings))
 }
 
 /** The id of the KEK that new values of a keyspace are wrapped by; makes it where there is none. */

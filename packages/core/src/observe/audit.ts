@@ -41,6 +41,7 @@ export interface ActAuditEntry {
     | 'activate'
     | 'change-key'
     | 'deny-key'
+    | 'rewrap-children'
   /** The key that a `change-key` or `deny-key` is about, and the state it is to have; for `change-index` the index and its stage. */
   readonly kekId?: string
   readonly to?: string

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
 import { rotateKek } from '../../src/attach.ts'
-import { changeKek, denyKey, findKey, listKeys, rotateCmk } from '../../src/maintenance.ts'
+import { changeKek, denyKey, findKey, listKeys, rewrapChildren, rotateCmk } from '../../src/maintenance.ts'
 import type { KekId } from '../../src/keys/records.ts'
 import { clinic, NOTES, OTHER_ID } from '../support/clinic.ts'
 
@@ -133,4 +133,29 @@ it('wraps KEKs anew by the newest version of their CMK, each wrap seen to open',
     if (operation === 'update') keyStore.tamper(id, { rowVersion: 9 })
   }
   expect(await rotateCmk(fieldseal, { tenant: 'a' })).toMatchObject({ changed: 1 })
+})
+
+it('wraps the keys of data subjects by the tenant’s newest key, but hides none that may be known', async () => {
+  const app = clinic({}, NOTES)
+  const row = () => app.rowOf('a', { text: 'x' }, OTHER_ID, { patient: '7' })
+  const [sealed] = await app.as('a', () => app.host.cipher.seal([row()], app.host.capture()))
+  const child = () => app.keyStore.keks().find((record) => record.parent !== undefined)
+  const before = child()
+  expect(await rewrapChildren(app.fieldseal, { tenant: 'a' })).toEqual({ rewrapped: 0, changed: 0, left: 0 })
+  const { kekId, demoted } = await rotateKek(app.fieldseal, { tenant: 'a' })
+  app.keyStore.before = (operation) => {
+    if (operation === 'update' && before !== undefined) app.keyStore.tamper(before.id, { rowVersion: 5 })
+  }
+  expect(await rewrapChildren(app.fieldseal, { tenant: 'a' })).toMatchObject({ changed: 1 })
+  app.keyStore.before = undefined
+  expect(await rewrapChildren(app.fieldseal, { tenant: 'a' })).toMatchObject({ rewrapped: 1 })
+  expect(child()).toMatchObject({ parent: kekId, revision: 2, id: before?.id })
+  const [old] = demoted
+  if (old === undefined) return expect.unreachable()
+  await changeKek(app.fieldseal, old, { to: 'retired' })
+  const stored = { ...row(), cells: [{ field: app.map.fields[0] as never, value: sealed?.envelopes[0] }] }
+  const [opened] = await app.as('a', () => app.host.cipher.open([stored], app.host.capture()))
+  expect(opened?.values).toEqual(['x'])
+  await changeKek(app.fieldseal, kekId, { to: 'compromised' })
+  expect(await rewrapChildren(app.fieldseal, { tenant: 'a' })).toMatchObject({ rewrapped: 0, left: 1 })
 })
