@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util'
 import { newMongoDatabase, startMongo, startPostgres } from '@fieldseal/servers'
 import { rowGroups } from './cases/core-cases.ts'
 import { mongooseBench } from './cases/mongoose-cases.ts'
+import { slowKmsBench } from './cases/mongoose-slow-kms.ts'
 import { typeormBench } from './cases/typeorm-cases.ts'
 import { runGroup, type CaseResult } from './harness.ts'
 import { toMarkdown } from './report.ts'
@@ -40,10 +41,12 @@ if (wanted('TypeORM')) {
 }
 if (wanted('Mongoose')) {
   const server = await startMongo()
-  const bench = await mongooseBench(newMongoDatabase(server.uri).uri)
-  for (const group of bench.groups)
-    results.push(...(await runGroup(group, { ...options, sampleMs: Math.max(60, options.sampleMs) })))
-  await bench.close()
+  for (const makeBench of [mongooseBench, slowKmsBench]) {
+    const bench = await makeBench(newMongoDatabase(server.uri).uri)
+    for (const group of bench.groups)
+      results.push(...(await runGroup(group, { ...options, sampleMs: Math.max(60, options.sampleMs) })))
+    await bench.close()
+  }
   await server.stop()
 }
 process.stderr.write('\n')
