@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { type AuditEntry, type AuditEvent, type AuditSink, createAudit } from '../../src/observe/audit.ts'
 import { createEventBus, type FieldsealEvents } from '../../src/observe/events.ts'
 
@@ -71,6 +71,22 @@ it('waits for a sink that answers later before an act begins', async () => {
   gate.resolve()
   await acted
   expect(order.slice(0, 3)).toEqual(['asked', 'taken', 'acted'])
+})
+
+it('refuses an act when the sink does not answer for ten seconds, instead of holding it', async () => {
+  vi.useFakeTimers()
+  try {
+    const { audit, failures } = world({ write: () => new Promise(() => undefined) })
+    let begun = false
+    const acted = audit.act({ operation: 'rotate-kek' }, async () => (begun = true)).catch((error: unknown) => error)
+    await vi.advanceTimersByTimeAsync(9_999)
+    expect(failures).toEqual([])
+    await vi.advanceTimersByTimeAsync(1)
+    expect(await acted).toEqual(REFUSED)
+    expect([begun, failures.length]).toEqual([false, 1])
+  } finally {
+    vi.useRealTimers()
+  }
 })
 
 it('tells how an act ended', async () => {
