@@ -77,8 +77,8 @@ it('retires a key only after the drain, and only when nothing needs it', async (
   await expect(migrator.apply(plan)).rejects.toMatchObject({ code: 'ERR_PLAN_OUTDATED' })
 })
 
-it('does not retire the parent of a data subject’s key, nor what is unknown', async () => {
-  const { migrator, fillNotes, keyStore, clock } = clinic()
+it('does not retire the parent of a data subject’s key before that has another one, nor what is unknown', async () => {
+  const { migrator, fillNotes, keyStore, clock, as, source } = clinic()
   await fillNotes('a', [1])
   const parent = [...keyStore.rows.values()]
     .map((text) => JSON.parse(text) as { id: string; parent?: string })
@@ -86,7 +86,12 @@ it('does not retire the parent of a data subject’s key, nor what is unknown', 
   await migrator.rotateKek({ tenant: 'a' })
   const plan = await migrator.plan('retire', { kek: parent ?? '', longestTransactionMs: 0 })
   clock.advance(HOUR)
-  await expect(migrator.apply(plan)).rejects.toThrow(/keys of data subjects/)
+  await expect(migrator.apply(plan)).rejects.toThrow(/1 keys of data subjects/)
+  expect((await migrator.rewrap({ tenant: 'a' })).notes).toEqual([
+    '1 keys of data subjects of a were wrapped by its newest key',
+  ])
+  expect(await migrator.apply(plan)).toMatchObject({ state: 'retired' })
+  expect(await as('a', () => source.read('notes', { id: 1 }))).toEqual({ text: 'note 1' })
   await expect(migrator.plan('retire', { kek: 'f'.repeat(24) })).rejects.toMatchObject({ code: 'ERR_ARGUMENT_INVALID' })
 })
 

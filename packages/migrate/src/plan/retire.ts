@@ -9,7 +9,7 @@ import {
   nowOf,
 } from '@fieldseal/core/adapter'
 import type { Surroundings } from '../engine/target.ts'
-import { isKek, keyRecords } from '../keys/key-versions.ts'
+import { isKek, isReadable, keyRecords } from '../keys/key-versions.ts'
 import { rowsUnder } from '../keys/need.ts'
 import { beginApply, cancelPlan, endApply, type Plan, stateOf } from './plan.ts'
 
@@ -121,7 +121,7 @@ async function assertUnneeded(surroundings: Surroundings, key: KeyInfo): Promise
   const rows = (await rowsUnder(surroundings, key.id)).filter((one) => one.rows > 0)
   const tenant = surroundings.host.tenancy === 'single' ? undefined : key.tenant
   const records = await keyRecords(surroundings, tenant)
-  const children = records.filter((one) => isKek(one) && one.parent === key.id && one.state !== 'destroyed')
+  const children = records.filter((one) => isKek(one) && one.parent === key.id && isReadable(one))
   const indexes = records.filter((one) => one.kind === 'index' && one.role !== 'old' && one.kekId === key.id)
   const needs = [
     ...rows.map((one) => `${one.rows} rows of ${one.model}`),

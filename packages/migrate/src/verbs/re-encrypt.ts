@@ -115,6 +115,11 @@ async function mark(
   for (const id of reached) await changeKek(fieldseal, id, { to: 'compromised' })
   const keyspaces = new Set(records.filter((one) => isKek(one) && reached.includes(one.id)).map(keyspaceOf))
   for (const keyspace of keyspaces) await newestKekId(fieldseal, { tenant: leaked.tenant, keyspace })
+  for (const id of reached) {
+    const kek = await findKey(fieldseal, id)
+    if (kek !== undefined && isKek(kek) && kek.state === 'active')
+      await changeKek(fieldseal, id, { to: 'decrypt-only' }) // it wraps nothing any more, so that it can be retired
+  }
   if (facts['markedAt'] === undefined) {
     facts['markedAt'] = nowOf(fieldseal)
     await checkpoint.save()

@@ -1,4 +1,4 @@
-import { type KekId, nowOf, rewrapRows } from '@fieldseal/core/adapter'
+import { type KekId, type KeyInfo, nowOf, rewrapChildren, rewrapRows } from '@fieldseal/core/adapter'
 import type { RowVerb } from '../engine/batch.ts'
 import type { Pace } from '../engine/pace.ts'
 import { assertKnown, runJob } from '../engine/run-job.ts'
@@ -34,14 +34,43 @@ export async function rewrap(surroundings: Surroundings, options: RewrapOptions 
       ),
     remaining: bind ? async () => undefined : (target) => countRows(target, outdated, pace),
   }
+  const notes = compromised.map(({ id }) => `values under the compromised key ${id} are left for re-encrypt`)
+  const wholeTenants = model === undefined && field === undefined && keyspace === undefined
   return runJob(surroundings, {
     verb,
     what,
     pace,
     pinned: outdated.toSorted(),
     hint: 'running processes may still write under the older key: run it again',
-    notes: compromised.map(({ id }) => `values under the compromised key ${id} are left for re-encrypt`),
+    notes,
+    async opened() {
+      if (wholeTenants && (pace.shard?.[0] ?? 1) === 1) notes.push(...(await rewrapSubjects(surroundings, records)))
+    },
   })
+}
+
+const ATTEMPTS = 5
+
+/** The keys of data subjects stand under a KEK of their tenant, as rows do: they follow it to the newest. */
+async function rewrapSubjects(
+  { fieldseal, host }: Surroundings,
+  records: readonly KeyInfo[],
+): Promise<readonly string[]> {
+  const keks = records.filter(isKek)
+  const tenants = new Set(keks.filter(({ parent }) => parent !== undefined).map(({ tenant }) => tenant))
+  const notes: string[] = []
+  for (const tenant of tenants) {
+    let rewrapped = 0
+    for (let attempt = 1; ; attempt++) {
+      const done = await rewrapChildren(fieldseal, host.tenancy === 'single' ? {} : { tenant })
+      rewrapped += done.rewrapped
+      if (attempt === 1 && done.left > 0)
+        notes.push(`${done.left} keys of data subjects stand under a compromised key: re-encrypt`)
+      if (done.changed === 0 || attempt === ATTEMPTS) break
+    }
+    if (rewrapped > 0) notes.push(`${rewrapped} keys of data subjects of ${tenant} were wrapped by its newest key`)
+  }
+  return notes
 }
 
 /** Rows that need one of these KEKs; undefined where only a walk can tell. */
