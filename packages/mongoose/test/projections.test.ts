@@ -300,3 +300,100 @@ describe.runIf(hasMongo())('projections', () => {
     })
   })
 })
+
+describe.runIf(hasMongo())('how values come back', () => {
+  const clinic = useClinic({ tenancy: 'single' })
+  const past = usePlainConnection()
+  let twins: Twins
+  beforeAll(async () => {
+    twins = twinsOf(
+      clinic,
+      past,
+      (seal) =>
+        new Schema({
+          _id: Schema.Types.UUID,
+          int: { type: Number, ...seal() },
+          float: { type: Number, ...seal() },
+          long: { type: BigInt, ...seal() },
+          huge: { type: BigInt, ...seal() },
+          bytes: { type: Buffer, ...seal() },
+          day: { type: Date, ...seal() },
+          box: { type: Schema.Types.Mixed, ...seal() },
+          uuid: { type: Schema.Types.UUID, ...seal() },
+          decimal: { type: Schema.Types.Decimal128, ...seal() },
+        }),
+    )
+    await twins.insert([
+      {
+        _id: '0b6c2f1e-6a53-4d5e-9d0a-0e7b9f3f1c11',
+        int: -(2 ** 31),
+        float: -0,
+        long: 7n,
+        huge: 2n ** 60n,
+        bytes: Buffer.from('some bytes'),
+        day: new Date(1e12),
+        box: { a: 1, b: 2.5, c: Buffer.from('in a box'), d: [new Types.ObjectId(ID), 2n ** 40n], e: /re/i },
+        uuid: '0b6c2f1e-6a53-4d5e-9d0a-0e7b9f3f1c12',
+        decimal: '1.50',
+      },
+    ])
+  })
+
+  it.each<[object]>([
+    [{}],
+    [{ promoteValues: false }],
+    [{ promoteLongs: false }],
+    [{ promoteBuffers: true }],
+    [{ promoteBuffers: true, promoteValues: false }],
+    [{ useBigInt64: true }],
+    [{ bsonRegExp: true }],
+    [{ promoteLongs: false, promoteBuffers: true }],
+  ])('is as if they had been stored plain: %j', async (options) => {
+    const types = (value: unknown): unknown => {
+      if (Array.isArray(value)) return value.map(types)
+      if (typeof value !== 'object' || value === null)
+        return [typeof value, Object.is(value, -0) ? '-0' : String(value)]
+      if (Object.getPrototypeOf(value) !== Object.prototype) return [value.constructor.name, JSON.stringify(value)]
+      return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, types(each)]))
+    }
+    const [sealed, plain] = await twins.both((model) => model.find({}, null, options as never).lean())
+    expect(types(sealed)).toEqual(types(plain))
+    const [one, other] = await twins.both((model) => model.collection.findOne({}, options as never))
+    const { __fieldseal: _, ...stored } = { __fieldseal: 0, ...(one as object) }
+    expect(types(stored)).toEqual(types(other))
+    const [rows, others] = await twins.both((model) => model.collection.aggregate([], options as never).toArray())
+    expect(types(rows)).toEqual(types(others))
+  })
+
+  it.each<[string, unknown, unknown]>([
+    ['numbers', Number, 7],
+    ['large numbers', Number, 2 ** 40],
+    ['fractions', Number, 1.5],
+    ['BigInts', BigInt, 2n ** 53n + 1n],
+    ['small BigInts', BigInt, 5n],
+    ['text', String, 'some-key'],
+    ['UUIDs', Schema.Types.UUID, '0b6c2f1e-6a53-4d5e-9d0a-0e7b9f3f1c11'],
+    ['subdocuments', new Schema({ a: Number, b: String }, { _id: false }), { a: 1, b: 'x' }],
+    ['dates', Date, new Date(1e12)],
+    ['decimals', Schema.Types.Decimal128, '1.5'],
+    ['bytes', Buffer, Buffer.from('id')],
+  ])('of documents whose ids are %s', async (_, type, _id) => {
+    const Model = clinic.model(
+      new Schema({ _id: type as never, ssn: { type: String, encrypted: true }, n: { type: Number, encrypted: true } }),
+    )
+    await Model.create({ _id, ssn: clinic.secret('ssn-by-any-id'), n: 1 } as never)
+    for (const options of [
+      {},
+      { promoteLongs: false },
+      { promoteValues: false },
+      { useBigInt64: true },
+      { promoteBuffers: true },
+    ])
+      expect(await Model.collection.find({}, options).toArray()).toMatchObject([{ ssn: 'ssn-by-any-id' }])
+    const found = (await Model.findById(_id as never)) as unknown as { ssn: string; save(): Promise<unknown> }
+    found.ssn = clinic.secret('ssn-was-changed')
+    await found.save()
+    await Model.updateOne({ _id } as never, { $inc: { n: 2 } } as never)
+    expect(await Model.findOne({ _id } as never).lean()).toMatchObject({ ssn: 'ssn-was-changed', n: 3 })
+  })
+})

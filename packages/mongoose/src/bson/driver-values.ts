@@ -35,7 +35,7 @@ export function toCoreValue(type: string, value: unknown): unknown {
 export function toDriverValue(value: unknown, options: PromoteOptions): unknown {
   if (value instanceof BsonValue) return value.read(options)
   if (value instanceof Uint8Array && !isUnreadable(value))
-    return options.promoteBuffers === true ? Buffer.from(value) : new Binary(value)
+    return isPromoted(options) ? Buffer.from(value) : new Binary(value)
   if (typeof value === 'bigint') return readLong(value, options)
   if (typeof value === 'number' && options.promoteValues === false)
     return isInt32(value) ? new Int32(value) : new Double(value)
@@ -45,6 +45,11 @@ export function toDriverValue(value: unknown, options: PromoteOptions): unknown 
 /** Whether the driver's serializer stores a number as int32. */
 export function isInt32(value: number): boolean {
   return (value | 0) === value && !Object.is(value, -0)
+}
+
+/** Whether bytes come back as Buffers, whatever their subtype. */
+export function isPromoted({ promoteBuffers, promoteValues }: PromoteOptions): boolean {
+  return promoteBuffers === true && promoteValues !== false
 }
 
 function int64(value: unknown): unknown {

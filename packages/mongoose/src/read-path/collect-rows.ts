@@ -1,6 +1,7 @@
 import { FieldsealError, type Cell, type OperationContext, type RowFacts } from '@fieldseal/core/adapter'
 import { mongo } from 'mongoose'
 import { isDoc, valueAt, type Doc } from '../bson/documents.ts'
+import { isPromoted, type PromoteOptions } from '../bson/driver-values.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH, type FactPath, type StoredModel } from '../path-graph/stored-model.ts'
 
@@ -28,17 +29,24 @@ export interface Place {
  * The encrypted cells of a result, by stored document. `__fieldseal` is taken out of each.
  *
  * @param context undefined where nobody's documents are read: a walk over all of them
+ * @param promote how the documents were read
  * @throws FieldsealError ERR_TENANT_MISMATCH when a document is another tenant's
  */
-export function collectRows(result: unknown, root: PathNode, context: OperationContext | undefined): StoredRow[] {
+export function collectRows(
+  result: unknown,
+  root: PathNode,
+  context: OperationContext | undefined,
+  promote: PromoteOptions = {},
+): StoredRow[] {
   const rows: StoredRow[] = []
-  visit(result, root, undefined, '', [], { rows, context })
+  visit(result, root, undefined, '', [], { rows, context, promote })
   return rows
 }
 
 interface Visit {
   readonly rows: StoredRow[]
   readonly context: OperationContext | undefined
+  readonly promote: PromoteOptions
 }
 
 function visit(
@@ -119,8 +127,8 @@ function bytesOf(value: unknown): Uint8Array | undefined {
   return value instanceof Uint8Array ? value : undefined
 }
 
-function begin(document: Doc, model: StoredModel, { rows, context }: Visit): StoredRow {
-  const facts = context === undefined ? NOBODY : factsOf(document, model, context)
+function begin(document: Doc, model: StoredModel, { rows, context, promote }: Visit): StoredRow {
+  const facts = context === undefined ? NOBODY : factsOf(document, model, context, promote)
   const stamp = valueAt(document, `${KEYS_PATH}.w`)
   Reflect.deleteProperty(document, KEYS_PATH)
   const row: StoredRow = { model, facts, document, stamp, cells: [], places: [] }
@@ -133,10 +141,22 @@ function begin(document: Doc, model: StoredModel, { rows, context }: Visit): Sto
  *
  * @throws FieldsealError ERR_TENANT_MISMATCH, ERR_WRITE_UNSUPPORTED when the tenant or keyspace is unknown
  */
-export function factsOf(document: unknown, model: StoredModel, context: OperationContext): RowFacts {
+export function factsOf(
+  document: unknown,
+  model: StoredModel,
+  context: OperationContext,
+  promote: PromoteOptions = {},
+): RowFacts {
   const known: Record<string, unknown> = {}
-  for (const fact of model.facts) known[fact.path] = canonical(valueAt(document, fact.path), fact)
+  for (const fact of model.facts)
+    known[fact.path] = canonical(asRead(valueAt(document, fact.path), fact, promote), fact)
   return model.map.facts(known, context)
+}
+
+/** A UUID that a query read as a Buffer is one again. */
+function asRead(value: unknown, { kind }: FactPath, promote: PromoteOptions): unknown {
+  const isUuid = kind === 'uuid' && Buffer.isBuffer(value) && value.length === 16 && isPromoted(promote)
+  return isUuid ? new UUID(value) : value
 }
 
 /** A fact as core compares it; undefined where its BSON type is not the declared one, which keeps the row unbound. */

@@ -39,7 +39,7 @@ export interface Opening {
 export async function openDocuments(documents: readonly Doc[], opening: Opening): Promise<Doc[]> {
   const { host, context, root, promote } = opening
   if (!root.reaches) return [...documents]
-  const owners = documents.map((document) => collectRows(document, root, context))
+  const owners = documents.map((document) => collectRows(document, root, context, promote))
   const rows = owners.flat().filter(({ cells }) => cells.length > 0)
   if (rows.length === 0) return [...documents]
   const opened = await host.cipher.open(
