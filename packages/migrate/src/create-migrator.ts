@@ -11,6 +11,8 @@ import type { Report } from './report/report.ts'
 import type { Statement } from './report/statement.ts'
 import { doctor, type DoctorOptions, type Finding } from './verbs/doctor.ts'
 import { checkLock, type Lock, lockOf } from './verbs/lock.ts'
+import { backfill } from './verbs/backfill.ts'
+import { decrypt, type DecryptOptions } from './verbs/decrypt.ts'
 import { status, type Status, type StatusOptions } from './verbs/status.ts'
 import { rebind, type RebindOptions } from './verbs/rebind.ts'
 import { reEncrypt, type ReEncryptOptions } from './verbs/re-encrypt.ts'
@@ -53,6 +55,10 @@ export interface Migrator {
   rebind(options?: RebindOptions): Promise<Report>
   /** Moves blind indexes to what `blindIndex.next` describes, or to a new key, while both are filled. */
   reindex(options?: ReindexOptions): Promise<Report>
+  /** Encrypts stored plaintext of fields in state `migrating`; gives those in state `plaintext` their tokens. */
+  backfill(options?: What & Pace): Promise<Report>
+  /** Stores the values of a field in plaintext again: the way back. */
+  decrypt(options: DecryptOptions): Promise<Report>
   /** Plans to make the wraps of a tenant's KEKs agree with its configured CMKs. */
   plan(verb: 'move', options?: MoveOptions): Promise<Plan>
   /** Plans to take a key out of use that nothing needs any more. */
@@ -89,6 +95,8 @@ export function createMigrator({ fieldseal, sources, ...options }: MigratorOptio
     reEncrypt: (options) => reEncrypt(surroundings, options),
     rebind: (options) => rebind(surroundings, options),
     reindex: (options) => reindex(surroundings, options),
+    backfill: (options) => backfill(surroundings, options),
+    decrypt: (options) => decrypt(surroundings, options),
     async plan(verb: PlannedVerb, options: object = {}) {
       const given = options as RetireOptions & ShredOptions // by the overloads
       if (verb === 'move') return planMove(surroundings, given)

@@ -51,6 +51,11 @@ export interface RecordSource extends RecordWriter {
    * precision.
    */
   fits?(map: RecordMap, field: Field, values: readonly unknown[]): Promise<readonly boolean[]>
+  /**
+   * Whether the value of each plain cell is all that is stored: a timestamp may be finer than milliseconds, a number longer
+   * than a double. What is more would be lost by encrypting it.
+   */
+  isWhole?(map: RecordMap, field: Field, cells: readonly PlainCell[]): Promise<readonly boolean[]>
   /** For `doctor`: column widths, collations, tripwires. */
   inspect(map: RecordMap): Promise<readonly { readonly problem: string; readonly fix: string }[]>
   /** Clears all tokens of these rows, so that a shredded row is found by no search. Absent = the source cannot. */

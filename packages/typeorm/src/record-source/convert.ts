@@ -114,6 +114,7 @@ function partsOf(
       },
     ]
     if (plain !== undefined && !inPlace) {
+      const plainForm = (cell: StoredCell) => (isPlainCell(cell) ? conversions.persist(cell.value, plain) : null)
       const old = escape(plain.databaseName)
       parts.push({
         name: old,
@@ -124,7 +125,8 @@ function partsOf(
         field,
         before: ({ before }) =>
           isPlainCell(before) ? (before.stored ?? conversions.persist(before.value, plain)) : null,
-        after: changed((cell) => (isPlainCell(cell) ? conversions.persist(cell.value, plain) : null)),
+        // What is there already is not written again: its spelling may be finer than the value.
+        after: (cell) => (keepsPlaintext(cell) ? undefined : changed(plainForm)(cell)),
         isTouched: () => true,
       })
     }
@@ -143,6 +145,10 @@ function partsOf(
     }
     return parts
   })
+}
+
+function keepsPlaintext({ before, after }: PatchedCell): boolean {
+  return isPlainCell(before) && isPlainCell(after) && before.value === after.value
 }
 
 /** What stands in the column of envelopes. */

@@ -5,7 +5,7 @@ import { createCheckpoints } from './checkpoints.ts'
 import { clearTokens } from './clear-tokens.ts'
 import { compareAndSet } from './compare-and-set.ts'
 import { convert } from './convert.ts'
-import { fits } from './fits.ts'
+import { fits, isWhole } from './fits.ts'
 import { inspectTable } from './inspect.ts'
 import { count, countPlaintext, pages } from './pages.ts'
 
@@ -34,6 +34,7 @@ export function typeormSource(dataSource: DataSource): RecordSource {
     convert: (map, patches) => convert(installation, map, patches),
     countPlaintext: (map, field) => countPlaintext(installation, map, field),
     fits: (map, field, values) => fits(installation, map, field, values),
+    isWhole: (map, field, cells) => isWhole(installation, map, field, cells),
     inspect: (map) => inspectTable(installation, map),
   }
 }
