@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander'
+import { addFieldStateCommands } from './commands/field-states.ts'
 import { addIndexCommands } from './commands/indexes.ts'
 import { addKeyCommands } from './commands/keys.ts'
 import { addPlanCommands } from './commands/plans.ts'
@@ -46,6 +47,7 @@ export async function run({ argv, cwd, stdout, stderr, signal }: Host): Promise<
   addKeyCommands(program, act)
   addRowCommands(program, act)
   addIndexCommands(program, act)
+  addFieldStateCommands(program, act)
   addPlanCommands(program, act)
   inherit(program)
   try {

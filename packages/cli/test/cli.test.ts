@@ -28,6 +28,8 @@ describe('without a configuration', () => {
       're-encrypt',
       'rebind',
       'reindex',
+      'backfill',
+      'decrypt',
       'plan',
       'apply',
     ])

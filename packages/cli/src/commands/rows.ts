@@ -7,7 +7,11 @@ import type { Session } from '../session.ts'
 export type Act = (run: (session: Session) => Promise<number | void>) => Promise<void>
 
 /** Shows what it would do, then does it, then says what it did. */
-async function plannedRun({ output }: Session, dryRun: boolean, run: (dry: boolean) => Promise<Report>): Promise<void> {
+export async function plannedRun(
+  { output }: Session,
+  dryRun: boolean,
+  run: (dry: boolean) => Promise<Report>,
+): Promise<void> {
   if (!dryRun && output.stderr.isTTY && !output.json) {
     const plan = await run(true)
     say(
