@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { newMongoDatabase, startMongo, startPostgres } from '@fieldseal/servers'
 import { rowGroups } from './cases/core-cases.ts'
+import { hangingKms, hangingKmsToMarkdown } from './cases/hanging-kms.ts'
 import { mongooseBench } from './cases/mongoose-cases.ts'
 import { slowKmsBench } from './cases/mongoose-slow-kms.ts'
 import { typeormBench } from './cases/typeorm-cases.ts'
@@ -49,9 +50,10 @@ if (wanted('Mongoose')) {
   }
   await server.stop()
 }
+const beside = wanted('hanging KMS') ? await hangingKms(options.onProgress) : undefined
 process.stderr.write('\n')
 process.stdout.write(
-  `Node ${process.versions.node}, OpenSSL ${process.versions.openssl}, ${options.rounds} rounds\n\n${toMarkdown(results)}`,
+  `Node ${process.versions.node}, OpenSSL ${process.versions.openssl}, ${options.rounds} rounds\n\n${toMarkdown(results)}${beside === undefined ? '' : `\n${hangingKmsToMarkdown(beside)}`}`,
 )
 if (values.json !== undefined)
   writeFileSync(

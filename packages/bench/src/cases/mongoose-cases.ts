@@ -63,7 +63,8 @@ export async function mongooseBench(uri: string): Promise<MongooseBench> {
     }
     const stored = await unguarded.connection.collection(models.sealed.collection.collectionName).findOne()
     const bytes: unknown = Reflect.get(Object(stored?.['a']), 'position')
-    if (bytes !== ENVELOPE_BYTES) throw new Error(`transport carries ${ENVELOPE_BYTES} bytes, ciphertext has ${String(bytes)}`)
+    if (bytes !== ENVELOPE_BYTES)
+      throw new Error(`transport carries ${ENVELOPE_BYTES} bytes, ciphertext has ${String(bytes)}`)
   }
 
   function group(
@@ -100,14 +101,35 @@ export async function mongooseBench(uri: string): Promise<MongooseBench> {
 
   return {
     groups: [
-      group('Mongoose find 1,000', 'row', FOUND, (which) => models[which].find().limit(FOUND).exec(), () => crypto.open(FOUND), {
-        goals: { fieldseal: 1.3 },
-      }),
-      group('Mongoose find 1,000 lean', 'row', FOUND, (which) => models[which].find().limit(FOUND).lean().exec(), () => crypto.open(FOUND), { peer: false }),
-      group('Mongoose findOne', 'call', 1, (which) => models[which].findById(ids[which]).exec(), () => crypto.open(1), {
-        goals: { 'fieldseal, guard off': 1.3 },
-        floor: 'plain',
-      }),
+      group(
+        'Mongoose find 1,000',
+        'row',
+        FOUND,
+        (which) => models[which].find().limit(FOUND).exec(),
+        () => crypto.open(FOUND),
+        {
+          goals: { fieldseal: 1.3 },
+        },
+      ),
+      group(
+        'Mongoose find 1,000 lean',
+        'row',
+        FOUND,
+        (which) => models[which].find().limit(FOUND).lean().exec(),
+        () => crypto.open(FOUND),
+        { peer: false },
+      ),
+      group(
+        'Mongoose findOne',
+        'call',
+        1,
+        (which) => models[which].findById(ids[which]).exec(),
+        () => crypto.open(1),
+        {
+          goals: { 'fieldseal, guard off': 1.3 },
+          floor: 'plain',
+        },
+      ),
       group(
         'Mongoose insertMany 100',
         'row',
@@ -159,7 +181,13 @@ const FLOOR = 'floor: transport + raw crypto'
 const PEER = 'mongoose-field-encryption 7.0.1'
 
 function schemaOf(type: typeof String | typeof Buffer): Schema {
-  return new Schema({ n1: Number, n2: Number, t1: String, t2: String, ...Object.fromEntries(SECRETS.map((name) => [name, type])) })
+  return new Schema({
+    n1: Number,
+    n2: Number,
+    t1: String,
+    t2: String,
+    ...Object.fromEntries(SECRETS.map((name) => [name, type])),
+  })
 }
 
 function sealedSchema(fieldseal: ReturnType<typeof benchFieldseal>, guard: 'enforce' | 'off'): Schema {
@@ -171,13 +199,20 @@ function sealedSchema(fieldseal: ReturnType<typeof benchFieldseal>, guard: 'enfo
 
 /** The peer keeps a marker beside each field and encrypts with one key in hooks. */
 function withPeer(own: Mongoose): Loose {
-  const { fieldEncryption } = createRequire(import.meta.url)('mongoose-field-encryption') as { readonly fieldEncryption: never }
+  const { fieldEncryption } = createRequire(import.meta.url)('mongoose-field-encryption') as {
+    readonly fieldEncryption: never
+  }
   const schema = schemaOf(String)
   schema.plugin(fieldEncryption, { fields: [...SECRETS], secret: randomBytes(32).toString('hex') } as never)
   return modelOf(own, 'Peer', schema)
 }
 
-function streamed(which: Which, guarded: Mongoose, unguarded: Mongoose, fieldseal: ReturnType<typeof benchFieldseal>): Loose {
+function streamed(
+  which: Which,
+  guarded: Mongoose,
+  unguarded: Mongoose,
+  fieldseal: ReturnType<typeof benchFieldseal>,
+): Loose {
   const own = which === 'sealed' ? guarded : unguarded
   const name = `Streamed_${which}`
   if (own.models[name] !== undefined) return own.models[name] as Loose
