@@ -46,6 +46,33 @@ async function found({ as, source, host }: Process): Promise<void> {
   }
 }
 
+/** The models on their way from plaintext. */
+const inState = (state: 'plaintext' | 'migrating'): readonly ModelDeclaration[] => [
+  { ...PATIENTS, fields: PATIENTS.fields.map((field) => ({ ...field, options: { ...field.options, state } })) },
+  NOTES,
+]
+
+/** What an old build has stored: plaintext, without tokens. */
+async function fillPlaintext(process: Process): Promise<void> {
+  await fill(process)
+  for (const { columns, cells, tokens } of process.source.rows.get('patients')?.values() ?? []) {
+    const id = Number(columns['id'])
+    Object.assign(cells, { email: `p${id}@x`, ssn: `s${id}` })
+    for (const index of Object.keys(tokens)) Reflect.deleteProperty(tokens, index)
+  }
+}
+
+/** Reads every row, and writes one as the deployed build does. */
+async function readAndWrite(process: Process): Promise<void> {
+  await readable(process)
+  await process.as('a', () => process.source.write('patients', { clinic: 'a', id: 5 }, { email: 'p5@x', ssn: 's5' }))
+}
+
+const plaintextIn = ({ source }: Process) =>
+  [...(source.rows.get('patients')?.values() ?? [])].flatMap(({ cells }) =>
+    Object.values(cells).filter((cell) => typeof cell === 'string' && !cell.startsWith('fs.')),
+  )
+
 const kekIds = ({ keyStore }: World) =>
   [...keyStore.rows.values()]
     .map((text) => JSON.parse(text) as { kind: string; purpose: string; id: KekId; keyspace: string; version: number })
@@ -60,6 +87,45 @@ async function rowsUnder({ source }: Process, kekId: KekId): Promise<number> {
 const totals = (report: Report) => report.models.map(({ rows, updated, unchanged }) => rows - updated - unchanged)
 
 const SCENARIOS: Record<string, Scenario> = {
+  'backfill of tokens': {
+    setUp: fillPlaintext,
+    deployed: inState('plaintext'),
+    run: ({ migrator }) => migrator.backfill(SMALL),
+    alongside: readAndWrite,
+    async check(process, _world, result) {
+      expect((result as Report).remaining).toBe(0)
+      await found(process)
+      expect(plaintextIn(process)).toHaveLength(2 * IDS.length)
+    },
+  },
+  backfill: {
+    setUp: fillPlaintext,
+    deployed: inState('migrating'),
+    run: ({ migrator }) => migrator.backfill(SMALL),
+    alongside: readAndWrite,
+    async check(process, _world, result) {
+      const report = result as Report
+      expect(report.remaining).toBe(0)
+      expect(report.models[0]?.rows).toBe(IDS.length)
+      expect(plaintextIn(process)).toEqual([])
+      await found(process)
+      expect((await process.migrator.verify()).remaining).toBe(0)
+    },
+  },
+  decrypt: {
+    setUp: fill,
+    deployed: inState('plaintext'),
+    async run({ migrator }) {
+      const report = await migrator.decrypt({ ...SMALL, model: 'patients', field: 'email' })
+      return [report, await migrator.decrypt({ ...SMALL, model: 'patients', field: 'ssn' })]
+    },
+    alongside: readAndWrite,
+    async check(process, _world, result) {
+      expect((result as Report[]).map(({ remaining }) => remaining)).toEqual([0, 0])
+      expect(plaintextIn(process)).toHaveLength(2 * IDS.length)
+      await found(process)
+    },
+  },
   rewrap: {
     async setUp(process) {
       await fill(process)

@@ -5,6 +5,9 @@ import {
   envelopeFromText,
   FieldsealError,
   type Fieldseal,
+  isEnvelopeText,
+  isPlainCell,
+  plainCell,
   type IndexToken,
   type ModelDeclaration,
   type PageOptions,
@@ -44,7 +47,7 @@ export function memoryRecordSource(
   declarations: readonly ModelDeclaration[],
   database?: Pick<MemoryRecordSource, 'rows' | 'checkpoints'>,
 ): MemoryRecordSource {
-  const host = attach(fieldseal, { name: 'memory', ormVersion: '1' })
+  const host = attach(fieldseal, { name: 'memory', ormVersion: '1', fieldStates: true })
   const models = declarations.map((declaration) => host.defineModel(declaration))
   const tables = new Map<string, Map<string, MemoryRow>>(
     models.map((map) => [map.id, database?.rows.get(map.id) ?? new Map<string, MemoryRow>()]),
@@ -81,12 +84,18 @@ export function memoryRecordSource(
       const map = mapOf(model)
       const context = host.capture()
       const row = rowOf(map, columns, values)
-      const [sealed] = await host.cipher.seal([{ ...row, facts: map.facts(columns, context) }], context)
+      const facts = map.facts(columns, context)
+      const plain = row.cells.filter(({ field }) => field.state === 'plaintext')
+      const secret = row.cells.filter(({ field }) => field.state !== 'plaintext')
+      const [sealed] = await host.cipher.seal([{ ...row, facts, cells: secret }], context)
+      const indexed = plain.length === 0 ? [] : await host.cipher.index([{ ...row, facts }], context)
       const before = tableOf(map).get(keyOf(map, columns))
       const cells = { ...before?.cells }
-      for (const [i, { field }] of row.cells.entries()) cells[field.path] = sealed?.envelopes[i] ?? null
+      for (const [i, { field }] of secret.entries()) cells[field.path] = sealed?.envelopes[i] ?? null
+      for (const { field, value } of plain)
+        cells[field.path] = asStored(value === null ? null : plainCell(field.path, value))
       const tokens = { ...before?.tokens }
-      for (const [index, [found = []]] of sealed?.tokens ?? []) tokens[index.id] = found
+      for (const [index, [found = []]] of [...(sealed?.tokens ?? []), ...(indexed[0] ?? [])]) tokens[index.id] = found
       if (!isFree(map, keyOf(map, columns), columns, tokens)) throw new FieldsealError('ERR_INDEX_COLLISION', { model })
       tableOf(map).set(keyOf(map, columns), { columns, cells, tokens })
     },
@@ -146,6 +155,12 @@ export function memoryRecordSource(
         return 'updated'
       })
     },
+    async countPlaintext(map, { path }) {
+      return sorted(map).filter(([, { cells }]) => isPlaintext(cells[path])).length
+    },
+    async fits(_map, _field, values) {
+      return values.map((value) => typeof value === 'string' && isPlaintext(value))
+    },
     async inspect() {
       return []
     },
@@ -204,13 +219,19 @@ function tokensIn(cells: readonly PatchedCell[]): Record<string, readonly IndexT
 
 function holds(stored: Envelope | string | null | undefined, before: StoredCell): boolean {
   if (before === null) return stored === null || stored === undefined
+  if (isPlainCell(before)) return stored === before.value
   const bytes = bytesOf(stored)
   return before instanceof Uint8Array && bytes !== undefined && isSame(bytes, before)
 }
 
-/** This database holds no plaintext. */
-function asStored(after: StoredCell): Envelope | null {
-  return after === null || after instanceof Uint8Array ? after : unknown(after.path)
+/** Plaintext stands in the place of its envelope, as text. */
+function asStored(after: StoredCell): Envelope | string | null {
+  if (!isPlainCell(after)) return after
+  return typeof after.value === 'string' ? after.value : unknown(after.path)
+}
+
+function isPlaintext(cell: Envelope | string | null | undefined): boolean {
+  return typeof cell === 'string' && !isEnvelopeText(cell)
 }
 
 function needs({ cells }: MemoryRow, kekId: string): boolean {
