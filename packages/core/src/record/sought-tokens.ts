@@ -1,12 +1,11 @@
-import type { IndexShape } from '../blind-index/index-shape.ts'
 import { shapeOfToken } from '../blind-index/live-tokens.ts'
 import { isFieldsealError } from '../errors/fieldseal-error.ts'
-import { built, matchKeyOf } from './blind-index-of-model.ts'
+import { matchKeyOf } from './blind-index-of-model.ts'
 import type { BlindIndex, IndexToken } from './ports.ts'
 
 /** Values that make one token, as the shape of the token compares them. */
 interface Sought {
-  readonly shape: IndexShape
+  readonly keyOf: (values: readonly unknown[]) => string | null
   readonly keys: Set<string | null>
 }
 
@@ -22,9 +21,8 @@ export class SoughtTokens {
   /** Takes the tokens of one value (one per field of the index), as `RecordCipher.tokens` gave them. */
   add(values: readonly unknown[], tokens: readonly IndexToken[]): void {
     for (const token of tokens) {
-      const shape = shapeOfToken(token) ?? built.index(this.index).description.shapes[0]
-      const sought = this.#sought.get(name(token)) ?? { shape, keys: new Set() }
-      sought.keys.add(matchKeyOf(shape, values))
+      const sought = this.#sought.get(name(token)) ?? { keyOf: this.#keyOf(token), keys: new Set() }
+      sought.keys.add(sought.keyOf(values))
       this.#sought.set(name(token), sought)
     }
   }
@@ -43,11 +41,17 @@ export class SoughtTokens {
     }
     return found ? 'hit' : 'other'
   }
+
+  /** Values are equal as the epoch of the token holds them equal. */
+  #keyOf(token: IndexToken): Sought['keyOf'] {
+    const shape = shapeOfToken(token)
+    return (values) => (shape === undefined ? this.index.matchKey(values) : matchKeyOf(shape, values))
+  }
 }
 
-function holds({ shape, keys }: Sought, values: readonly unknown[]): boolean {
+function holds({ keyOf, keys }: Sought, values: readonly unknown[]): boolean {
   try {
-    return keys.has(matchKeyOf(shape, values))
+    return keys.has(keyOf(values))
   } catch (error) {
     // No token of this shape was ever made of such a value.
     if (isFieldsealError(error) && error.code === 'ERR_VALUE_INVALID') return false

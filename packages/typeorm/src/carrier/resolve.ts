@@ -40,12 +40,12 @@ export function resolvedParameter(parameter: unknown): unknown {
   return part.kind === 'sought' && part.term.resolved ? part.term.parameter(part.slot) : parameter
 }
 
-/** Computes the tokens of all terms among `parameters` that have none yet, one batch for each context. */
+/** Computes the tokens of all terms among `parameters` that have no fresh ones, one batch for each context. */
 export async function resolveTerms({ host }: Installation, parameters: Iterable<unknown>, via: unknown): Promise<void> {
   const terms = new Set<SoughtTerm>()
   for (const parameter of parameters) {
     const part = Sealed.isSealed(parameter) ? Sealed.partOf(parameter) : undefined
-    if (part?.kind === 'sought' && !part.term.resolved) terms.add(part.term)
+    if (part?.kind === 'sought' && !part.term.fresh) terms.add(part.term)
   }
   for (const [context, group] of Map.groupBy(terms, (term) => term.context)) {
     const asked = group.map((term) => term.toTerms())

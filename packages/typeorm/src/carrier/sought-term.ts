@@ -11,6 +11,9 @@ import {
 } from '@fieldseal/core/adapter'
 import type { SealedColumn } from '../entity-map/entity-model.ts'
 
+/** A builder that is kept and run again asks for its tokens again: the index may have moved since. Milliseconds. */
+const TOKENS_FRESH_MS = 1_000
+
 /** What one condition looks for in one blind index. Printed, it shows neither values nor tokens. */
 export class SoughtTerm {
   /** Alias in whose rows it looks; undefined in statements that name no alias. */
@@ -22,6 +25,7 @@ export class SoughtTerm {
   readonly many: boolean
   readonly #values: readonly unknown[]
   #tokens: readonly (readonly IndexToken[])[] | undefined
+  #resolvedAt = 0
   #sought: SoughtTokens | undefined
 
   constructor(
@@ -44,6 +48,11 @@ export class SoughtTerm {
     return this.#tokens !== undefined
   }
 
+  /** Whether its tokens need not be asked for again. */
+  get fresh(): boolean {
+    return this.resolved && performance.now() - this.#resolvedAt < TOKENS_FRESH_MS
+  }
+
   /** What core computes tokens of, one for each value. */
   toTerms(): TokenTerm[] {
     return this.#values.map((value) => ({ index: this.index, values: [value] }))
@@ -64,6 +73,8 @@ export class SoughtTerm {
       }
     }
     this.#tokens = tokens
+    this.#resolvedAt = performance.now()
+    if (this.#sought !== undefined) this.#compare(this.#sought, tokens) // a run under way may still compare with earlier ones
   }
 
   /** The parameter for one slot: a token, for `many` an array of tokens; null where no epoch of the slot is live. */
@@ -79,12 +90,12 @@ export class SoughtTerm {
    * of the values that make that token; `foreign` when its token was sought and its value is another.
    */
   verdict(tokens: readonly (Uint8Array | null | undefined)[], value: unknown): 'hit' | 'foreign' | 'other' {
-    return (this.#sought ??= this.#compared()).verdict(tokens, [value])
+    this.#sought ??= this.#compare(new SoughtTokens(this.index), this.#tokens ?? [])
+    return this.#sought.verdict(tokens, [value])
   }
 
-  #compared(): SoughtTokens {
-    const sought = new SoughtTokens(this.index)
-    this.#values.forEach((value, at) => sought.add([value], this.#tokens?.[at] ?? []))
+  #compare(sought: SoughtTokens, tokens: readonly (readonly IndexToken[])[]): SoughtTokens {
+    this.#values.forEach((value, at) => sought.add([value], tokens[at] ?? []))
     return sought
   }
 

@@ -49,6 +49,12 @@ export class FieldsealSelectQueryBuilder<E extends ObjectLiteral> extends Select
 
   override async stream() {
     this.#assertContext()
+    const { installation } = this.state
+    await resolveTerms(
+      installation,
+      Object.values(this.expressionMap.parameters),
+      viaOf(installation, this.queryRunner),
+    )
     return super.stream()
   }
 
