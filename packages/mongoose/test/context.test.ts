@@ -37,13 +37,6 @@ describe.runIf(hasMongo())('the context of the code that makes a query', () => {
     ['orFail', () => Patient.findOne(one).orFail()],
     ['explain', () => Patient.find(one).explain()],
     ['aggregate', () => Patient.aggregate([{ $match: one }])],
-    [
-      'aggregate explain',
-      () => {
-        const made = Patient.aggregate([{ $match: one }])
-        return { then: (...args) => made.explain().then(...args) } as PromiseLike<unknown>
-      },
-    ],
     ['updateOne', () => Patient.updateOne(one, { $set: { name: 'ada' } })],
     ['findOneAndUpdate', () => Patient.findOneAndUpdate(one, { $set: { name: 'ada' } })],
     ['deleteOne', () => Patient.deleteOne({ ssn: 'nobody' })],
@@ -60,6 +53,11 @@ describe.runIf(hasMongo())('the context of the code that makes a query', () => {
     const second = make(work)
     expect(JSON.stringify(await elsewhere(async () => await second))).toEqual(first)
     expect(first === 'null' || first === '[]').toBe(false)
+  })
+
+  it('is kept by an aggregation that is explained', async () => {
+    const made = make(() => Patient.aggregate([{ $match: one }]))
+    expect(await elsewhere(() => made.explain())).toBeDefined()
   })
 
   it('is kept by cursors', async () => {

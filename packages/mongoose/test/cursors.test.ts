@@ -299,6 +299,19 @@ describe.runIf(hasMongo())('cursors', () => {
     () => Patient.countDocuments({ email: 'A@example.org' }).collation({ locale: 'en', strength: 2 }),
   )
 
+  it('making a cursor never throws: what is wrong with it is an error of its first use', async () => {
+    const cursors = [
+      Patient.collection.find({}, { sort: { ssn: 1 } }),
+      Patient.collection.find({}, { hint: { ssn: 1 } }),
+      Patient.collection.aggregate([{ $limit: 1 }], { raw: true }),
+      Patient.collection.aggregate([{ $sort: { ssn: 1 } }]),
+    ]
+    for (const cursor of cursors) {
+      await expect(cursor.next()).rejects.toMatchObject({ code: 'ERR_QUERY_UNSUPPORTED' })
+      expect(cursor.closed).toBe(true)
+    }
+  })
+
   it('text of an encrypted path is compared byte by byte under the simple collation', async () => {
     const query = Patient.find({ email: '1@example.org' }).collation({ locale: 'simple' })
     expect(await query.lean()).toHaveLength(COUNT / 10)

@@ -6,7 +6,7 @@ import { assertExact, filterScope, rewriteOptions, type OperationOptions } from 
 import { TokenTerms } from '../query-rewrite/token-terms.ts'
 import { openingOf } from './find.ts'
 import { openDocuments, type Opening } from './open-documents.ts'
-import { secureCursor, whenMade, type DriverCursor, type Made } from './secure-cursor.ts'
+import { begin, secureCursor, valueOf, whenMade, type DriverCursor, type Made } from './secure-cursor.ts'
 
 /** A collection to aggregate; one without encrypted documents may still look up those of others. */
 export type Aggregated = Pick<
@@ -16,15 +16,18 @@ export type Aggregated = Pick<
 
 /** An aggregation; its stages are rewritten before the first batch is asked for. */
 export function aggregate(state: Aggregated, pipeline: unknown, options: OperationOptions): Made<DriverCursor> {
-  const context = state.host.capture()
-  const known = state.model()
+  const begun = begin(() => {
+    const model = state.model()
+    return { context: state.host.capture(), options: model === undefined ? options : rewriteOptions(options, model) }
+  })
   const live: Doc[] = []
-  const made = state.raw.aggregate(live, known === undefined ? options : rewriteOptions(options, known))
+  const made = state.raw.aggregate(live, 'value' in begun ? begun.value.options : {})
   return whenMade(made as Made<DriverCursor>, (cursor) => {
     let opening: Opening | undefined
     let trim: (document: Doc) => void = () => {}
     return secureCursor(cursor, {
       async prepare() {
+        const { context } = valueOf(begun)
         state.assertGuarded()
         const model = state.model()
         const added = live.splice(0) // stages that were added to the cursor itself

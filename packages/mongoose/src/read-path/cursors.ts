@@ -5,7 +5,7 @@ import { refuseQuery } from '../query-rewrite/refuse.ts'
 import { rewriteOptions, type OperationOptions } from '../query-rewrite/scope.ts'
 import { openingOf, prepareFind, type PreparedFind } from './find.ts'
 import { openDocuments, type Opening } from './open-documents.ts'
-import { secureCursor, whenMade, type DriverCursor, type Made } from './secure-cursor.ts'
+import { begin, secureCursor, valueOf, whenMade, type Begun, type DriverCursor, type Made } from './secure-cursor.ts'
 
 /** What of a find cursor is changed after it was made. https://mongodb.github.io/node-mongodb-native/7.0/classes/FindCursor.html */
 interface FindCursor extends DriverCursor {
@@ -25,10 +25,17 @@ interface FindCursor extends DriverCursor {
  * The context is that of the code that makes the cursor.
  */
 export function find(state: CollectionState, filter: unknown, options: OperationOptions): Made<DriverCursor> {
-  const context = state.host.capture()
-  // A hint or an order that cannot be is an error of the call that makes the cursor.
-  const made = state.raw.find({}, rewriteOptions(options, state.model())) as Made<FindCursor>
-  return whenMade(made, (cursor) => secureFind(state, cursor, filter, options, context))
+  const begun = begin((): Beginning => {
+    const context = state.host.capture()
+    return { context, options: rewriteOptions(options, state.model()) }
+  })
+  const made = state.raw.find({}, 'value' in begun ? begun.value.options : {}) as Made<FindCursor>
+  return whenMade(made, (cursor) => secureFind(state, cursor, filter, options, begun))
+}
+
+interface Beginning {
+  readonly context: OperationContext
+  readonly options: OperationOptions
 }
 
 function secureFind(
@@ -36,7 +43,7 @@ function secureFind(
   cursor: FindCursor,
   given: unknown,
   options: OperationOptions,
-  context: OperationContext,
+  begun: Begun<Beginning>,
 ): DriverCursor {
   const setFilter = cursor.filter.bind(cursor)
   const setProjection = cursor.project.bind(cursor)
@@ -46,6 +53,7 @@ function secureFind(
   let opening: Opening | undefined
   const secured = secureCursor(cursor, {
     async prepare() {
+      const { context } = valueOf(begun)
       state.assertGuarded()
       const model = state.model()
       prepared = await prepareFind(state, model, filter, asked, context, true)

@@ -26,6 +26,25 @@ export function whenMade<C>(made: Made<C>, secure: (cursor: C) => DriverCursor):
   return made instanceof Promise ? made.then(secure) : secure(made)
 }
 
+/**
+ * What can be told when a cursor is made. It must not throw there: Mongoose makes cursors where nobody would catch it, and
+ * the process would end. What is wrong is an error of the first use.
+ */
+export type Begun<T> = { readonly value: T } | { readonly error: unknown }
+
+export function begin<T>(run: () => T): Begun<T> {
+  try {
+    return { value: run() }
+  } catch (error) {
+    return { error }
+  }
+}
+
+export function valueOf<T>(begun: Begun<T>): T {
+  if ('error' in begun) throw begun.error
+  return begun.value
+}
+
 /** How the documents of a cursor become those that its reader sees. */
 export interface CursorSteps {
   /** Runs once, before anything is sent. */
