@@ -98,7 +98,7 @@ export async function rewrapRows(
   options: RewrapRowsOptions = {},
 ): Promise<readonly RewrittenRow[]> {
   const internals = open(fieldseal)
-  return internals.scope.run(context, () => rewrapRowsOf(rows, options, rewriteDeps(internals)))
+  return inContext(internals, context, () => rewrapRowsOf(rows, options, rewriteDeps(internals)))
 }
 
 /** Encrypts the values of stored rows anew where one of `kekIds` has wrapped their DEK. See `record/re-encrypt-rows.ts`. */
@@ -109,7 +109,7 @@ export async function reEncryptRows(
   kekIds: ReadonlySet<RecordId>,
 ): Promise<readonly RewrittenRow[]> {
   const internals = open(fieldseal)
-  return internals.scope.run(context, () => reEncryptRowsOf(rows, kekIds, rewriteDeps(internals)))
+  return inContext(internals, context, () => reEncryptRowsOf(rows, kekIds, rewriteDeps(internals)))
 }
 
 /** Opens every value of stored rows and compares every token. See `record/verify-rows.ts`. */
@@ -119,7 +119,7 @@ export async function verifyRows(
   context: OperationContext,
 ): Promise<readonly VerifiedRow[]> {
   const internals = open(fieldseal)
-  return internals.scope.run(context, () => verifyRowsOf(rows, context, verifyDeps(internals)))
+  return inContext(internals, context, () => verifyRowsOf(rows, context, verifyDeps(internals)))
 }
 
 /** Gives stored rows the tokens of all live epochs, and no others. See `record/token-rows.ts`. */
@@ -129,7 +129,7 @@ export async function tokenRows(
   context: OperationContext,
 ): Promise<readonly TokenedRow[]> {
   const internals = open(fieldseal)
-  return internals.scope.run(context, () => tokenRowsOf(rows, context, verifyDeps(internals)))
+  return inContext(internals, context, () => tokenRowsOf(rows, context, verifyDeps(internals)))
 }
 
 /** Tells which rows the newest shape of an index would make equal. See `record/token-rows.ts`. */
@@ -140,7 +140,7 @@ export async function digestRows(
   options: { readonly index: BlindIndex; readonly key: KeyObject },
 ): Promise<readonly DigestedRow[]> {
   const internals = open(fieldseal)
-  return internals.scope.run(context, () => digestRowsOf(rows, context, options, verifyDeps(internals)))
+  return inContext(internals, context, () => digestRowsOf(rows, context, options, verifyDeps(internals)))
 }
 
 /** Which index of which tenant: none is named in tenancy `single`, nor where the index is one for all tenants. */
@@ -207,6 +207,12 @@ export function monotonicOf(fieldseal: AnyFieldseal): number {
 /** The clock of a Fieldseal, in epoch milliseconds. */
 export function nowOf(fieldseal: AnyFieldseal): number {
   return open(fieldseal).settings.clock.now()
+}
+
+/** No key is used before the audit trail has the entry of a system context. */
+async function inContext<R>({ scope }: Internals, context: OperationContext, work: () => Promise<R>): Promise<R> {
+  if (context.admitted !== undefined) await context.admitted
+  return scope.run(context, work)
 }
 
 function open(fieldseal: AnyFieldseal): Internals {
