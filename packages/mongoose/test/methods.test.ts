@@ -50,9 +50,9 @@ describe.runIf(hasMongo())("the methods of the driver's collection", () => {
     const { collection } = model()
     const own = methodNames().filter((name) => Object.hasOwn(collection, name))
     expect(own.toSorted()).toEqual([...HANDLED, ...DENIED].toSorted())
-    expect(
-      methodNames().filter((name) => Object.hasOwn(clinic.model(new Schema({ a: String })).collection, name)),
-    ).toEqual([])
+    const Plain = clinic.model(new Schema({ a: String }))
+    // It may look up what others keep encrypted.
+    expect(methodNames().filter((name) => Object.hasOwn(Plain.collection, name))).toEqual(['aggregate'])
   })
 
   it.each(DENIED)('%s throws at once, whether or not it gives a promise', (name) => {
