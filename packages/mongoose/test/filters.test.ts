@@ -452,6 +452,28 @@ describe.runIf(hasMongo())('filters', () => {
     find({ $or: [{ name: 'x' }, { $nor: [{ $expr: { $eq: ['$$CURRENT.age', 36] } }] }] }),
   )
 
+  describe('on a path whose nulls are encrypted', () => {
+    const hidden = () =>
+      clinic.model(new Schema({ name: String, note: { type: String, encrypted: { encryptNull: true } } }))
+    protects('filter $exists', 'there is always a value', async () => {
+      const Model = hidden()
+      await Model.create([{ name: 'ada', note: null }, { name: 'bob' }])
+      expect(await Model.find({ note: { $exists: true } }).lean()).toMatchObject([{ note: null }, { note: null }])
+    })
+    refuses(
+      'filter null',
+      'a null that is encrypted',
+      { code: 'ERR_QUERY_UNSUPPORTED', reason: 'null-is-encrypted' },
+      () => hidden().find({ note: null }),
+    )
+    refuses(
+      'filter $ne',
+      'a null that is encrypted',
+      { code: 'ERR_QUERY_UNSUPPORTED', reason: 'null-is-encrypted' },
+      () => hidden().find({ note: { $ne: null } }),
+    )
+  })
+
   it.each([
     ['find', () => sealed().find({ ssn: 'ssn-secret' })],
     ['findOne', () => sealed().findOne({ ssn: 'ssn-secret' })],
