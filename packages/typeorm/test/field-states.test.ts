@@ -200,6 +200,56 @@ onEachEngine('fields on their way from plaintext', (engine) => {
     expect(await raw()).toMatchObject([{ email: sealed, born: null, born_sealed: sealed }])
   })
 
+  it('never writes a value back that could not be opened, in any state', async () => {
+    const { staff: before, clinic } = await deploy('migrating')
+    await before.insert({ name: 'ada', email: 'ada@x.org', born: BORN })
+    await clinic.dataSource.query(
+      "UPDATE staff SET email = left(email, -4) || 'AAAA', born_sealed = left(born_sealed, -4) || 'AAAA'",
+    )
+    for (const state of ['plaintext', 'migrating'] as const) {
+      const { staff, raw, clinic: own } = await deploy(state)
+      const stored = await raw()
+      await expect(staff.find()).rejects.toMatchObject({ code: 'ERR_DECRYPT_FAILED' })
+      await own.fieldseal.runAs({ onUnreadable: 'mark' }, async () => {
+        const [row] = await staff.find()
+        for (const field of ['email', 'born'] as const) {
+          const change = { [field]: row?.[field] }
+          await expect(staff.update({ name: 'ada' }, change)).rejects.toMatchObject({ code: 'ERR_UNREADABLE_VALUE' })
+          await expect(staff.insert({ name: 'eve', ...change })).rejects.toMatchObject({ code: 'ERR_UNREADABLE_VALUE' })
+        }
+      })
+      expect(await raw()).toEqual(stored)
+    }
+  })
+
+  it('lets a build without Fieldseal work beside it, as the guide says', async () => {
+    const { clinic: before } = await deploy('plaintext')
+    const old = (sql: string, ...values: unknown[]) =>
+      open?.dataSource.query(sql, values) as Promise<Record<string, unknown>[]>
+    expect(before).toBeDefined()
+    for (const state of ['plaintext', 'migrating'] as const) {
+      const { staff, names } = await deploy(state)
+      await old('TRUNCATE staff, shifts')
+      await staff.insert({ name: 'ours', email: 'ours@x.org', born: BORN })
+      await old("INSERT INTO staff (name, email, born) VALUES ('theirs', 'theirs@x.org', $1)", BORN)
+      const [ours] = await old("SELECT email, born FROM staff WHERE name = 'ours'")
+      const seen = state === 'plaintext' ? { email: 'ours@x.org', born: BORN } : { email: sealed, born: null }
+      expect(ours).toEqual(seen)
+      await old("UPDATE staff SET email = $1, born = $2 WHERE name = 'ours'", ours?.['email'], ours?.['born'])
+      const both = [
+        { name: 'ours', email: 'ours@x.org', born: BORN },
+        { name: 'theirs', email: 'theirs@x.org', born: BORN },
+      ]
+      expect(await staff.find({ order: { name: 'ASC' } })).toMatchObject(both)
+      expect(await names(staff.findBy({ email: In(['ours@x.org', 'theirs@x.org']), born: BORN }))).toEqual([
+        'ours',
+        'theirs',
+      ])
+      await old("UPDATE staff SET email = $1 WHERE name = 'theirs'", ours?.['email'])
+      if (state === 'migrating') await expect(staff.find()).rejects.toMatchObject({ code: 'ERR_DECRYPT_FAILED' })
+    }
+  })
+
   it('writes no plaintext through the property of the old column', async () => {
     for (const state of ['plaintext', 'migrating'] as const) {
       const { staff } = await deploy(state)

@@ -143,7 +143,7 @@ export function occurrencesOf(
   return values.length > 1 ? [values.map(([cell]) => cell?.value)] : first.map(({ value }) => [value])
 }
 
-export function assertWritable({ map, facts, cells }: Row<unknown>, context: OperationContext): void {
+function assertWritable({ map, facts, cells }: Row<unknown>, context: OperationContext): void {
   assertOwnRow(map.id, facts, context)
   if (map.bindRow === 'require' && facts.rowId === undefined) {
     throw new FieldsealError('ERR_WRITE_UNSUPPORTED', {

@@ -104,6 +104,28 @@ it('gives values stored unencrypted the tokens that they have when they are seal
   expect([...((await before.index(null)) ?? [])].map(([, tokens]) => tokens)).toEqual([[[]]])
 })
 
+it('needs to know no row id for tokens alone, and takes none of what could not be opened', async () => {
+  const { map, field, host, base, seal } = staff('plaintext')
+  await base.fieldseal.runAs({ tenant: 'a' }, async () => {
+    const context = host.capture()
+    const facts = { tenant: 'a', keyspace: 'default', rowId: undefined }
+    const row = { map: { ...map, bindRow: 'require' as const }, facts, cells: [{ field, value: '555-01' }] }
+    expect(await host.cipher.index([row], context)).toHaveLength(1)
+    const foreign = { ...row, facts: { ...facts, tenant: 'b' } }
+    await expect(host.cipher.index([foreign], context)).rejects.toMatchObject({ code: 'ERR_TENANT_MISMATCH' })
+  })
+  const forged = Buffer.from((await seal('555-01'))?.envelopes[0] ?? [])
+  forged[forged.length - 1] = (forged.at(-1) ?? 0) ^ 1
+  const marked = await base.fieldseal.runAs({ tenant: 'a', onUnreadable: 'mark' }, async () => {
+    const context = host.capture()
+    const facts = map.facts({ id: ID, clinic_id: 'a' }, context)
+    const [opened] = await host.cipher.open([{ map, facts, cells: [{ field, value: forged }] }], context)
+    const cells = [{ field, value: opened?.values[0] }]
+    return host.cipher.index([{ map, facts, cells }], context).catch((error: unknown) => error)
+  })
+  expect(marked).toMatchObject({ code: 'ERR_UNREADABLE_VALUE' })
+})
+
 it('asks for no key of values to compute tokens alone', async () => {
   const { index, base } = staff('plaintext')
   await index('555-01')

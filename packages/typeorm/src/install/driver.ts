@@ -1,4 +1,4 @@
-import { FieldsealError, type LeakGuard } from '@fieldseal/core/adapter'
+import { FieldsealError, isUnreadable, type LeakGuard } from '@fieldseal/core/adapter'
 import type { Driver, EntityMetadata, ObjectLiteral } from 'typeorm'
 import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
 import { Sealed } from '../carrier/sealed.ts'
@@ -34,6 +34,8 @@ export function overrideDriver(
   driver.preparePersistentValue = (value: unknown, column) => {
     const sealed = models().sealed(column)
     if (sealed !== undefined && isPlaintext(sealed)) {
+      if (isUnreadable(value))
+        throw new FieldsealError('ERR_UNREADABLE_VALUE', { model: sealed.field.model, field: sealed.field.id })
       const stored: unknown = original.preparePersistentValue(value, column)
       if (turnsInPlace(sealed)) guard.assertPlain(sealed.field, stored)
       return stored

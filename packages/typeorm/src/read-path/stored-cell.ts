@@ -38,12 +38,21 @@ export function storedCell(
   })
 }
 
-/** Drivers give numbers that may not be exact as texts. */
+/** A hydrated value as the field has it: drivers give numbers that may not be exact as texts. */
 export function fieldValue({ type }: Pick<Field, 'type'>, value: unknown): unknown {
+  if (type === 'day' && typeof value === 'string' && value.length > DAY_LENGTH) return dayOf(new Date(value))
   if (type === 'bigint' && (typeof value === 'number' || (typeof value === 'string' && /^-?\d+$/.test(value))))
     return BigInt(value)
   if (type === 'number' && typeof value === 'string' && value.trim() !== '') return Number(value)
   return value
+}
+
+const DAY_LENGTH = 'YYYY-MM-DD'.length
+
+/** What the driver made a local midnight, and TypeORM's result cache a text. */
+function dayOf(date: Date): string {
+  const [year, month, day] = [date.getFullYear(), date.getMonth() + 1, date.getDate()]
+  return [String(year).padStart(4, '0'), ...[month, day].map((part) => String(part).padStart(2, '0'))].join('-')
 }
 
 /** An envelope of either form as bytes; undefined for anything else. */
