@@ -1,3 +1,4 @@
+import { tokenSlot, type TokenSlot } from '../blind-index/token.ts'
 import { shapeOfToken } from '../blind-index/live-tokens.ts'
 import { isFieldsealError } from '../errors/fieldseal-error.ts'
 import { matchKeyOf } from './blind-index-of-model.ts'
@@ -16,6 +17,12 @@ export class SoughtTokens {
 
   constructor(index: BlindIndex) {
     this.index = index
+  }
+
+  /** Where the tokens stand that it looks for; undefined as long as there are none. */
+  get slot(): TokenSlot | undefined {
+    const [first] = this.#sought.keys()
+    return first === undefined ? undefined : tokenSlot(Uint8Array.of(first.charCodeAt(0)))
   }
 
   /** Takes the tokens of one value (one per field of the index), as `RecordCipher.tokens` gave them. */

@@ -1,7 +1,8 @@
-import type { BlindIndex } from '@fieldseal/core/adapter'
+import type { BlindIndex, SoughtTokens } from '@fieldseal/core/adapter'
 import type { CollectionState } from '../install/collection-state.ts'
 import type { Doc } from '../bson/documents.ts'
 import { isDoc } from '../bson/documents.ts'
+import type { PathNode } from '../path-graph/path-node.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
 import { walkPath } from '../path-graph/walk-path.ts'
 import { refuseQuery } from './refuse.ts'
@@ -46,24 +47,46 @@ export function comparesByCollation(state: Pick<CollectionState, 'collation'>, o
  *
  * @throws FieldsealError ERR_QUERY_UNSUPPORTED
  */
-export function rewriteOptions<O extends OperationOptions>(options: O, model: StoredModel): O {
+export function rewriteOptions<O extends OperationOptions>(
+  options: O,
+  model: StoredModel,
+  sought: ReadonlyMap<BlindIndex, SoughtTokens> = new Map(),
+): O {
   const { root, map } = model
   if (options['raw'] === true)
     refuseQuery(map.id, '', 'raw-documents', 'documents that nobody has read cannot be opened: use decryptRaw')
   assertSortable(options.sort, root, map.id)
   for (const bounds of [options.min, options.max]) assertSortable(isDoc(bounds) ? bounds : undefined, root, map.id)
-  return isDoc(options.hint) ? { ...options, hint: tokenKeys(options.hint, model) } : options
+  const hint = typeof options.hint === 'string' ? namedKeys(options.hint, model) : options.hint
+  return isDoc(hint) ? { ...options, hint: tokenKeys(hint, model, sought) } : options
 }
 
-/** An index key with searchable paths replaced by those of their tokens. */
-function tokenKeys(keys: Doc, { root, map }: StoredModel): Doc {
+/** The keys that a name tells, as `email.b_1` does; undefined where it names no index over tokens. */
+function namedKeys(name: string, { root }: StoredModel): Doc | undefined {
+  const keys = Object.fromEntries(
+    [...name.matchAll(/(.+?)_(-?1)(?:_|$)/g)].map(([, path = '', direction]) => [path, Number(direction)]),
+  )
+  return Object.keys(keys).some((path) => tokenPath(path, root) !== undefined) ? keys : undefined
+}
+
+/** The searchable path of a slot. */
+function tokenPath(path: string, root: PathNode): string | undefined {
+  const { inside } = walkPath(root, path)
+  return inside?.rest.length === 1 && SLOTS.includes(inside.rest[0]) ? inside.path : undefined
+}
+
+const SLOTS: readonly unknown[] = Object.values(SLOT_NAMES)
+
+/** An index key with searchable paths replaced by those of their tokens, in the slot that the operation asks. */
+function tokenKeys(keys: Doc, { root, map }: StoredModel, sought: ReadonlyMap<BlindIndex, SoughtTokens>): Doc {
   const out: Doc = {}
-  for (const [path, direction] of Object.entries(keys)) {
+  for (const [given, direction] of Object.entries(keys)) {
+    const path = tokenPath(given, root) ?? given // of a key that was translated before, without its slot
     const { node } = walkPath(root, path)
     const field = node?.field ?? node?.element?.field
     if (field === undefined) out[path] = direction
     else if (field.blindIndex === undefined) refuseQuery(map.id, path, 'index', 'it has no blindIndex')
-    else out[`${path}.${SLOT_NAMES.odd}`] = direction
+    else out[`${path}.${SLOT_NAMES[sought.get(field.blindIndex)?.slot ?? 'odd']}`] = direction
   }
   return out
 }

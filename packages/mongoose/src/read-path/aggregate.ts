@@ -21,7 +21,8 @@ export function aggregate(state: Aggregated, pipeline: unknown, options: Operati
     return { context: state.host.capture(), options: model === undefined ? options : rewriteOptions(options, model) }
   })
   const live: Doc[] = []
-  const made = state.raw.aggregate(live, 'value' in begun ? begun.value.options : {})
+  const hint: Doc = {} // completed like the stages: the slot that is asked is not known yet
+  const made = state.raw.aggregate(live, 'value' in begun ? withHint(begun.value.options, hint) : {})
   return whenMade(made as Made<DriverCursor>, (cursor) => {
     let opening: Opening | undefined
     let trim: (document: Doc) => void = () => {}
@@ -38,6 +39,8 @@ export function aggregate(state: Aggregated, pipeline: unknown, options: Operati
           return rewritten
         })
         live.push(...result.stages)
+        const asked = model === undefined ? options : rewriteOptions(options, model, sought)
+        if (isDoc(asked.hint)) Object.assign(hint, asked.hint)
         trim = result.trim
         // What a stage has reshaped does not tell where its cells are stored, so nothing is rewrapped there.
         opening = openingOf({ ...state, writer: undefined }, result.shape, options, context, sought)
@@ -49,6 +52,10 @@ export function aggregate(state: Aggregated, pipeline: unknown, options: Operati
       },
     })
   })
+}
+
+function withHint(options: OperationOptions, hint: Doc): OperationOptions {
+  return isDoc(options.hint) ? { ...options, hint } : options
 }
 
 /** Whether a pipeline names another collection that has encrypted documents. */

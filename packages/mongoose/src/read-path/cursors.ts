@@ -47,6 +47,7 @@ function secureFind(
 ): DriverCursor {
   const setFilter = cursor.filter.bind(cursor)
   const setProjection = cursor.project.bind(cursor)
+  const setHint = cursor.hint.bind(cursor)
   let filter = given
   let asked: OperationOptions = options
   let prepared: PreparedFind | undefined
@@ -60,6 +61,8 @@ function secureFind(
       opening = openingOf(state, model.root, options, context, prepared.sought)
       setFilter(prepared.filter)
       setProjection((prepared.options['projection'] ?? {}) as Doc)
+      const { hint } = prepared.options // of the slot that is asked, which only keys tell
+      if (hint !== undefined && hint !== null) setHint(hint)
     },
     async open(documents) {
       const opened = await openDocuments(documents, opening as Opening) // set by prepare, which comes first

@@ -34,7 +34,7 @@ export async function prepareFind(
     return { criteria, projected: rewriteProjection(options['projection'] ?? options['fields'], model, scope) }
   })
   const { projection, trim } = result.projected
-  const { fields: _fields, projection: _given, ...rest } = rewriteOptions(options, model)
+  const { fields: _fields, projection: _given, ...rest } = rewriteOptions(options, model, sought)
   return {
     filter: result.criteria,
     options: projection === undefined ? rest : { ...rest, projection },

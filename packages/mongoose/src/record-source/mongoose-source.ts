@@ -4,6 +4,7 @@ import type { CollectionState } from '../install/collection-state.ts'
 import { stateOf } from '../install/intercept.ts'
 import { createCheckpoints } from './checkpoints.ts'
 import { clearTokens } from './clear-tokens.ts'
+import { convert } from './convert.ts'
 import { inspectIndexes } from './inspect.ts'
 import { count, pages } from './pages.ts'
 
@@ -36,6 +37,7 @@ export function mongooseSource(connection: Connection): RecordSource {
     count: (map, what) => count(find(map), what),
     compareAndSet: (map, patches) => find(map).writer.compareAndSet(map, patches),
     inspect: (map) => inspectIndexes(find(map)),
+    convert: (map, patches) => convert(find(map).raw, patches),
     clearTokens: (map, keys) => clearTokens(find(map), keys),
   }
 }

@@ -75,11 +75,11 @@ async function rewriteCriteria(
   context: OperationContext,
 ): Promise<{ readonly criteria: Doc; readonly rewritten: OperationOptions }> {
   assertFilter(plain(filter), model.map.id)
-  const { result } = await TokenTerms.rewrite(state.host, context, (terms) => {
+  const { result, sought } = await TokenTerms.rewrite(state.host, context, (terms) => {
     const scope = filterScope(state, model, terms, options)
     const criteria = rewriteFilter(filter, model.root, scope)
     assertExact(scope, false)
     return criteria
   })
-  return { criteria: result, rewritten: rewriteOptions(options, model) }
+  return { criteria: result, rewritten: rewriteOptions(options, model, sought) }
 }

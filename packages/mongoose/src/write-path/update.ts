@@ -90,7 +90,7 @@ export async function prepareUpdate(
 ): Promise<PreparedUpdate | undefined> {
   const upsert = options['upsert'] === true
   assertFilter(plain(filter), model.map.id) // of a write none is not everything
-  const { result } = await TokenTerms.rewrite(state.host, context, (terms) => {
+  const { result, sought } = await TokenTerms.rewrite(state.host, context, (terms) => {
     const scope = filterScope(state, model, terms, options)
     const draft = new Draft(model)
     const criteria = rewriteFilter(filter, model.root, scope)
@@ -137,7 +137,7 @@ export async function prepareUpdate(
   draft.facts = factsPinned(confined, model, context, meeting)
   return {
     filter: confined,
-    options: result.options,
+    options: rewriteOptions(result.options, model, sought),
     draft,
     edits: plan.edits,
     known,
