@@ -236,6 +236,13 @@ describe.runIf(hasPostgres())('backfill and decrypt, on PostgreSQL through TypeO
     expect((await raw()).map(({ phone }) => String(phone)).filter((phone) => phone.startsWith('fs.'))).toEqual([])
   })
 
+  it('tells the plan of a shred that plaintext is not reached', async () => {
+    const { migrator, as, clients } = await deploy('migrating')
+    await as(() => clients.save({ clinicId: 'a', phone: '0900', fee: 1 }))
+    const plan = await migrator.plan('shred', { tenant: 'a', keyspace: 'default' })
+    expect(JSON.stringify(plan)).toMatch(/clients\.phone may hold plaintext/)
+  })
+
   it('writes nothing in a dry run', async () => {
     const { migrator, raw } = await deploy('migrating')
     const before = await raw()

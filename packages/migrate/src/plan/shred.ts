@@ -342,7 +342,14 @@ async function whatRemains(
     ...[...new Set([...wraps, ...current, ...former])].map(
       (name) => `${name} opens such backups until it is deleted in its KMS`,
     ),
+    ...onTheirWay(surroundings).map((name) => `${name} may hold plaintext, which no key protects: backfill it first`),
     ...(subjects > 0 ? ['keys of data subjects under these keys end with them'] : []),
     'plaintext that an application copied elsewhere (logs, exports, search engines) is not reached',
   ]
+}
+
+/** Fields whose values may stand in plaintext. */
+function onTheirWay({ sources }: Surroundings): readonly string[] {
+  const fields = sources.flatMap(({ models }) => models.flatMap((map) => map.fields))
+  return fields.flatMap(({ model, id, state }) => (state === 'encrypted' ? [] : [`${model}.${id}`]))
 }
