@@ -129,8 +129,16 @@ describe.runIf(hasPostgres())('backfill and decrypt, on PostgreSQL through TypeO
     ])
     const migrating = await deploy('migrating')
     expect(await migrating.values()).toEqual(expected)
+    const told = (await migrating.migrator.doctor()).map(
+      ({ severity, where, problem }) => `${severity} ${where} ${problem}`,
+    )
+    expect(told).toEqual([
+      'warning clients.phone 59 rows are not encrypted: the field is in state migrating',
+      'warning clients.fee_sealed 59 rows are not encrypted: the field is in state migrating',
+    ])
     const report = await migrating.migrator.backfill({ batchSize: 7, concurrency: 2 })
     expect(report.models).toMatchObject([{ model: 'clients', updated: 60, remaining: 0 }])
+    expect(await migrating.migrator.doctor()).toEqual([])
     for (const row of await migrating.raw()) {
       expect(row['fee']).toBeNull()
       for (const cell of [row['phone'], row['fee_sealed']]) expect(cell ?? 'fs.').toMatch(/^fs\./)
@@ -233,6 +241,7 @@ describe.runIf(hasPostgres())('backfill and decrypt, on PostgreSQL through TypeO
     expect((await rejected(migrator.backfill({ model: 'clients', field: 'fee_sealed' }))).models).toMatchObject([
       { remaining: 59 },
     ])
+    expect((await migrator.doctor())[0]).toMatchObject({ severity: 'error', where: 'clients' })
     expect((await raw()).map(({ phone }) => String(phone)).filter((phone) => phone.startsWith('fs.'))).toEqual([])
   })
 

@@ -1,4 +1,11 @@
-import { type Fieldseal, isFieldsealError, type KeyInfo, nowOf } from '@fieldseal/core/adapter'
+import {
+  type Fieldseal,
+  isFieldsealError,
+  type KeyInfo,
+  nowOf,
+  type RecordMap,
+  type RecordSource,
+} from '@fieldseal/core/adapter'
 import type { CmkHealth, TenantHealth } from '@fieldseal/core'
 import type { Surroundings } from '../engine/target.ts'
 import { isKek, isReadable, type KekInfo, keyRecords, newestOf, versionsOf } from '../keys/key-versions.ts'
@@ -31,20 +38,44 @@ export async function doctor(surroundings: Surroundings, options: DoctorOptions 
   ]
 }
 
+/** Plaintext where none may be is an error; what is on its way is told of. */
+async function plaintextIn(source: RecordSource, map: RecordMap): Promise<readonly Finding[]> {
+  const wrong = (rows: number, where: string): Finding => ({
+    severity: 'error',
+    where,
+    problem: `${rows} rows hold plaintext in an encrypted field`,
+    fix: 'find out who writes them; then encrypt them with a field state of migrating',
+  })
+  const { rows: all } = await source.count(map, 'plaintext')
+  if (source.countPlaintext === undefined || map.fields.every(({ state }) => state === 'encrypted'))
+    return all > 0 ? [wrong(all, map.id)] : []
+  const findings: Finding[] = []
+  for (const field of map.fields) {
+    const rows = await source.countPlaintext(map, field)
+    if (rows === 0) continue
+    const where = `${map.id}.${field.id}`
+    if (field.state === 'encrypted') findings.push(wrong(rows, where))
+    else
+      findings.push({
+        severity: 'warning',
+        where,
+        problem: `${rows} rows are not encrypted: the field is in state ${field.state}`,
+        fix:
+          field.state === 'plaintext'
+            ? "backfill its tokens, then deploy state 'migrating'"
+            : `fieldseal backfill --field ${where}; then deploy state 'encrypted'`,
+      })
+  }
+  return findings
+}
+
 async function aboutTables({ sources }: Surroundings): Promise<readonly Finding[]> {
   const findings: Finding[] = []
   for (const source of sources) {
     for (const map of source.models) {
       for (const { problem, fix } of await source.inspect(map))
         findings.push({ severity: 'error', where: map.id, problem, fix })
-      const { rows } = await source.count(map, 'plaintext')
-      if (rows > 0)
-        findings.push({
-          severity: 'error',
-          where: map.id,
-          problem: `${rows} rows hold plaintext in an encrypted field`,
-          fix: 'find out who writes them; then encrypt them with a field state of migrating',
-        })
+      findings.push(...(await plaintextIn(source, map)))
     }
     try {
       await source.checkpoints.load('fieldseal doctor')
