@@ -6,6 +6,7 @@ import {
   type IndexEpochs,
   type KekId,
   type KeyInfo,
+  listKeys,
 } from '@fieldseal/core/adapter'
 import { fieldOf, type Surroundings, type Target } from '../engine/target.ts'
 
@@ -21,6 +22,17 @@ export interface Move {
 
 export interface StandingMove extends Move {
   readonly epochs: IndexEpochs
+}
+
+/** The epochs of all indexes; KEKs, of which there may be one per data subject, are not kept. */
+export async function indexRecords(
+  { fieldseal }: Surroundings,
+  tenant: string | undefined,
+): Promise<readonly IndexInfo[]> {
+  const records: IndexInfo[] = []
+  for await (const record of listKeys(fieldseal, tenant === undefined ? {} : { tenant }))
+    if (record.kind === 'index') records.push(record)
+  return records
 }
 
 /** The indexes that a reindex is about. @throws FieldsealError ERR_ARGUMENT_INVALID when it names a field without one */
@@ -47,14 +59,14 @@ export function indexesOf(targets: readonly Target[]): readonly BlindIndex[] {
 export async function movesOf(
   { fieldseal, host }: Surroundings,
   indexes: readonly BlindIndex[],
-  records: readonly KeyInfo[],
+  records: readonly IndexInfo[],
   leaving: readonly KekId[],
 ): Promise<readonly StandingMove[]> {
   const known = new Map(indexes.map((index) => [`${index.model}\0${index.id}`, index]))
   const moves = new Map<string, Move>()
   for (const record of records) {
-    const index = record.kind === 'index' ? known.get(`${record.model}\0${record.index}`) : undefined
-    if (record.kind !== 'index' || index === undefined) continue
+    const index = known.get(`${record.model}\0${record.index}`)
+    if (index === undefined) continue
     if (index.acrossTenants !== isShared(record.tenant)) continue // of another annotation, under which nobody looks
     const named = host.tenancy === 'single' || index.acrossTenants ? {} : { tenant: record.tenant }
     const move = { index, owner: record.tenant, target: { index, leaving, ...named } }
@@ -69,13 +81,10 @@ export async function movesOf(
 }
 
 /** The keys of live epochs: what a new key leaves. */
-export function liveKeys(records: readonly KeyInfo[], moves: readonly Move[]): readonly KekId[] {
+export function liveKeys(records: readonly IndexInfo[], moves: readonly Move[]): readonly KekId[] {
   const names = new Set(moves.map(({ index, owner }) => `${index.model}\0${index.id}\0${owner}`))
   const live = records.filter(
-    (record): record is IndexInfo =>
-      record.kind === 'index' &&
-      record.role !== 'old' &&
-      names.has(`${record.model}\0${record.index}\0${record.tenant}`),
+    (record) => record.role !== 'old' && names.has(`${record.model}\0${record.index}\0${record.tenant}`),
   )
   return [...new Set(live.map(({ kekId }) => kekId))].toSorted()
 }

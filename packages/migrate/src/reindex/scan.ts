@@ -46,7 +46,7 @@ export async function scan(
     await eachRow(fieldseal, target, { index, key }, pace, (row, outcome, seen) => {
       rows = seen
       if ('digests' in outcome) for (const digest of distinct(outcome.digests)) short.add(digest)
-      else if (!isErased(outcome.error)) note({ ...named(target, row, index), code: codeOf(outcome.error) })
+      else if (!isOutOfReach(outcome.error)) note({ ...named(target, row, index), code: codeOf(outcome.error) })
     })
     if (!index.unique) continue
     const suspects = short.repeated()
@@ -126,9 +126,9 @@ function codeOf(error: unknown): ErrorCode {
   return error.code
 }
 
-/** Nothing can be done for rows of a shredded keyspace, and nothing needs to. */
-function isErased(error: unknown): boolean {
-  return isFieldsealError(error) && error.kind === 'erased'
+/** Rows whose keys are denied or destroyed are not for this scan: their tenants stay as they are, or the walk rejects. */
+function isOutOfReach(error: unknown): boolean {
+  return isFieldsealError(error) && (error.kind === 'erased' || error.kind === 'denied')
 }
 
 /** The first eight bytes of many digests. */

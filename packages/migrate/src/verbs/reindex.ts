@@ -1,16 +1,16 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import {
   changeIndex,
   changeKek,
+  type ErrorCode,
   type Fieldseal,
   FieldsealError,
   findKey,
   type IndexChange,
   isFieldsealError,
   type KekId,
-  monotonicOf,
   nowOf,
   rotateIndexKey,
+  type TokenedRow,
   tokenRows,
 } from '@fieldseal/core/adapter'
 import type { RowVerb } from '../engine/batch.ts'
@@ -19,7 +19,9 @@ import { checkedPace, type Pace } from '../engine/pace.ts'
 import { assertKnown, describe, jobName, runJob } from '../engine/run-job.ts'
 import { type Surroundings, type Target, targetsOf, type What } from '../engine/target.ts'
 import { isKek, keyRecords } from '../keys/key-versions.ts'
-import { indexesOf, isShared, liveKeys, movesOf, type StandingMove } from '../reindex/moves.ts'
+import { drain } from '../reindex/drain.ts'
+import { emptyModel, emptyReport } from '../reindex/empty-report.ts'
+import { indexesOf, indexRecords, isShared, liveKeys, movesOf, type StandingMove } from '../reindex/moves.ts'
 import { scan } from '../reindex/scan.ts'
 import { type ModelReport, type Report, reportOf, rowsRemain } from '../report/report.ts'
 import { whatOf } from './rewrap.ts'
@@ -37,7 +39,6 @@ export interface ReindexOptions extends Pick<What, 'tenant' | 'model' | 'field'>
 
 /** Ten minutes: longer transactions than that are an incident. */
 const LONGEST_TRANSACTION_MS = 600_000
-const TELL_EVERY_MS = 1_000
 
 /** One run of the verb, from wherever it stands. */
 interface Run {
@@ -87,31 +88,35 @@ export async function reindex(surroundings: Surroundings, options: ReindexOption
   const run: Run = { surroundings, options, pace, what, targets, checkpoint, reports: [] }
   const { facts } = checkpoint.state
   if (facts['leaving'] === undefined) {
-    facts['leaving'] = newKey ? liveKeys(await keyRecords(surroundings, tenant), await standing(run)) : []
+    facts['leaving'] = newKey ? liveKeys(await indexRecords(surroundings, tenant), await standing(run)) : []
     await checkpoint.save()
   }
-  if (facts['step'] === undefined && (await standing(run)).every(({ epochs }) => epochs.arrived))
-    facts['step'] = STEPS.findIndex(({ name: step }) => step === 'clear')
   for (let at = Number(facts['step'] ?? 0); at < STEPS.length; at++) {
     pace.signal?.throwIfAborted()
-    await (STEPS[at] as Step).run(run)
+    const step = STEPS[at] as Step
+    await step.run(run)
+    if (step.name === 'begin' && (await standing(run)).every(({ epochs }) => epochs.stage === 'settled'))
+      at = STEPS.findIndex(({ name: other }) => other === 'clear') - 1 // nothing moves
     facts['step'] = at + 1
     await checkpoint.save()
   }
   checkpoint.state.finished = true
   await checkpoint.save()
-  return reportOfRun(run, startedAt)
+  const behind = (await standing(run)).filter(({ epochs, owner }) => !epochs.arrived && !leftOf(checkpoint).has(owner))
+  const report = reportOfRun(run, behind, startedAt)
+  if (report.remaining === 0) return report
+  throw rowsRemain(report, 'bring the keys of denied tenants back, then run it again')
 }
 
 const STEPS: readonly Step[] = [
   { name: 'scan', run: refuseUnfit },
   { name: 'begin', run: begin },
-  { name: 'drain writers', run: (run) => drain(run, 'reachable', 'processes that fill the old tokens only') },
+  { name: 'drain writers', run: (run) => wait(run, 'reachable', 'processes that fill the old tokens only') },
   { name: 'fill', run: (run) => walkTokens(run, 'reindex-fill') },
-  { name: 'look up new', run: (run) => changeAll(run, 'look-up-new') },
-  { name: 'drain readers', run: (run) => drain(run, 'unreachable', 'processes that look up the old tokens') },
-  { name: 'leave old', run: (run) => changeAll(run, 'leave-old') },
-  { name: 'drain writers', run: (run) => drain(run, 'reachable', 'processes that fill the old tokens') },
+  { name: 'look up new', run: (run) => changeAll(run, 'look-up-new', 'filling') },
+  { name: 'drain readers', run: (run) => wait(run, 'unreachable', 'processes that look up the old tokens') },
+  { name: 'leave old', run: (run) => changeAll(run, 'leave-old', 'switched') },
+  { name: 'drain writers', run: (run) => wait(run, 'reachable', 'processes that fill the old tokens') },
   { name: 'clear', run: (run) => walkTokens(run, 'reindex-clear') },
   { name: 'retire keys', run: retireKeys },
 ]
@@ -128,7 +133,7 @@ function assertOptions({ longestTransactionMs = 0, ...options }: ReindexOptions)
 
 /** Where the indexes of this run stand. New tenants may have come. */
 async function standing({ surroundings, what, targets, checkpoint }: Run): Promise<readonly StandingMove[]> {
-  const records = await keyRecords(surroundings, what.tenant)
+  const records = await indexRecords(surroundings, what.tenant)
   return movesOf(surroundings, indexesOf(targets), records, leavingOf(checkpoint))
 }
 
@@ -148,7 +153,7 @@ async function unfit(
   surroundings: Surroundings,
   { targets, what, pace }: Pick<Run, 'targets' | 'what' | 'pace'>,
 ): Promise<readonly ModelReport[]> {
-  const records = await keyRecords(surroundings, what.tenant)
+  const records = await indexRecords(surroundings, what.tenant)
   const moves = await movesOf(surroundings, indexesOf(targets), records, [])
   const models: ModelReport[] = []
   for (const target of targets) {
@@ -178,53 +183,77 @@ async function begin(run: Run): Promise<void> {
           reason: `it is in state ${field.state}`,
           hint: 'one change at a time: backfill it first',
         })
-  if (leaving.length > 0)
-    for (const owner of new Set(moves.map((move) => move.owner))) {
-      const named = isShared(owner) ? { acrossTenants: true } : host.tenancy === 'single' ? {} : { tenant: owner }
-      await rotateIndexKey(fieldseal, { ...named, leaving })
-    }
-  for (const { target } of moves) await changeIndex(fieldseal, target, 'begin')
+  const rotated = new Set<string>()
+  for (const move of moves)
+    await unlessDenied(run, move, async () => {
+      if (leaving.length > 0 && !rotated.has(move.owner))
+        await rotateIndexKey(fieldseal, { ...ownerOf(host, move), leaving })
+      rotated.add(move.owner)
+      await changeIndex(fieldseal, move.target, 'begin')
+    })
 }
 
-async function changeAll(run: Run, change: IndexChange): Promise<void> {
+function ownerOf({ tenancy }: Surroundings['host'], { owner }: StandingMove) {
+  if (isShared(owner)) return { acrossTenants: true }
+  return tenancy === 'single' ? {} : { tenant: owner }
+}
+
+/** From each stage to the next, and over none: whoever did not come as far as the others stays. */
+async function changeAll(run: Run, change: IndexChange, from: StandingMove['epochs']['stage']): Promise<void> {
   const { fieldseal } = run.surroundings
-  for (const { target, epochs } of await standing(run))
-    if (epochs.stage !== 'settled') await changeIndex(fieldseal, target, change)
+  for (const move of await standing(run))
+    if (move.epochs.stage === from && !leftOf(run.checkpoint).has(move.owner))
+      await unlessDenied(run, move, () => changeIndex(fieldseal, move.target, change))
 }
 
-/** Waits until no process may use records that it read before now. Tenants can only be stricter than the application. */
-async function drain(
-  { surroundings: { fieldseal }, options, pace }: Run,
+/** A tenant whose keys its customer denies stays as it is until another run; the others go on. */
+async function unlessDenied(run: Run, { owner }: StandingMove, act: () => Promise<unknown>): Promise<void> {
+  const left = leftOf(run.checkpoint)
+  if (left.has(owner)) return
+  try {
+    await act()
+  } catch (error) {
+    if (!isFieldsealError(error) || (error.kind !== 'denied' && error.kind !== 'erased')) throw error
+    left.set(owner, error.code)
+    run.checkpoint.state.facts['left'] = [...left].map((one) => JSON.stringify(one))
+    await run.checkpoint.save()
+  }
+}
+
+/** Tenants that this run leaves as they are, and why. */
+function leftOf({ state }: Checkpoint): Map<string, ErrorCode> {
+  const left = (state.facts['left'] ?? []) as readonly string[] // put there by unlessDenied()
+  return new Map(left.map((one) => JSON.parse(one) as [string, ErrorCode]))
+}
+
+async function wait(
+  { surroundings, options, pace: { signal } }: Run,
   bound: 'reachable' | 'unreachable',
   why: string,
 ): Promise<void> {
   const { longestTransactionMs = LONGEST_TRANSACTION_MS, onWait } = options
-  const waitMs = (fieldseal as Fieldseal<'multi'>).revocationBoundMs()[bound] + longestTransactionMs
-  const since = monotonicOf(fieldseal)
-  for (;;) {
-    const remainingMs = waitMs - (monotonicOf(fieldseal) - since)
-    if (remainingMs < 0) return
-    onWait?.({ why, remainingMs })
-    if (waitMs - (monotonicOf(fieldseal) - since) < 0) return
-    const pauseMs = Math.min(remainingMs + 1, TELL_EVERY_MS)
-    await sleep(pauseMs, undefined, pace.signal === undefined ? {} : { signal: pace.signal })
-  }
+  await drain(surroundings.fieldseal, { bound, why, longestTransactionMs, onWait, signal })
 }
 
 /** Gives every row the tokens of the live epochs, and no others. */
 async function walkTokens(run: Run, name: string): Promise<void> {
   const { surroundings, what, checkpoint } = run
+  const left = leftOf(checkpoint)
   const verb: RowVerb = {
     name,
     tokens: true,
     converts: true,
     converges: true,
-    work: (rows, { context }) =>
-      tokenRows(
+    async work(rows, { context }) {
+      const own = rows.filter(({ row }) => !left.has(row.facts.tenant))
+      const outcomes = await tokenRows(
         surroundings.fieldseal,
-        rows.map(({ row, stored }) => ({ row, tokens: stored.tokens })),
+        own.map(({ row, stored }) => ({ row, tokens: stored.tokens })),
         context,
-      ),
+      )
+      const byRow = new Map(own.map((row, i) => [row, outcomes[i] as TokenedRow])) // in the order of the rows
+      return rows.map((row) => byRow.get(row) ?? {})
+    },
   }
   const { onProgress, signal, batchSize, concurrency, rowsPerSecond } = run.pace
   const pace = {
@@ -254,9 +283,9 @@ async function walkTokens(run: Run, name: string): Promise<void> {
 async function retireKeys(run: Run): Promise<void> {
   const { surroundings, checkpoint, what } = run
   const { fieldseal } = surroundings
-  const records = await keyRecords(surroundings, what.tenant)
+  const records = await indexRecords(surroundings, what.tenant)
   for (const id of leavingOf(checkpoint)) {
-    if (records.some((record) => record.kind === 'index' && record.role !== 'old' && record.kekId === id)) continue
+    if (records.some(({ role, kekId }) => role !== 'old' && kekId === id)) continue
     const kek = await findKey(fieldseal, id)
     if (kek !== undefined && isKek(kek) && (kek.state === 'active' || kek.state === 'decrypt-only'))
       await changeKek(fieldseal, id, { to: 'retired' })
@@ -270,7 +299,7 @@ async function cancel(
   what: What,
   startedAt: number,
 ): Promise<Report> {
-  const records = await keyRecords(surroundings, what.tenant)
+  const records = await indexRecords(surroundings, what.tenant)
   const moves = await movesOf(surroundings, indexesOf(targets), records, [])
   const late = moves.find(({ epochs }) => epochs.stage === 'switched')
   if (late !== undefined)
@@ -300,7 +329,7 @@ async function dryRun(
   },
 ): Promise<Report> {
   const { newKey = false, longestTransactionMs = LONGEST_TRANSACTION_MS } = options
-  const records = await keyRecords(surroundings, what.tenant)
+  const records = await indexRecords(surroundings, what.tenant)
   const before = await movesOf(surroundings, indexesOf(targets), records, [])
   const moves = await movesOf(surroundings, indexesOf(targets), records, newKey ? liveKeys(records, before) : [])
   const models = await unfit(surroundings, { targets, what, pace })
@@ -322,36 +351,25 @@ async function dryRun(
   }
 }
 
-function emptyReport(what: What): Report {
-  return {
-    verb: 'reindex',
-    ...(what.tenant === undefined ? {} : { tenant: what.tenant }),
-    dryRun: false,
-    resumed: false,
-    elapsedMs: 0,
-    models: [],
-    remaining: 0,
-    notes: [],
-  }
-}
-
-function emptyModel(model: string): ModelReport {
-  const none = { passes: 1, rows: 0, updated: 0, unchanged: 0, failed: 0, denied: 0, erased: 0, changed: 0, gone: 0 }
-  return { model, ...none, remaining: 0, counts: {}, failures: [] }
-}
-
 /** What the last walk saw; `filled` and `cleared` tell what both wrote. */
-function reportOfRun({ what, checkpoint, reports }: Run, startedAt: number): Report {
+function reportOfRun({ what, checkpoint, reports }: Run, behind: readonly StandingMove[], startedAt: number): Report {
   const written = (verb: string, model: string) =>
     reports.find((one) => one.verb === verb)?.models.find((one) => one.model === model)?.updated ?? 0
   const models = (reports.at(-1)?.models ?? []).map((one) => {
     const [filled, cleared] = [written('reindex-fill', one.model), written('reindex-clear', one.model)]
     return { ...one, updated: filled + cleared, counts: { ...one.counts, filled, cleared } }
   })
+  const left = [...leftOf(checkpoint)]
+  const remaining = left.filter(([, code]) => code !== 'ERR_KEY_ERASED').length
   return {
     ...emptyReport(what),
     resumed: checkpoint.resumed || reports.some(({ resumed }) => resumed),
     elapsedMs: Math.round(performance.now() - startedAt),
     models,
+    remaining: remaining + behind.length,
+    notes: [
+      ...left.map(([tenant, code]) => `the indexes of ${tenant} stay as they were: ${code}`),
+      ...behind.map(({ index, owner }) => `${index.model}.${index.id} of ${owner} was made meanwhile as it was before`),
+    ],
   }
 }

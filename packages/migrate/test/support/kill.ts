@@ -25,7 +25,12 @@ export interface World {
   readonly keyStore: MemoryKeyStore
   readonly database: MemoryRecordSource
   /** As the registry answers. */
-  readonly configured: { cmks: string[]; formerCmks: string[] }
+  readonly configured: {
+    cmks: string[]
+    formerCmks: string[]
+    /** For one tenant otherwise than for the others. */
+    of?: (tenant: string) => { readonly cmks: string[]; readonly formerCmks: string[] } | undefined
+  }
 }
 
 /** One process: its own caches, over the world's stores. */
@@ -114,10 +119,10 @@ export function startProcess(
     app: 'clinic',
     tenancy: 'multi',
     keyStore: killableStore(keyStore, kill),
-    keys: async () => ({
-      cmks: configured.cmks.map((uri) => kms.cmk(uri)),
-      formerCmks: configured.formerCmks.map((uri) => kms.cmk(uri)),
-    }),
+    keys: async (tenant) => {
+      const { cmks, formerCmks } = configured.of?.(tenant) ?? configured
+      return { cmks: cmks.map((uri) => kms.cmk(uri)), formerCmks: formerCmks.map((uri) => kms.cmk(uri)) }
+    },
     sharedKeys: { cmks: [kms.cmk('shared')] },
     clock,
     cache: { refreshAfterMs: 5, validForMs: 10, maxStaleMs: 20 },
