@@ -153,6 +153,32 @@ it('shreds a tenant whose CMK is disabled already, and labels an unsigned report
   await expect(as('a', () => source.read('notes', { id: 1 }))).rejects.toMatchObject({ kind: 'erased' })
 })
 
+it('ends the life of a single key only when it was retired and no row needs it', async () => {
+  const { migrator, fill, source, clock, keyStore } = clinic()
+  await fill('a', range(0, 2))
+  const [row] = source.rows.get('patients')?.values() ?? []
+  const oldCell = row?.cells['ssn'] ?? null
+  const kek = kekOf(oldCell)
+  await migrator.rotateKek({ tenant: 'a' })
+  await migrator.rewrap({ tenant: 'a' })
+  await expect(migrator.plan('shred', { tenant: 'a', kek })).rejects.toMatchObject({ code: 'ERR_PLAN_REFUSED' })
+  const retire = await migrator.plan('retire', { kek })
+  clock.advance(HOUR)
+  await migrator.apply(retire)
+  if (row !== undefined) row.cells['ssn'] = oldCell
+  await expect(migrator.plan('shred', { tenant: 'a', kek })).rejects.toMatchObject({ code: 'ERR_KEY_NEEDED' })
+  source.rows.get('patients')?.delete('[0]')
+  const plan = await migrator.plan('shred', { tenant: 'a', kek })
+  expect(plan.confirm).toBe(kek)
+  expect(await migrator.apply(plan, { confirm: kek })).toMatchObject({ report: { state: 'pending' } })
+  clock.advance(8 * DAY)
+  expect(await migrator.apply(plan, { confirm: kek })).toMatchObject({
+    report: { state: 'destroyed', keys: [{ id: kek }], tokensCleared: 0 },
+  })
+  expect([...keyStore.rows.values()].filter((text) => text.includes('"destroyed"'))).toHaveLength(1)
+  expect((await migrator.verify({ tenant: 'a' })).remaining).toBe(0)
+})
+
 it('takes a shred back before its keys are destroyed, by state and by denial', async () => {
   const { migrator, fill, fillNotes, kms, readAll, fieldseal, as, source } = clinic()
   await fill('a', range(0, 3))

@@ -50,6 +50,7 @@ export function addPlanCommands(program: Command, act: Act): void {
     .description('make data unreadable for ever by destroying its keys')
     .option('--tenant <id>', 'the tenant; none in tenancy single')
     .option('--keyspace <name>', 'only this keyspace: a data subject, a data class')
+    .option('--kek <id>', 'only this key, which was retired before')
     .option('--destroy-after <days>', 'days in which it can be cancelled', days)
     .requiredOption('--out <file>', 'where the plan goes')
     .addHelpText(
@@ -61,13 +62,15 @@ export function addPlanCommands(program: Command, act: Act): void {
         readonly out: string
         readonly tenant?: string
         readonly keyspace?: string
+        readonly kek?: string
         readonly destroyAfter?: number
       }) =>
         act((session) => {
-          const { out, tenant, keyspace, destroyAfter } = options
+          const { out, tenant, keyspace, kek, destroyAfter } = options
           const asked = {
             ...(tenant === undefined ? {} : { tenant }),
             ...(keyspace === undefined ? {} : { keyspace }),
+            ...(kek === undefined ? {} : { kek }),
             ...(destroyAfter === undefined ? {} : { destroyAfterDays: destroyAfter }),
           }
           return writePlan(session, out, session.migrator.plan('shred', asked))

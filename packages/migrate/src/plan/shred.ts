@@ -1,27 +1,21 @@
-import {
-  changeKek,
-  denyKey,
-  FieldsealError,
-  type Fieldseal,
-  isFieldsealError,
-  type KeyInfo,
-  nowOf,
-} from '@fieldseal/core/adapter'
+import { changeKek, denyKey, FieldsealError, type Fieldseal, type KeyInfo, nowOf } from '@fieldseal/core/adapter'
 import type { RowVerb } from '../engine/batch.ts'
-import type { Checkpoint } from '../engine/checkpoint.ts'
 import { runJob } from '../engine/run-job.ts'
-import type { Surroundings, What } from '../engine/target.ts'
-import { isKek, type KekInfo, keyRecords } from '../keys/key-versions.ts'
+import type { Surroundings } from '../engine/target.ts'
+import { isKek, type KekInfo } from '../keys/key-versions.ts'
 import { rowsUnder } from '../keys/need.ts'
 import { reportOf } from '../report/report.ts'
 import { type Statement, statementOf } from '../report/statement.ts'
 import { cmksOf } from './move.ts'
+import { destroy, keysOf, keysToShred, restrictAll, type Scope } from './shred-keys.ts'
 import { type ApplyOptions, beginApply, cancelPlan, endApply, type Plan, stateOf } from './plan.ts'
 
 export interface ShredOptions {
   readonly tenant?: string
   /** `subject:<of>:<id>` or `class:<name>`. @defaultValue the whole tenant */
   readonly keyspace?: string
+  /** Only this key, which was retired before and which no row needs: ends its life. @defaultValue all keys of the keyspace or tenant */
+  readonly kek?: string
   /** Days between `apply` and the destruction of the keys; until then it can be cancelled. @defaultValue 7 */
   readonly destroyAfterDays?: number
 }
@@ -55,12 +49,16 @@ const DAY_MS = 86_400_000
 /** Plans to make data unreadable for ever by destroying its keys: of one keyspace, or of a whole tenant. */
 export async function planShred(surroundings: Surroundings, options: ShredOptions): Promise<Plan> {
   const { fieldseal, host } = surroundings
-  const { tenant, keyspace, destroyAfterDays = 7 } = options
+  const { tenant, keyspace, kek, destroyAfterDays = 7 } = options
   if (host.tenancy === 'multi' && tenant === undefined)
     throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'tenant', hint: 'say whose data is to be shredded' })
   if (!Number.isFinite(destroyAfterDays) || destroyAfterDays < 0 || destroyAfterDays > 365)
     throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'destroyAfterDays', reason: '0 to 365' })
-  const scope = { ...(tenant === undefined ? {} : { tenant }), ...(keyspace === undefined ? {} : { keyspace }) }
+  const scope = {
+    ...(tenant === undefined ? {} : { tenant }),
+    ...(keyspace === undefined ? {} : { keyspace }),
+    ...(kek === undefined ? {} : { kek }),
+  }
   const keys = await keysToShred(surroundings, scope)
   const rows = await rowsOfKeys(surroundings, keys)
   return {
@@ -69,7 +67,7 @@ export async function planShred(surroundings: Surroundings, options: ShredOption
     madeAt: new Date(nowOf(fieldseal)).toISOString(),
     what: scope,
     state: stateOf(keys),
-    confirm: keyspace ?? tenant ?? 'everything',
+    confirm: kek ?? keyspace ?? tenant ?? 'everything',
     destroyAfterMs: destroyAfterDays * DAY_MS,
     steps: [
       `make ${keys.length} keys unusable at once: ${keys.map(({ id }) => id).join(', ')}`,
@@ -108,7 +106,7 @@ export async function applyShred(
   }
   const destroyAt = Number(facts['destroyAt'])
   if (facts['pending'] !== 1) {
-    await restrictAll(surroundings, scope, destroyAt, checkpoint)
+    await restrictAll(surroundings, scope, destroyAt)
     facts['pending'] = 1
     await checkpoint.save()
     if (now < destroyAt) return statement(surroundings, scope, 'pending', destroyAt, 'at destruction')
@@ -125,121 +123,16 @@ export async function applyShred(
   return endApply(checkpoint, await statement(surroundings, scope, 'destroyed', destroyAt, cleared))
 }
 
-function scopeOf({ what }: Plan): What {
-  const { tenant, keyspace } = what
-  return { ...(tenant === undefined ? {} : { tenant }), ...(keyspace === undefined ? {} : { keyspace }) }
-}
-
-/** Keys of the scope that are not those of data subjects under them: these end with their parent. */
-async function keysOf(surroundings: Surroundings, { tenant, keyspace }: What): Promise<readonly KeyInfo[]> {
-  const records = await keyRecords(surroundings, surroundings.host.tenancy === 'single' ? undefined : tenant)
-  return records.filter((record) => {
-    if (record.kind === 'index') return false
-    if (keyspace !== undefined) return record.keyspace === keyspace
-    return !isKek(record) || record.parent === undefined
-  })
-}
-
-/** @throws FieldsealError when there are none, or when rows of mode `direct` need the customer's CMK itself */
-async function keysToShred(surroundings: Surroundings, scope: What): Promise<readonly KeyInfo[]> {
-  const keys = await keysOf(surroundings, scope)
-  if (keys.length === 0)
-    throw new FieldsealError('ERR_ARGUMENT_INVALID', {
-      field: scope.keyspace === undefined ? 'tenant' : 'keyspace',
-      reason: 'the key store has no key of it',
-    })
-  const { keyspace } = scope
-  if (keyspace === 'default') {
-    const others = (await keyRecords(surroundings, scope.tenant)).filter(
-      (record) => isKek(record) && record.keyspace !== 'default',
-    )
-    if (others.length > 0)
-      throw new FieldsealError('ERR_PLAN_REFUSED', {
-        operation: 'shred',
-        ...scope,
-        reason: 'the keys of other keyspaces and of all indexes stand under it',
-        hint: 'shred the tenant as a whole, without a keyspace',
-      })
-  }
-  for (const key of keys) {
-    if (key.kind !== 'direct') continue
-    const rows = (await rowsUnder(surroundings, key.id)).filter((one) => one.rows > 0)
-    if (rows.length > 0)
-      throw new FieldsealError('ERR_KEY_NEEDED', {
-        tenant: key.tenant,
-        kekId: key.id,
-        reason: `${rows.map((one) => `${one.rows} rows of ${one.model}`).join(', ')} in mode direct: there is no key of ours to destroy`,
-        hint: "rewrap them into mode kek first; or the customer destroys its CMK, which ends all of the tenant's data",
-      })
-  }
-  return keys
-}
-
-/**
- * Makes keys unusable, newest versions last: while an older one is readable, a writer would make a new one. Looks again
- * until none is left that somebody has made meanwhile.
- */
-async function restrictAll(
-  surroundings: Surroundings,
-  scope: What,
-  destroyAt: number,
-  checkpoint: Checkpoint,
-): Promise<void> {
-  for (let round = 0; round < 5; round++) {
-    const readable = (await keysOf(surroundings, scope)).filter(isUsable)
-    if (readable.length === 0) return
-    const ordered = readable.toSorted((a, b) => rankOf(a) - rankOf(b))
-    for (const key of ordered) await restrict(surroundings, key, destroyAt)
-  }
-  await checkpoint.save()
-  throw new FieldsealError('ERR_PLAN_REFUSED', {
-    operation: 'shred',
-    ...scope,
-    reason: 'new keys appear again and again',
-    hint: 'stop what rotates them, then apply again',
-  })
-}
-
-function isUsable(key: KeyInfo): boolean {
-  if (key.kind !== 'kek') return !('denial' in key && key.denial !== undefined)
-  const ended = key.state === 'pending-destruction' || key.state === 'destroyed'
-  return !ended && key.denial !== 'pending-destruction' && key.denial !== 'destroyed'
-}
-
-function rankOf(key: KeyInfo): number {
-  if (!isKek(key)) return 0
-  return (key.state === 'active' ? 1e9 : 0) + key.version
-}
-
-async function restrict({ fieldseal }: Surroundings, key: KeyInfo, destroyAt: number): Promise<void> {
-  if (!isKek(key)) {
-    await denyKey(fieldseal, key.id, 'pending-destruction')
-    return
-  }
-  try {
-    await changeKek(fieldseal, key.id, { to: 'pending-destruction', destroyAt })
-  } catch (error) {
-    // A customer who has disabled its CMK is off-boarded all the same.
-    if (!isFieldsealError(error) || error.kind === 'unavailable' || error.kind === 'refused') throw error
-    await denyKey(fieldseal, key.id, 'pending-destruction')
+function scopeOf({ what }: Plan): Scope {
+  const { tenant, keyspace, kek } = what
+  return {
+    ...(tenant === undefined ? {} : { tenant }),
+    ...(keyspace === undefined ? {} : { keyspace }),
+    ...(kek === undefined ? {} : { kek }),
   }
 }
 
-async function destroy({ fieldseal }: Surroundings, key: KeyInfo): Promise<void> {
-  const ended = 'denial' in key && key.denial === 'destroyed'
-  if (ended || (isKek(key) && key.state === 'destroyed')) return
-  if (isKek(key) && key.denial === undefined) {
-    try {
-      await changeKek(fieldseal, key.id, { to: 'destroyed' })
-      return
-    } catch (error) {
-      if (!isFieldsealError(error) || error.kind === 'unavailable' || error.kind === 'refused') throw error
-    }
-  }
-  await denyKey(fieldseal, key.id, 'destroyed')
-}
-
-async function cancelled(surroundings: Surroundings, plan: Plan, scope: What): Promise<Statement<Shred>> {
+async function cancelled(surroundings: Surroundings, plan: Plan, scope: Scope): Promise<Statement<Shred>> {
   const { fieldseal } = surroundings
   const keys = await keysOf(surroundings, scope)
   if (keys.some((key) => (isKek(key) && key.state === 'destroyed') || ('denial' in key && key.denial === 'destroyed')))
@@ -272,7 +165,8 @@ async function rowsOfKeys(surroundings: Surroundings, keys: readonly KeyInfo[]) 
 }
 
 /** Tokens are under a key of the tenant, not of the data subject: they would tell whether a value is the shredded one. */
-async function clearTokens(surroundings: Surroundings, scope: What): Promise<Shred['tokensCleared']> {
+async function clearTokens(surroundings: Surroundings, scope: Scope): Promise<Shred['tokensCleared']> {
+  if (scope.kek !== undefined) return 0 // no row needs the key
   if (surroundings.sources.every(({ clearTokens: clear }) => clear === undefined)) return 'the source cannot'
   const verb: RowVerb = {
     name: 'clear-tokens',
@@ -295,7 +189,7 @@ async function clearTokens(surroundings: Surroundings, scope: What): Promise<Shr
 
 async function statement(
   surroundings: Surroundings,
-  scope: What,
+  scope: Scope,
   state: Shred['state'],
   destroyAt: number,
   tokensCleared: Shred['tokensCleared'],
@@ -306,7 +200,7 @@ async function statement(
     verb: 'shred',
     app: keys[0]?.app ?? '',
     tenant: scope.tenant ?? '$single',
-    keyspace: scope.keyspace ?? 'all',
+    keyspace: scope.keyspace ?? (scope.kek === undefined ? 'all' : `key ${scope.kek}`),
     state,
     at: new Date(nowOf(fieldseal)).toISOString(),
     destroyAt: new Date(destroyAt).toISOString(),
