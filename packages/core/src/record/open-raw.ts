@@ -111,6 +111,10 @@ function openKekWraps(
 /** @throws FieldsealError ERR_DECRYPT_FAILED unless every value opens under its own DEK */
 function opened({ row, parsed }: RawRow, deks: readonly (Buffer | undefined)[]): Omit<OpenedRaw, 'moved'> {
   const { cells, wraps } = parsed
+  if (!wraps.some(({ layout }) => layout === 'direct')) {
+    const values = cells.map(({ parsed: value, wrap, aad }) => ({ parsed: value, wrap, aad }))
+    return whole(row, deks, openUnder(deks, values, nodeEngine))
+  }
   const plaintexts: (Buffer | undefined)[] = cells.map(() => undefined)
   const inLayout = (layout: RowWrap['layout']) =>
     cells.flatMap((cell, at) => (wraps[cell.wrap]?.layout === layout ? [{ cell, at }] : []))
@@ -124,6 +128,14 @@ function opened({ row, parsed }: RawRow, deks: readonly (Buffer | undefined)[]):
     return { parsed: value, dek: createSecretKey(dek), aad }
   })
   for (const [i, bytes] of openDirectValues(sealed, nodeEngine).entries()) plaintexts[direct[i]?.at ?? -1] = bytes
+  return whole(row, deks, plaintexts)
+}
+
+function whole(
+  row: Row<unknown>,
+  deks: readonly (Buffer | undefined)[],
+  plaintexts: readonly (Buffer | undefined)[],
+): Omit<OpenedRaw, 'moved'> {
   const all = plaintexts.filter((bytes) => bytes !== undefined)
   const keys = deks.filter((dek) => dek !== undefined)
   if (all.length === plaintexts.length && keys.length === deks.length) return { deks: keys, plaintexts: all }
