@@ -40,7 +40,12 @@ const ORM_VERSION = '^8.10.0 || ^9.0.0'
  */
 export function fieldsealPlugin(schema: Schema, options: FieldsealPluginOptions): void {
   assertOptions(options)
-  const host = attach(options.fieldseal, { name: 'mongoose', ormVersion: ORM_VERSION, codecs: [bsonCodec] })
+  const host = attach(options.fieldseal, {
+    name: 'mongoose',
+    ormVersion: ORM_VERSION,
+    codecs: [bsonCodec],
+    fieldStates: true,
+  })
   const settings: PluginSettings = { host, tenantBy: options.tenantBy, guard: options.guard ?? 'enforce' }
   schema.on('init', (model: Model<unknown>) => register(model, settings))
   // Mongoose copies a schema of another copy of Mongoose, and leaves its listeners behind; statics it takes along.

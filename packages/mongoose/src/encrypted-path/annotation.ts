@@ -1,6 +1,7 @@
 import type { FieldOptions, ModelOptions } from '@fieldseal/core/adapter'
 import type { Schema, SchemaType } from 'mongoose'
 import type { Annotation } from '../path-graph/path-node.ts'
+import { escapedName } from '../path-graph/escaped-name.ts'
 import { configError } from './config-error.ts'
 
 declare module 'mongoose' {
@@ -49,7 +50,32 @@ export function annotationOf(schemaType: SchemaType, path: string): Annotation |
   const isIndexed = options.blindIndex !== undefined && options.blindIndex !== false
   if (type === 'bson' && isIndexed && !SEARCHABLE_BSON.includes(schemaType.instance))
     throw configError(path, 'blindIndex', `a path of type ${schemaType.instance} has no equality to search for`)
-  return { path, type, options }
+  return moved({ path, type, options }, schemaType.path, isIndexed)
+}
+
+/** Types whose values BSON tells from envelopes, so that both may stand at one path. */
+const IN_PLACE: readonly string[] = ['string', 'number', 'boolean', 'date']
+
+/** The annotation with `plaintextIn` resolved, which names a path of the schema that declares the field. */
+function moved({ path, type, options }: Annotation, inSchema: string, isIndexed: boolean): Annotation {
+  const { state = 'encrypted', plaintextIn } = options
+  if (plaintextIn === undefined) {
+    if (state !== 'encrypted' && (isIndexed || !IN_PLACE.includes(type)))
+      throw configError(
+        path,
+        'plaintextIn',
+        'only strings, numbers, booleans and dates without blindIndex turn into envelopes in place',
+        'name the path of the old values, beside this one',
+      )
+    return { path, type, options }
+  }
+  const names = typeof plaintextIn === 'string' ? plaintextIn.split('.') : []
+  const plainName = names.pop() ?? ''
+  const isBeside = names.join('.') === inSchema.split('.').slice(0, -1).join('.') && !/(^|\.)\$\*?$/.test(path)
+  if (plainName === '' || !isBeside)
+    throw configError(path, 'plaintextIn', 'a path with the same parent, which is no array or Map of values')
+  const full = [...path.split('.').slice(0, -1), escapedName(plainName)].join('.')
+  return { path, type, options: { ...options, plaintextIn: full }, plainName }
 }
 
 /** Bytes with a subtype are kept as BSON keeps them. */

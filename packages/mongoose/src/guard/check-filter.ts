@@ -1,6 +1,6 @@
 import { isDoc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
-import { touchesEncrypted, walkPath } from '../path-graph/walk-path.ts'
+import { walkPath } from '../path-graph/walk-path.ts'
 import { asSent, entriesOf, firstOf, isLeaf, isSealed, isToken, plaintextIn } from './stored-values.ts'
 
 /** Operators whose operand says nothing about the value. */
@@ -15,7 +15,7 @@ export function plaintextInFilter(filter: unknown, root: PathNode): string | und
     if (path === '$expr') return comparedIn(condition, root)
     if (path.startsWith('$')) return firstOf(listIn(condition), (each) => plaintextInFilter(each, root))
     const { node, inside } = walkPath(root, path)
-    if (inside !== undefined) return isOpaque(condition) ? undefined : inside.path
+    if (inside !== undefined) return mayCompare(inside.node) || isOpaque(condition) ? undefined : inside.path
     return node === undefined ? undefined : plaintextInCondition(condition, node, path)
   })
 }
@@ -23,10 +23,10 @@ export function plaintextInFilter(filter: unknown, root: PathNode): string | und
 /** The same for the condition on one path. */
 export function plaintextInCondition(given: unknown, node: PathNode, path: string): string | undefined {
   const condition = asSent(given)
-  if (!node.reaches || condition === null || condition === undefined) return undefined
-  if (node.annotation !== undefined) return isOpaque(condition) ? undefined : path
+  if (!node.conceals || mayCompare(node) || condition === null || condition === undefined) return undefined
+  if (node.isWhole) return isOpaque(condition) ? undefined : path
   const element = node.element ?? node
-  if (element.annotation !== undefined) return isOpaque(condition) ? undefined : path
+  if (element.isWhole) return mayCompare(element) || isOpaque(condition) ? undefined : path
   if (!isOperators(condition)) return plaintextIn(condition, node, path)
   return firstOf(entriesOf(condition), ([operator, operand]) => {
     if (PRESENCE.includes(operator)) return undefined
@@ -39,6 +39,11 @@ export function plaintextInCondition(given: unknown, node: PathNode, path: strin
       return firstOf(listIn(operand), (each) => plaintextInCondition(each, node, path))
     return plaintextIn(operand, node, path)
   })
+}
+
+/** While old plaintext may stand there, queries look for it. */
+function mayCompare(node: PathNode): boolean {
+  return node.isWhole && (node.plainOf ?? node).state !== 'encrypted'
 }
 
 function isOpaque(given: unknown): boolean {
@@ -81,7 +86,9 @@ export function comparedIn(given: unknown, root: PathNode): string | undefined {
 function readBy(operand: unknown, root: PathNode): string | undefined {
   if (typeof operand !== 'string' || !operand.startsWith('$')) return undefined
   const path = operand.replace(/^\$\$(ROOT|CURRENT)\.|^\$/, '')
-  return touchesEncrypted(root, path) ? path : undefined
+  const { node, inside } = walkPath(root, path)
+  const whole = inside?.node ?? node
+  return whole?.conceals === true && !mayCompare(whole) ? path : undefined
 }
 
 function isLiteral(operand: unknown): boolean {

@@ -21,8 +21,10 @@ export function plaintextInUpdate(given: unknown, root: PathNode): string | unde
 function writtenByOperator(operator: string, path: string, operand: unknown, root: PathNode): string | undefined {
   if (operator === '$rename' && typeof operand === 'string' && touchesEncrypted(root, operand)) return operand
   const { node, inside } = walkPath(root, path)
+  const whole = inside?.node ?? node
+  if (whole?.plainOf?.state === 'plaintext') return undefined
   if (inside !== undefined) return operator === '$set' && isPart(inside.rest.join('.'), operand) ? undefined : path
-  if (node === undefined || !node.reaches) return undefined
+  if (node === undefined || !node.conceals) return undefined
   switch (operator) {
     case '$set':
     case '$setOnInsert':
@@ -34,7 +36,7 @@ function writtenByOperator(operator: string, path: string, operand: unknown, roo
     }
     case '$pull': {
       const element = node.element ?? node
-      if (element.annotation !== undefined) return plaintextInCondition(operand, element, path)
+      if (element.isWhole) return plaintextInCondition(operand, element, path)
       return plaintextInFilter(operand, element)
     }
     default:

@@ -18,6 +18,8 @@ const SEARCHABLE = {
  *
  * `db.command({ collMod: Model.collection.collectionName, validator: jsonSchemaTripwire(Model) })`
  *
+ * While a field is on its way from plaintext it is left out: make the validator anew when its state is `encrypted`.
+ *
  * It cannot look into binary data, so it takes any for ciphertext: plaintext of a Buffer path is found when it is read.
  *
  * @throws FieldsealError ERR_ARGUMENT_INVALID for a model without encrypted paths
@@ -32,9 +34,16 @@ export function jsonSchemaTripwire(model: { readonly modelName: string; readonly
   return { $jsonSchema: schemaOf(state.model().root) }
 }
 
+/** Whether a path that holds no plaintext any more is here or below. */
+function isStrict(node: PathNode): boolean {
+  const isOne = node.annotation !== undefined || node.plainOf !== undefined
+  return isOne ? (node.plainOf ?? node).state === 'encrypted' : [...node.children()].some(isStrict)
+}
+
 /** Only what leads to encrypted paths; MongoDB lets everything else be. */
 function schemaOf(node: PathNode): Doc {
   const { field, element, values } = node
+  if (node.plainOf !== undefined) return { bsonType: ['null'] }
   if (field !== undefined) return field.blindIndex === undefined ? BINARY : SEARCHABLE
   if (element !== undefined) {
     // MongoDB lets one value stand where the schema has an array.
@@ -47,7 +56,7 @@ function schemaOf(node: PathNode): Doc {
   }
   if (values !== undefined) return { bsonType: ['object', 'null'], additionalProperties: schemaOf(values) }
   const properties = [...node.names]
-    .filter(([, child]) => child.reaches)
+    .filter(([, child]) => isStrict(child))
     .map(([name, child]) => [name, schemaOf(child)] as const)
   return { bsonType: ['object', 'null'], properties: Object.fromEntries(properties) }
 }

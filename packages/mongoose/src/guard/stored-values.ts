@@ -16,11 +16,15 @@ export function asSent(value: unknown): unknown {
   return typeof toBSON === 'function' ? (toBSON.call(value) as unknown) : value
 }
 
-/** The first path of a document, or of a part of one, where something else is stored than null, an envelope or `{ c, b, n }`. */
+/**
+ * The first path of a document, or of a part of one, where something else is stored than null, an envelope or
+ * `{ c, b, n }`, and its field may not be stored unencrypted there.
+ */
 export function plaintextIn(given: unknown, node: PathNode, path = ''): string | undefined {
   const value = asSent(given)
-  if (value === null || value === undefined || !node.reaches) return undefined
-  if (node.annotation !== undefined) return isLeaf(value) ? undefined : path
+  if (value === null || value === undefined || !node.conceals) return undefined
+  if (node.plainOf !== undefined) return node.plainOf.state === 'plaintext' ? undefined : path
+  if (node.annotation !== undefined) return isLeaf(value) || mayHoldTokens(node, value) ? undefined : path
   if (Array.isArray(value)) return firstOf(value, (each) => plaintextIn(each, node.element ?? node, path))
   if (node.element !== undefined) return plaintextIn(value, node.element, path)
   return firstOf(keysOf(value), ([key, each]) => {
@@ -36,6 +40,13 @@ function keysOf(value: unknown): [unknown, unknown][] {
   if (value instanceof Map) return [...value]
   if (value instanceof DBRef) return Object.entries(value.fields)
   return isDoc(value) ? Object.entries(value) : []
+}
+
+/** Tokens stand alone beside a value that is stored unencrypted. */
+function mayHoldTokens({ state, plainName }: PathNode, given: unknown): boolean {
+  const value = asSent(given)
+  if (state === 'encrypted' || plainName === undefined || !isDoc(value)) return false
+  return Object.entries(value).every(([key, each]) => isSlot(key, each))
 }
 
 /** What an encrypted path holds. */

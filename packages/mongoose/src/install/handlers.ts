@@ -1,6 +1,7 @@
 import { isDoc } from '../bson/documents.ts'
 import { plaintextInFilter } from '../guard/check-filter.ts'
-import { touchesEncrypted } from '../path-graph/walk-path.ts'
+import { touchesEncrypted, walkPath } from '../path-graph/walk-path.ts'
+import { storedPath } from '../query-rewrite/plain-places.ts'
 import { refuseQuery } from '../query-rewrite/refuse.ts'
 import type { OperationOptions } from '../query-rewrite/scope.ts'
 import { aggregate } from '../read-path/aggregate.ts'
@@ -94,10 +95,11 @@ export function createHandlers(state: CollectionState): Readonly<Record<string, 
     count: count('count'),
     distinct: promised(async (key, filter, options) => {
       const { root, map } = state.model()
-      if (touchesEncrypted(root, String(key)))
-        refuseQuery(map.id, String(key), 'distinct', 'equal values have different ciphertext: read the documents')
+      const path = storedPath(root, String(key))
+      if (path === String(key) && touchesEncrypted(root, path))
+        refuseQuery(map.id, path, 'distinct', 'equal values have different ciphertext: read the documents')
       const query = await countable(state, filter, optionsOf(options))
-      return raw.distinct(String(key), query.filter, query.options)
+      return raw.distinct(path, query.filter, query.options)
     }),
     createIndex: promised(async (keys, options) => {
       assertPlainIndex(state, keys, options)
@@ -131,7 +133,8 @@ function assertPlainIndex(state: CollectionState, keys: unknown, options: unknow
           : [keys]
   for (const path of paths.filter((each) => typeof each === 'string')) {
     const value = path.replace(/\.[bn]$/, '')
-    if (touchesEncrypted(root, value) && value === path)
+    const isOld = walkPath(root, path).node?.plainOf !== undefined
+    if (!isOld && touchesEncrypted(root, value) && value === path)
       refuseQuery(map.id, path, 'index', 'an index would hold ciphertext: say blindIndex in the schema')
   }
 }

@@ -4,7 +4,7 @@ import { configError } from '../encrypted-path/config-error.ts'
 import { buildGraph } from '../path-graph/build-graph.ts'
 import { nodesOf, PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
-import { touchesEncrypted } from '../path-graph/walk-path.ts'
+import { touchesEncrypted, walkPath } from '../path-graph/walk-path.ts'
 import { SLOT_NAMES, type SlotName } from '../query-rewrite/token-terms.ts'
 
 interface IndexedSchema {
@@ -42,7 +42,7 @@ export function addDiscriminatorIndexes(schema: Schema, base: Schema, model: Sto
 function addIndexes(schema: Schema, own: PathNode, inherited: PathNode, { root, tenant }: StoredModel): void {
   const indexed = schema as unknown as IndexedSchema // a Schema, past its overloads
   for (const [keys, options] of indexed.indexes()) {
-    if (!Object.keys(keys).some((path) => touchesEncrypted(root, path) && !isTokenPath(path, root))) continue
+    if (!Object.keys(keys).some((path) => isSealed(path, root) && !isTokenPath(path, root))) continue
     indexed.removeIndex(keys)
     for (const slot of SLOTS) add(schema, onTokens(keys, root, slot), options, slot)
   }
@@ -74,11 +74,13 @@ function add(to: Schema, keys: Doc, options: Doc, slot: SlotName | undefined): v
 
 function onTokens(keys: Doc, root: PathNode, slot: SlotName): Doc {
   return Object.fromEntries(
-    Object.entries(keys).map(([path, direction]) => [
-      touchesEncrypted(root, path) ? `${path}.${slot}` : path,
-      direction,
-    ]),
+    Object.entries(keys).map(([path, direction]) => [isSealed(path, root) ? `${path}.${slot}` : path, direction]),
   )
+}
+
+/** Whether an index of a path would hold ciphertext; not that of the old plaintext. */
+function isSealed(path: string, root: PathNode): boolean {
+  return touchesEncrypted(root, path) && walkPath(root, path).node?.plainOf === undefined
 }
 
 function isTokenPath(path: string, root: PathNode): boolean {

@@ -1,6 +1,7 @@
 import type { Schema, SchemaType } from 'mongoose'
 import { annotationOf } from '../encrypted-path/annotation.ts'
 import { configError } from '../encrypted-path/config-error.ts'
+import { escapedName } from './escaped-name.ts'
 import { markReaches, PathNode, type Annotation } from './path-node.ts'
 
 /** What the typings of Mongoose leave out of schemas and schema types. */
@@ -66,8 +67,13 @@ function addPaths(node: PathNode, schema: Schema, within: readonly Ancestor[], p
   for (const [name, schemaType] of Object.entries(schema.paths)) {
     const parts = name.split('.')
     if (parts.some((part) => part === '$*' || part === '$')) continue // listed again with their container
-    const at = parts.reduce((parent, part) => parent.grow(part), node)
-    fill(at, schemaType, within, [prefix, ...parts.map(escaped)].filter((part) => part !== '').join('.'), loops)
+    const parent = parts.slice(0, -1).reduce((above, part) => above.grow(part), node)
+    const at = parent.grow(parts.at(-1) as string) // a path has a name
+    fill(at, schemaType, within, [prefix, ...parts.map(escapedName)].filter((part) => part !== '').join('.'), loops)
+    const plainName = at.annotation?.plainName
+    if (plainName === undefined) continue
+    at.plainName = plainName
+    parent.grow(plainName).plainOf = at
   }
 }
 
@@ -111,9 +117,4 @@ function isAlike(one: Annotation | undefined, other: Annotation | undefined): bo
 function isSame(one: Schema, other: Schema): boolean {
   const ids = (schema: SchemaIdentity) => [schema.$id, schema.$originalSchemaId].filter((id) => id !== undefined)
   return one === other || ids(one as SchemaIdentity).some((id) => ids(other as SchemaIdentity).includes(id))
-}
-
-/** A name as part of a field's id: `~` → `~0`, `.` → `~1`, a leading `$` → `~2`. */
-function escaped(name: string): string {
-  return name.replaceAll('~', '~0').replaceAll('.', '~1').replace(/^\$/, '~2')
 }

@@ -1,4 +1,4 @@
-import type { Field, FieldOptions } from '@fieldseal/core/adapter'
+import type { Field, FieldOptions, FieldState } from '@fieldseal/core/adapter'
 import type { StoredModel } from './stored-model.ts'
 
 /** An encrypted path as its schema declares it. */
@@ -7,7 +7,10 @@ export interface Annotation {
   readonly path: string
   /** Name of the value codec. */
   readonly type: string
+  /** `plaintextIn` is a normalised path here. */
   readonly options: FieldOptions
+  /** The name beside it under which its old plaintext stands. */
+  readonly plainName?: string
 }
 
 /** One level of what documents of a collection may hold. */
@@ -23,10 +26,26 @@ export class PathNode {
   element: PathNode | undefined
   /** What each value of a Map is. */
   values: PathNode | undefined
+  /** Where the old plaintext of this path stands: a name beside it. */
+  plainName: string | undefined
+  /** The old plaintext of this path stands here. */
+  plainOf: PathNode | undefined
   /** An encrypted path is here or below. */
   reaches = false
+  /** The same without values that stand unencrypted at their own path: what queries and writes may not take as it is. */
+  conceals = false
   /** A stored document begins here: the root, or what a `$lookup` brings. */
   model: StoredModel | undefined
+
+  /** How far the values here are on their way from plaintext. */
+  get state(): FieldState {
+    return this.annotation?.options.state ?? 'encrypted'
+  }
+
+  /** One stored value, into which no path leads. */
+  get isWhole(): boolean {
+    return this.plainOf !== undefined || (this.annotation !== undefined && this.conceals)
+  }
 
   child(name: string): PathNode | undefined {
     return this.values ?? this.names.get(name)
@@ -54,5 +73,15 @@ export function nodesOf(root: PathNode): PathNode[] {
 /** Marks every node from which an encrypted path can be reached. */
 export function markReaches(root: PathNode): void {
   for (const child of root.children()) markReaches(child)
-  root.reaches = root.annotation !== undefined || [...root.children()].some(({ reaches }) => reaches)
+  markNode(root)
+}
+
+/** The same for one node, whose children are marked. */
+export function markNode(node: PathNode): void {
+  const { annotation, plainName, plainOf, state } = node
+  const children = [...node.children()]
+  const isPlain = state === 'plaintext' && plainName === undefined
+  node.reaches = annotation !== undefined || plainOf !== undefined || children.some(({ reaches }) => reaches)
+  node.conceals =
+    (annotation !== undefined && !isPlain) || plainOf !== undefined || children.some(({ conceals }) => conceals)
 }

@@ -10,6 +10,8 @@ export interface Walked {
   readonly inside?: Inside
   /** True when a positional operator or an array index stands in the path. */
   readonly positional: boolean
+  /** True when it crosses an array without naming an element. */
+  readonly spread: boolean
 }
 export interface Inside {
   readonly node: PathNode
@@ -30,31 +32,45 @@ export function walkPath(root: PathNode, path: string): Walked {
   const names = path.split('.')
   const mapKeys: string[] = []
   let node: PathNode | undefined = root
-  let positional = false
+  let [positional, spread] = [false, false]
   for (let at = 0; at < names.length; ) {
     const name = names[at] as string // at < length
-    if (node === undefined) return { node, mapKeys, positional }
-    if (node.annotation !== undefined) {
+    if (node === undefined) return { node, mapKeys, positional, spread }
+    if (node.isWhole) {
       const inside = { node, path: names.slice(0, at).join('.'), rest: names.slice(at), mapKeys }
-      return { node: undefined, mapKeys, inside, positional }
+      return { node: undefined, mapKeys, inside, positional, spread }
     }
     if (node.element !== undefined) {
       node = node.element
       if (isPosition(name)) {
         positional = true
         at++
-      }
+      } else spread = true
       continue
     }
     if (node.values !== undefined) mapKeys.push(name)
     node = node.child(name)
     at++
   }
-  return { node, mapKeys, positional }
+  return { node, mapKeys, positional, spread }
 }
 
 /** True when a path is encrypted, lies inside an encrypted value, or has one below it. */
 export function touchesEncrypted(root: PathNode, path: string): boolean {
   const { node, inside } = walkPath(root, path)
-  return inside !== undefined || node?.reaches === true
+  return inside !== undefined || node?.conceals === true
+}
+
+/** The path of another name beside the last one. */
+export function besidePath(path: string, name: string): string {
+  return [...path.split('.').slice(0, -1), name].join('.')
+}
+
+/** Where the other place of an encrypted value is: that of its old plaintext. Undefined for values with one place. */
+export function plainPathOf(
+  { node, inside }: { readonly node: PathNode | undefined; readonly inside?: Inside | undefined },
+  path: string,
+): string | undefined {
+  const name = (inside?.node ?? node)?.plainName
+  return name === undefined ? undefined : [besidePath(inside?.path ?? path, name), ...(inside?.rest ?? [])].join('.')
 }

@@ -24,6 +24,7 @@ export function rewriteArrayFilters(
 function elementsOf(update: unknown, root: PathNode, scope: FilterScope): PathNode {
   const elements = new PathNode()
   elements.reaches = true
+  elements.conceals = true
   for (const operands of Object.values(isDoc(update) ? update : {})) {
     for (const path of Object.keys(isDoc(operands) ? operands : {})) {
       const names = path.split('.')
@@ -32,7 +33,7 @@ function elementsOf(update: unknown, root: PathNode, scope: FilterScope): PathNo
         if (identifier === undefined) return
         const element = walkPath(root, names.slice(0, at + 1).join('.')).node
         const known = elements.names.get(identifier)
-        if (known !== undefined && known !== element && (known.reaches || element?.reaches === true))
+        if (known !== undefined && known !== element && (known.conceals || element?.conceals === true))
           refuse(identifier, scope, 'it stands for elements of two arrays: use two identifiers')
         elements.names.set(identifier, element ?? known ?? new PathNode())
       })

@@ -14,7 +14,7 @@ const WHOLE: readonly string[] = ['$$ROOT', '$$CURRENT']
  * @throws FieldsealError ERR_QUERY_UNSUPPORTED
  */
 export function assertPlainExpression(expression: unknown, root: PathNode, model: string, where: string): void {
-  if (!root.reaches) return
+  if (!root.conceals) return
   if (typeof expression === 'string') {
     const path = pathOf(expression)
     if (path !== undefined && (path === '' || path === KEYS_PATH || touchesEncrypted(root, path)))

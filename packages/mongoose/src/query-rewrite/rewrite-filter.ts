@@ -4,9 +4,10 @@ import { toCoreValue } from '../bson/driver-values.ts'
 import { isDoc, isOperators, plain, setKey, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH } from '../path-graph/stored-model.ts'
-import { isPosition, walkPath } from '../path-graph/walk-path.ts'
+import { isPosition, plainPathOf, walkPath, type Walked } from '../path-graph/walk-path.ts'
+import { eitherPlace } from './either-place.ts'
 import { assertPlainExpression } from './expressions.ts'
-import { refuseQuery } from './refuse.ts'
+import { refuseOldPlace, refuseQuery } from './refuse.ts'
 import type { FoundToken, SlotName, TokenTerms } from './token-terms.ts'
 
 /** What the rewriting of one filter knows and finds out. */
@@ -91,17 +92,43 @@ function rewritePath(
 ): void {
   if (path === KEYS_PATH || path.startsWith(`${KEYS_PATH}.`))
     refuseQuery(scope.model, path, 'reserved', 'the name belongs to Fieldseal')
-  const { node, inside, positional, mapKeys } = walkPath(root, path)
+  const walked = walkPath(root, path)
+  const { node, inside, positional, mapKeys } = walked
+  const [whole, plainPath] = [inside?.node ?? node, plainPathOf(walked, path)]
+  if (whole?.plainOf !== undefined) refuseOldPlace(scope.model, path, whole.plainOf)
+  if (plainPath !== undefined && whole?.state === 'plaintext') return conditions.add(plainPath, value)
   if (inside !== undefined)
     refuseQuery(scope.model, inside.path, 'filter-inside', 'it is one encrypted value: query a path of its own')
-  if (node === undefined || !node.reaches) return conditions.add(path, value)
+  if (node === undefined || !node.conceals) return conditions.add(path, value)
   // An array that is an element itself is compared as a whole.
   const isInner = node.element !== undefined && isPosition(path.slice(path.lastIndexOf('.') + 1))
   const field = node.field ?? (isInner ? undefined : node.element?.field)
   if (field === undefined) return conditions.add(path, rewriteParent(path, value, node, scope))
   // One place of several is meant, and a token beside the value tells only that it is in one of them.
   const narrowed = branch || positional || mapKeys.length > 0
+  if (plainPath !== undefined && field.state === 'migrating')
+    return rewriteEither(value, { path, field, isArray: false, scope, branch: narrowed }, plainPath, walked, conditions)
   rewriteLeaf(value, { path, field, isArray: field !== node.field, scope, branch: narrowed }, conditions)
+}
+
+/** A condition on a value that may still stand where its old plaintext did. */
+function rewriteEither(
+  value: unknown,
+  leaf: Leaf,
+  plainPath: string,
+  { spread }: Walked,
+  conditions: Conditions,
+): void {
+  const { path, scope } = leaf
+  const sealed = (values: readonly unknown[], negated: boolean): Doc => {
+    const found = tokensOf(values, { ...leaf, branch: leaf.branch || negated })
+    const [{ slot }] = found as [FoundToken] // a list that is not empty: see below
+    return { [slotAt(path, slot)]: { $in: found.map(({ token }) => token) } }
+  }
+  const isEmpty = isOperators(value) && Object.values(value).some((list) => Array.isArray(list) && list.length === 0)
+  if (isEmpty) return rewriteLeaf(value, leaf, conditions) // no value is asked for
+  for (const condition of eitherPlace(value, { model: scope.model, path, plainPath, spread, sealed }))
+    for (const [key, each] of Object.entries(condition)) conditions.add(key, each)
 }
 
 /** A condition on a path that has encrypted ones below it. */

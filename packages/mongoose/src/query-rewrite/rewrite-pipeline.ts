@@ -2,10 +2,11 @@ import { FieldsealError } from '@fieldseal/core/adapter'
 import { isDoc, valueAt, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
-import { touchesEncrypted, walkPath } from '../path-graph/walk-path.ts'
+import { plainPathOf, touchesEncrypted, walkPath } from '../path-graph/walk-path.ts'
 import { arrayOf, documentOf, PLAIN, withPath } from '../read-path/shape.ts'
 import { assertPlainExpression } from './expressions.ts'
-import { refuseQuery } from './refuse.ts'
+import { broughtHome, computes, storedSort } from './plain-places.ts'
+import { refuseOldPlace, refuseQuery } from './refuse.ts'
 import { rewriteFilter, type FilterScope } from './rewrite-filter.ts'
 import { assertSortable, rewriteProjection } from './rewrite-projection.ts'
 
@@ -60,9 +61,10 @@ export function rewritePipeline(
   trims: Passing['trims'] = [],
 ): RewrittenPipeline {
   const passing: Passing = { shape: model?.root ?? PLAIN, model, encrypted: model !== undefined, trims: [...trims] }
-  const stages = pipeline.map((stage) => {
+  const stages = pipeline.flatMap((stage) => {
     const [[operator, operand] = ['', undefined]] = isDoc(stage) ? Object.entries(stage) : []
-    return { [operator]: rewriteStage(operator, operand, passing, scope) }
+    const before = computes(operator, operand) ? bringHome(passing) : []
+    return [...before, { [operator]: rewriteStage(operator, operand, passing, scope) }]
   })
   return {
     stages,
@@ -71,6 +73,13 @@ export function rewritePipeline(
       for (const trim of passing.trims) trim(document)
     },
   }
+}
+
+function bringHome(passing: Passing): readonly Doc[] {
+  if (passing.model === undefined || passing.shape !== passing.model.root) return []
+  const { stages, shape } = broughtHome(passing.shape)
+  passing.shape = shape
+  return stages
 }
 
 function rewriteStage(operator: string, operand: unknown, passing: Passing, scope: PipelineScope): unknown {
@@ -82,7 +91,7 @@ function rewriteStage(operator: string, operand: unknown, passing: Passing, scop
       return rewriteFilter(operand, shape, scope, shape !== passing.model?.root)
     case '$sort':
       assertSortable(operand, shape, scope.model)
-      return operand
+      return storedSort(operand, shape)
     case '$count':
       return reshape(passing, operand)
     case '$project':
@@ -113,7 +122,7 @@ function rewriteStage(operator: string, operand: unknown, passing: Passing, scop
         refuse('', 'agg-write', `${operator} writes what nobody has encrypted for the place where it goes`)
       return operand
     default:
-      if (shape.reaches && !RESHAPING.includes(operator))
+      if (shape.conceals && !RESHAPING.includes(operator))
         refuse('', 'agg-stage', `${operator || 'a stage'} is not checked for encrypted paths`)
       assertPlainExpression(operand, shape, scope.model, operator)
       return reshape(passing, operand)
@@ -170,7 +179,22 @@ function project(operand: unknown, passing: Passing, scope: PipelineScope): unkn
   const whose = entries.find(([path]) => saysWhose(shape, path))
   if (whose !== undefined)
     refuseQuery(scope.model, whose[0], 'agg-stage', 'it says whose document this is: take it away after reading')
-  return operand
+  const old = oldPlaces(
+    entries.map(([path]) => path),
+    shape,
+    scope,
+  )
+  return Object.fromEntries([...entries, ...old.map((path) => [path, 0])])
+}
+
+/** What is taken away is taken away from both of its places. */
+function oldPlaces(paths: readonly string[], shape: PathNode, { model }: FilterScope): string[] {
+  return paths.flatMap((path) => {
+    const walked = walkPath(shape, path)
+    const { plainOf } = walked.node ?? {}
+    if (plainOf !== undefined) refuseOldPlace(model, path, plainOf)
+    return plainPathOf(walked, path) ?? []
+  })
 }
 
 function isSwitch(value: unknown): boolean {
@@ -178,16 +202,18 @@ function isSwitch(value: unknown): boolean {
 }
 
 function unset(operand: unknown, passing: Passing, scope: PipelineScope): unknown {
-  for (const path of [operand].flat().map(String))
+  const paths = [operand].flat().map(String)
+  for (const path of paths)
     if (saysWhose(passing.shape, path))
       refuseQuery(scope.model, path, 'agg-stage', 'it says whose document this is: take it away after reading')
-  return operand
+  const old = oldPlaces(paths, passing.shape, scope)
+  return old.length === 0 ? operand : [...paths, ...old]
 }
 
 function assertUnwindable(operand: unknown, shape: PathNode, scope: FilterScope): void {
   const path = String(isDoc(operand) ? operand['path'] : operand).replace(/^\$/, '')
   const { node, inside } = walkPath(shape, path)
-  if (inside !== undefined || node?.field !== undefined)
+  if (inside !== undefined || node?.isWhole === true)
     refuseQuery(scope.model, path, 'agg-stage', 'the array is one encrypted value')
   const index = isDoc(operand) ? operand['includeArrayIndex'] : undefined
   if (typeof index === 'string') assertWritable(index, 'includeArrayIndex', shape, scope)

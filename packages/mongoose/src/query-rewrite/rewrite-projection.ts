@@ -2,9 +2,10 @@ import type { BlindIndex } from '@fieldseal/core/adapter'
 import { isDoc, removeAt, setKey, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
-import { walkPath } from '../path-graph/walk-path.ts'
+import { besidePath, walkPath, type Walked } from '../path-graph/walk-path.ts'
 import { assertPlainExpression } from './expressions.ts'
-import { refuseQuery } from './refuse.ts'
+import { storedPath } from './plain-places.ts'
+import { refuseOldPlace, refuseQuery } from './refuse.ts'
 import { rewriteFilter, type FilterScope } from './rewrite-filter.ts'
 
 /** A projection that also reads what opening needs, and what has to be taken away afterwards. */
@@ -32,7 +33,9 @@ export function rewriteProjection(given: unknown, model: StoredModel, scope: Fil
   for (const [key, value] of Object.entries(asked)) {
     if (key === KEYS_PATH || key.startsWith(`${KEYS_PATH}.`))
       refuseQuery(map.id, key, 'reserved', 'the name belongs to Fieldseal')
-    const { node, inside } = walkPath(root, withoutPosition(key))
+    const walked = walkPath(root, withoutPosition(key))
+    const { node, inside } = walked
+    assertOwnPlace(walked, key, map.id)
     const isEncrypted = inside !== undefined || node?.reaches === true
     if (isIncluded(value)) {
       if (key !== '_id') inclusive = true
@@ -58,7 +61,8 @@ export function rewriteProjection(given: unknown, model: StoredModel, scope: Fil
     } else if (isDoc(value) && '$meta' in value) out[key] = value
     else {
       assertPlainExpression(value, root, map.id, 'projection')
-      if (isEncrypted) refuseQuery(map.id, key, 'expr-on-encrypted', 'a computed value would replace an encrypted one')
+      if (inside !== undefined || node?.conceals === true)
+        refuseQuery(map.id, key, 'expr-on-encrypted', 'a computed value would replace an encrypted one')
       inclusive = true
       out[key] = value
     }
@@ -68,6 +72,7 @@ export function rewriteProjection(given: unknown, model: StoredModel, scope: Fil
   // The tenant is compared on every read; the row id matters where something is opened.
   const needed = facts.map(({ path }) => path).filter((path) => path !== '_id' || touches || !inclusive)
   for (const [path, index] of sought) if (isReadable(path, index, asked, map.id)) needed.push(path)
+  addOldPlaces(out, root, needed)
   const hidden = inclusive ? include(out, needed, asked) : keep(out, needed)
   return {
     projection: Object.keys(out).length === 0 ? undefined : out,
@@ -112,6 +117,25 @@ function isReadable(path: string, index: BlindIndex, asked: Doc, model: string):
       'the index is truncated: project the path that is looked for as a whole',
     )
   return !partial
+}
+
+function assertOwnPlace({ node, inside }: Walked, path: string, model: string): void {
+  const { plainOf } = inside?.node ?? node ?? {}
+  if (plainOf !== undefined) refuseOldPlace(model, path, plainOf)
+}
+
+/** What is said of a value goes for both of its places. Opening takes the other one away. */
+function addOldPlaces(out: Doc, root: PathNode, needed: string[]): void {
+  needed.push(...needed.flatMap((path) => oldPlace(path, root) ?? []))
+  for (const [path, shown] of Object.entries(out)) {
+    const old = oldPlace(path, root)
+    if (old !== undefined) out[old] = isDoc(shown) ? 1 : shown
+  }
+}
+
+function oldPlace(path: string, root: PathNode): string | undefined {
+  const name = walkPath(root, withoutPosition(path)).node?.plainName
+  return name === undefined ? undefined : besidePath(path, name)
 }
 
 function asDoc(given: unknown): Doc | undefined {
@@ -193,8 +217,9 @@ function pick(value: unknown, paths: readonly (readonly string[])[]): unknown {
 /** Refuses an order that would be that of ciphertext. @throws FieldsealError ERR_QUERY_UNSUPPORTED */
 export function assertSortable(sort: unknown, root: PathNode, model: string): void {
   for (const path of sortPaths(sort)) {
+    if (storedPath(root, path) !== path) continue // it is in the order of its plaintext
     const { node, inside } = walkPath(root, path)
-    if (inside !== undefined || node?.reaches === true)
+    if (inside !== undefined || node?.conceals === true)
       refuseQuery(model, path, 'sort-on-encrypted', 'its order is that of ciphertext: sort after reading')
   }
 }

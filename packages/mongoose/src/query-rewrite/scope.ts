@@ -7,6 +7,7 @@ import type { StoredModel } from '../path-graph/stored-model.ts'
 import { walkPath } from '../path-graph/walk-path.ts'
 import { refuseQuery } from './refuse.ts'
 import type { FilterScope } from './rewrite-filter.ts'
+import { storedPath, storedSort } from './plain-places.ts'
 import { assertSortable } from './rewrite-projection.ts'
 import { SLOT_NAMES, type TokenTerms } from './token-terms.ts'
 
@@ -55,10 +56,15 @@ export function rewriteOptions<O extends OperationOptions>(
   const { root, map } = model
   if (options['raw'] === true)
     refuseQuery(map.id, '', 'raw-documents', 'documents that nobody has read cannot be opened: use decryptRaw')
-  assertSortable(options.sort, root, map.id)
-  for (const bounds of [options.min, options.max]) assertSortable(isDoc(bounds) ? bounds : undefined, root, map.id)
+  const out: Record<string, unknown> = { ...options }
+  for (const name of ['sort', 'min', 'max'] as const) {
+    if (options[name] === undefined || (name !== 'sort' && !isDoc(options[name]))) continue
+    assertSortable(options[name], root, map.id)
+    out[name] = storedSort(options[name], root)
+  }
   const hint = typeof options.hint === 'string' ? namedKeys(options.hint, model) : options.hint
-  return isDoc(hint) ? { ...options, hint: tokenKeys(hint, model, sought) } : options
+  if (isDoc(hint)) out['hint'] = tokenKeys(hint, model, sought)
+  return out as O // the same options
 }
 
 /** The keys that a name tells, as `email.b_1` does; undefined where it names no index over tokens. */
@@ -84,7 +90,7 @@ function tokenKeys(keys: Doc, { root, map }: StoredModel, sought: ReadonlyMap<Bl
     const path = tokenPath(given, root) ?? given // of a key that was translated before, without its slot
     const { node } = walkPath(root, path)
     const field = node?.field ?? node?.element?.field
-    if (field === undefined) out[path] = direction
+    if (field === undefined || field.state === 'plaintext') out[storedPath(root, path)] = direction
     else if (field.blindIndex === undefined) refuseQuery(map.id, path, 'index', 'it has no blindIndex')
     else out[`${path}.${SLOT_NAMES[sought.get(field.blindIndex)?.slot ?? 'odd']}`] = direction
   }

@@ -1,9 +1,17 @@
-import { FieldsealError, type Cell, type OperationContext, type RowFacts } from '@fieldseal/core/adapter'
+import {
+  FieldsealError,
+  isEnvelope,
+  type Cell,
+  type Field,
+  type OperationContext,
+  type RowFacts,
+} from '@fieldseal/core/adapter'
 import { mongo } from 'mongoose'
-import { isDoc, valueAt, type Doc } from '../bson/documents.ts'
+import { isDoc, setKey, valueAt, type Doc } from '../bson/documents.ts'
 import { isPromoted, type PromoteOptions } from '../bson/driver-values.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH, type FactPath, type StoredModel } from '../path-graph/stored-model.ts'
+import { isTokens, leafBeside, leafInPlace, leafOf, type StoredLeaf, type StoredPlain } from './stored-cell.ts'
 
 const { Binary, UUID } = mongo
 
@@ -23,6 +31,8 @@ export interface Place {
   /** Path of the cell in its document, with the indexes of array elements. */
   readonly path: string
   readonly tokens: readonly (Uint8Array | undefined)[]
+  /** What is stored unencrypted, for values that may be. */
+  readonly plain?: StoredPlain
 }
 
 /**
@@ -75,8 +85,21 @@ function visit(
     for (const key of Object.keys(value)) step(value, key, node.values, own, join(at, key), [...mapKeys, key], visited)
     return
   }
-  for (const [name, child] of node.names)
-    if (child.reaches && Object.hasOwn(value, name)) step(value, name, child, own, join(at, name), mapKeys, visited)
+  for (const [name, child] of node.names) {
+    if (child.field !== undefined && child.plainName !== undefined) {
+      stepBeside(
+        { holder: value, key: name, path: join(at, name) },
+        child.plainName,
+        child.field,
+        own,
+        mapKeys,
+        visited,
+      )
+    } else if (child.reaches && child.plainOf === undefined && Object.hasOwn(value, name))
+      step(value, name, child, own, join(at, name), mapKeys, visited)
+    else if (visited.context === undefined && child.field?.encryptNull === true && child.state !== 'encrypted')
+      add(own, child.field, { holder: value, key: name, path: join(at, name) }, NOTHING, mapKeys)
+  }
 }
 
 function step(
@@ -97,14 +120,53 @@ function step(
   }
   if (stored === undefined || row === undefined) return
   if (stored === null && !node.field.encryptNull) return
+  if (node.field.plaintextIn !== undefined && node.plainName === undefined) {
+    // A stage has put the plaintext here, where there is some.
+    if (isTokens(stored)) Reflect.deleteProperty(holder, key)
+    const leaf = leafOf(stored)
+    if (isEnvelope(leaf.value)) add(row, node.field, { holder, key, path }, leaf, mapKeys)
+    return
+  }
   if (Array.isArray(stored)) {
     // Read through arrays that the schema does not know (an $unwind, a $lookup): each element is a value of the path.
     for (let at = 0; at < stored.length; at++) step(stored, at, node, row, join(path, at), mapKeys, visited)
     return
   }
-  const { value, tokens } = leafOf(stored)
-  row.cells.push({ field: node.field, value, ...(mapKeys.length === 0 ? {} : { mapKeys }) })
-  row.places.push({ holder, key, path, tokens })
+  add(row, node.field, { holder, key, path }, leafInPlace(node.field, stored), mapKeys)
+}
+
+/** A field whose old plaintext stands under another name, which is taken out of the document. */
+function stepBeside(
+  at: { readonly holder: Doc; readonly key: string; readonly path: string },
+  plainName: string,
+  field: Field,
+  row: StoredRow | undefined,
+  mapKeys: readonly string[],
+  { context }: Visit,
+): void {
+  const { holder, key } = at
+  const [own, old] = [key, plainName].map((name) => (Object.hasOwn(holder, name) ? holder[name] : undefined))
+  Reflect.deleteProperty(holder, plainName)
+  const leaf = leafBeside(field, own, old)
+  if (leaf !== undefined) return add(row, field, at, leaf, mapKeys)
+  if (old === null) setKey(holder, key, null)
+  else if (own !== null) Reflect.deleteProperty(holder, key)
+  if (context === undefined && field.encryptNull && field.state !== 'encrypted') add(row, field, at, NOTHING, mapKeys)
+}
+
+/** A null that is to be encrypted once. */
+const NOTHING: StoredLeaf = Object.freeze({ value: null, tokens: [], plain: Object.freeze({ shown: null }) })
+
+function add(
+  row: StoredRow | undefined,
+  field: Field,
+  at: Pick<Place, 'holder' | 'key' | 'path'>,
+  { value, ...leaf }: StoredLeaf,
+  mapKeys: readonly string[],
+): void {
+  if (row === undefined) return
+  row.cells.push({ field, value, ...(mapKeys.length === 0 ? {} : { mapKeys }) })
+  row.places.push({ ...at, ...leaf })
 }
 
 /** What MongoDB makes of `$set: { 'tags.1': … }` where there is no array yet: `{ 1: … }`. */
@@ -113,19 +175,7 @@ function isIndexed(value: unknown): value is Doc {
   return keys.length > 0 && keys.every((key) => /^\d+$/.test(key))
 }
 
-/** The envelope of a leaf, and its tokens. What is neither goes to core as it is, which refuses it. */
-function leafOf(stored: unknown): { readonly value: unknown; readonly tokens: Place['tokens'] } {
-  if (stored === null) return { value: null, tokens: [] }
-  if (!isDoc(stored)) return { value: bytesOf(stored) ?? NOT_SEALED, tokens: [] }
-  return { value: bytesOf(stored['c']) ?? NOT_SEALED, tokens: [bytesOf(stored['b']), bytesOf(stored['n'])] }
-}
-const NOT_SEALED = Object.freeze({})
 const NOBODY: RowFacts = Object.freeze({ tenant: '', keyspace: '', rowId: undefined })
-
-function bytesOf(value: unknown): Uint8Array | undefined {
-  if (value instanceof Binary) return value.value()
-  return value instanceof Uint8Array ? value : undefined
-}
 
 function begin(document: Doc, model: StoredModel, { rows, context, promote }: Visit): StoredRow {
   const facts = context === undefined ? NOBODY : factsOf(document, model, context, promote)

@@ -50,9 +50,9 @@ export async function openDocuments(documents: readonly Doc[], opening: Opening)
   rows.forEach((row, at) => {
     const result = opened[at] as OpenedRow // results come in the order of the input
     if (isForeign(row, result, opening.sought)) dropped.add(row)
-    row.places.forEach(({ holder, key }, cell) => {
+    row.places.forEach(({ holder, key, plain }, cell) => {
       const value = result.values[cell]
-      const shown = isUnreadable(value) ? value : toDriverValue(value, promote)
+      const shown = isUnreadable(value) ? value : plain === undefined ? toDriverValue(value, promote) : plain.shown
       Object.defineProperty(holder, key, { value: shown, enumerable: true, configurable: true, writable: true })
     })
     if (result.outdated.length > 0 && opening.writer !== undefined)

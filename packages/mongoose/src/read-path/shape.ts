@@ -1,4 +1,4 @@
-import { markReaches, PathNode } from '../path-graph/path-node.ts'
+import { markNode, markReaches, PathNode } from '../path-graph/path-node.ts'
 
 /** A graph to change: the path lists are copied, what lies below is shared until it changes. */
 export function copyOf(node: PathNode): PathNode {
@@ -8,7 +8,10 @@ export function copyOf(node: PathNode): PathNode {
   copy.element = node.element
   copy.values = node.values
   copy.model = node.model
+  copy.plainName = node.plainName
+  copy.plainOf = node.plainOf
   copy.reaches = node.reaches
+  copy.conceals = node.conceals
   for (const [name, child] of node.names) copy.names.set(name, child)
   return copy
 }
@@ -20,7 +23,7 @@ export function withPath(root: PathNode, path: string, put: PathNode | undefined
   if (rest.length > 0) copy.names.set(name, withPath(copy.names.get(name) ?? new PathNode(), rest.join('.'), put))
   else if (put === undefined) copy.names.delete(name)
   else copy.names.set(name, put)
-  copy.reaches = copy.annotation !== undefined || [...copy.children()].some(({ reaches }) => reaches)
+  markNode(copy)
   return copy
 }
 
@@ -28,7 +31,7 @@ export function withPath(root: PathNode, path: string, put: PathNode | undefined
 export function arrayOf(element: PathNode): PathNode {
   const array = new PathNode()
   array.element = element
-  array.reaches = element.reaches
+  markNode(array)
   return array
 }
 
@@ -36,7 +39,7 @@ export function arrayOf(element: PathNode): PathNode {
 export function documentOf(shapes: ReadonlyMap<string, PathNode>): PathNode {
   const node = new PathNode()
   for (const [name, shape] of shapes) node.names.set(name, shape)
-  node.reaches = [...shapes.values()].some(({ reaches }) => reaches)
+  markNode(node)
   return node
 }
 

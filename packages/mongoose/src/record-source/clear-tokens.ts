@@ -6,9 +6,9 @@ import type { DocumentKey } from './document-key.ts'
 /** Removes the tokens of documents, and leaves their ciphertext. */
 export async function clearTokens({ raw }: CollectionState, keys: readonly unknown[]): Promise<void> {
   for (const key of keys) {
-    const { id, paths } = key as DocumentKey // opaque to core: it gives back what pages() made
+    const { id, paths, plain } = key as DocumentKey // opaque to core: it gives back what pages() made
     const unset: Doc = {}
-    for (const path of [...paths.values()].flat())
+    for (const path of [...paths.values(), ...[...plain.values()].map((cell) => cell.path)].flat())
       for (const slot of Object.values(SLOT_NAMES)) unset[`${path}.${slot}`] = 1
     if (Object.keys(unset).length > 0) await raw.updateOne({ _id: id }, { $unset: unset }, DURABLE)
   }

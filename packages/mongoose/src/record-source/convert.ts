@@ -1,65 +1,180 @@
 import {
   FieldsealError,
   isEnvelope,
+  isPlainCell,
   tokenSlot,
   type Converted,
+  type Envelope,
+  type IndexToken,
   type PatchedCell,
   type RowPatch,
 } from '@fieldseal/core/adapter'
 import { mongo } from 'mongoose'
+import { AS_STORED } from '../bson/bson-codec.ts'
 import type { Doc } from '../bson/documents.ts'
-import type { RawCollection } from '../install/collection-state.ts'
+import { toDriverValue } from '../bson/driver-values.ts'
+import type { CollectionState } from '../install/collection-state.ts'
+import { besidePath } from '../path-graph/walk-path.ts'
 import { SLOT_NAMES } from '../query-rewrite/token-terms.ts'
+import { kekIdOf } from '../write-path/draft.ts'
+import { DURABLE, sendWithKeys } from './compare-and-set.ts'
 import { cellName, type DocumentKey } from './document-key.ts'
 
 const { Binary } = mongo
-const DURABLE = { writeConcern: { w: 'majority' } } as const
-/** A duplicate key, and a document that a validator does not let in. */
+
+/** A unique index, and a validator of the collection. */
 const REFUSALS: readonly unknown[] = [11_000, 121]
 
 /**
- * Gives cells other tokens where the stored bytes are still those that were read: all cells of a document or none. Goes to
- * the driver's collection: no middleware, no timestamps, no version key.
+ * `compareAndSet` for cells on their way between plaintext and envelopes, and for their tokens: all places of a document
+ * or none, in one statement. Goes to the driver's collection: no middleware, no timestamps, no version key.
  *
- * @throws FieldsealError ERR_WRITE_UNSUPPORTED for cells whose value is to be stored in another form
+ * @throws FieldsealError ERR_WRITE_UNSUPPORTED for cells that would leave their envelopes in another state than `plaintext`
  */
 export async function convert(
-  raw: RawCollection,
+  state: CollectionState,
   patches: readonly RowPatch<PatchedCell>[],
 ): Promise<readonly Converted[]> {
-  return Promise.all(patches.map((patch) => setTokens(raw, patch)))
+  return Promise.all(patches.map((patch) => convertOne(state, patch)))
 }
 
-async function setTokens(raw: RawCollection, { key, cells }: RowPatch<PatchedCell>): Promise<Converted> {
-  const { id, paths } = key as DocumentKey // opaque to core: it gives back what documentKey() made
-  const filter: Doc = { _id: id }
-  const [set, unset]: [Doc, Doc] = [{}, {}]
-  for (const { field, before, after, tokens } of cells) {
-    if (before !== after || !isEnvelope(before) || tokens === undefined)
-      throw new FieldsealError('ERR_WRITE_UNSUPPORTED', {
-        model: field.model,
-        field: field.id,
-        reason: 'not-an-envelope',
-      })
-    for (const path of paths.get(cellName(before)) ?? []) {
-      filter[`${path}.c`] = new Binary(before, Binary.SUBTYPE_USER_DEFINED)
-      for (const [slot, name] of Object.entries(SLOT_NAMES)) {
-        const token = tokens.find((one) => tokenSlot(one) === slot)
-        if (token === undefined) unset[`${path}.${name}`] = 1
-        else set[`${path}.${name}`] = new Binary(token, Binary.SUBTYPE_USER_DEFINED)
-      }
-    }
-  }
-  const update = {
-    ...(Object.keys(set).length === 0 ? {} : { $set: set }),
-    ...(Object.keys(unset).length === 0 ? {} : { $unset: unset }),
-  }
-  if (Object.keys(update).length === 0) return 'changed' // cells of another document
+async function convertOne({ raw, collation }: CollectionState, patch: RowPatch<PatchedCell>): Promise<Converted> {
+  const key = patch.key as DocumentKey // opaque to core: it gives back what documentKey() made
+  const change = changeOf(key, patch.cells)
+  if (change === undefined) return 'changed' // cells of another document
+  const update = Object.fromEntries(
+    Object.entries({ $set: change.set, $unset: change.unset }).filter(([, paths]) => Object.keys(paths).length > 0),
+  )
+  // Under a collation a text equals others, and a write of one of them would be lost.
+  const options = collation() ? { ...DURABLE, collation: { locale: 'simple' } } : DURABLE
   try {
-    const { matchedCount } = await raw.updateOne(filter, update, DURABLE)
-    return matchedCount > 0 ? 'updated' : 'changed'
+    if (change.replaced.size === 0 && change.added.length === 0)
+      return (await raw.updateOne(change.filter, update, options)).matchedCount > 0 ? 'updated' : 'changed'
+    return await sendWithKeys(raw, key, { ...change, update, options })
   } catch (error) {
     if (REFUSALS.includes(Reflect.get(Object(error), 'code'))) return 'refused'
     throw error
   }
+}
+
+interface Change {
+  readonly filter: Doc
+  readonly set: Doc
+  readonly unset: Doc
+  /** Names of the cells that are replaced, and the KEKs of those that take their places. */
+  readonly replaced: Set<string>
+  readonly added: mongo.Binary[]
+}
+
+function changeOf(key: DocumentKey, cells: readonly PatchedCell[]): Change | undefined {
+  const change: Change = { filter: { _id: key.id }, set: {}, unset: {}, replaced: new Set(), added: [] }
+  const nth = new Map<unknown, number>()
+  for (const cell of cells) {
+    const known = pathsOf(key, cell)
+    // Where several are alike each is named once, in order.
+    const name = cell.before === null ? cell.field : cell.before
+    const path = known[nth.get(name) ?? 0]
+    nth.set(name, (nth.get(name) ?? 0) + 1)
+    if (path === undefined) return undefined
+    expectStill(cell, path, change)
+    if (cell.after !== cell.before) replace(cell, path, change)
+    else if (cell.tokens !== undefined) putLeaf(cell, path, sealedIn(cell.before), true, change)
+  }
+  return change
+}
+
+function pathsOf({ paths, plain, nulls }: DocumentKey, { field, before }: PatchedCell): readonly string[] {
+  if (before === null) return nulls.get(field) ?? []
+  if (!isPlainCell(before)) return paths.get(cellName(before)) ?? []
+  const found = plain.get(before)
+  return found === undefined ? [] : [found.path]
+}
+
+/** Where the envelope of a field stands, and where its old plaintext does if that is another place. */
+function placesOf({ field }: PatchedCell, path: string): { readonly leaf: string; readonly old: string | undefined } {
+  const oldName = field.plaintextIn?.split('.').at(-1)
+  return {
+    leaf: field.blindIndex === undefined ? path : `${path}.c`,
+    old: oldName === undefined ? undefined : besidePath(path, unescaped(oldName)),
+  }
+}
+
+function unescaped(name: string): string {
+  return name.replace(/^~2/, '$').replaceAll('~1', '.').replaceAll('~0', '~')
+}
+
+/** What must stand there still. */
+function expectStill(cell: PatchedCell, path: string, { filter }: Change): void {
+  const { before } = cell
+  const { leaf, old } = placesOf(cell, path)
+  const envelope = sealedIn(before)
+  if (isPlainCell(before) && old === undefined) {
+    filter[path] = { $eq: before.stored ?? before.value }
+    return
+  }
+  if (envelope !== undefined) filter[leaf] = binary(envelope)
+  else if (before === null) filter[path] = null
+  else filter[leaf] = leaf === path ? { $not: { $type: 'binData' } } : { $exists: false }
+  if (old !== undefined) filter[old] = isPlainCell(before) ? { $eq: before.stored ?? before.value } : null
+}
+
+function replace(cell: PatchedCell, path: string, change: Change): void {
+  const { before, after } = cell
+  const { set, unset, replaced, added } = change
+  const { old } = placesOf(cell, path)
+  if (!isEnvelope(after)) assertMayOpen(cell)
+  const envelope = sealedIn(before)
+  if (envelope !== undefined) replaced.add(cellName(envelope))
+  if (isPlainCell(after)) {
+    const value = after.stored ?? toDriverValue(after.value, AS_STORED)
+    set[old ?? path] = value
+    if (old !== undefined) putLeaf(cell, path, undefined, true, change)
+    return
+  }
+  if (old !== undefined) unset[old] = 1
+  if (after === null) {
+    unset[path] = 1
+    return
+  }
+  added.push(kekIdOf(after))
+  putLeaf(cell, path, after, envelope !== undefined, change)
+}
+
+/** Only while a field is `plaintext` may a value leave its envelope. */
+function assertMayOpen({ field, before, after }: PatchedCell): void {
+  if (field.state === 'plaintext' || (after === null && before === null)) return
+  throw new FieldsealError('ERR_WRITE_UNSUPPORTED', { model: field.model, field: field.id, reason: 'not-an-envelope' })
+}
+
+/** @param isLeaf whether `{ c, b, n }` stands there, whose tokens stay where no others are given */
+function putLeaf(
+  { field, tokens }: PatchedCell,
+  path: string,
+  envelope: Envelope | undefined,
+  isLeaf: boolean,
+  { set, unset }: Change,
+): void {
+  const sealed = envelope && binary(envelope)
+  if (field.blindIndex !== undefined && tokens === undefined && isLeaf) {
+    if (sealed === undefined) unset[`${path}.c`] = 1
+    else set[`${path}.c`] = sealed
+    return
+  }
+  const leaf = field.blindIndex === undefined ? sealed : leafOf(sealed, tokens ?? [])
+  if (leaf === undefined) unset[path] = 1
+  else set[path] = leaf
+}
+
+function leafOf(sealed: mongo.Binary | undefined, tokens: readonly IndexToken[]): Doc | undefined {
+  const slots = tokens.map((token) => [SLOT_NAMES[tokenSlot(token)], binary(token)] as const)
+  const leaf = { ...(sealed && { c: sealed }), ...Object.fromEntries(slots) }
+  return Object.keys(leaf).length === 0 ? undefined : leaf
+}
+
+function sealedIn(cell: PatchedCell['before']): Envelope | undefined {
+  return isPlainCell(cell) ? cell.outlived : (cell ?? undefined)
+}
+
+function binary(bytes: Uint8Array): mongo.Binary {
+  return new Binary(bytes, Binary.SUBTYPE_USER_DEFINED)
 }

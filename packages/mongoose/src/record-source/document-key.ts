@@ -1,4 +1,4 @@
-import { isEnvelope } from '@fieldseal/core/adapter'
+import { isEnvelope, isPlainCell, type Field, type PlainCell } from '@fieldseal/core/adapter'
 import type { mongo } from 'mongoose'
 import type { StoredRow } from '../read-path/collect-rows.ts'
 import { kekIdOf } from '../write-path/draft.ts'
@@ -8,6 +8,10 @@ export interface DocumentKey {
   readonly id: unknown
   /** Paths by the bytes of the cell that stands there. */
   readonly paths: ReadonlyMap<string, readonly string[]>
+  /** Paths of values that are stored unencrypted, and whether tokens stand there. */
+  readonly plain: ReadonlyMap<PlainCell, { readonly path: string; readonly hasTokens: boolean }>
+  /** Paths of nulls that are to be encrypted. */
+  readonly nulls: ReadonlyMap<Field, readonly string[]>
   /** All KEKs of the document, and the stamp it had; undefined when only a part of it was read. */
   readonly keys?: {
     readonly stamp: unknown
@@ -19,15 +23,22 @@ export interface DocumentKey {
 /** @param whole every path of the document was read */
 export function documentKey({ document, stamp, cells, places }: StoredRow, whole: boolean): DocumentKey {
   const paths = new Map<string, string[]>()
+  const plain = new Map<PlainCell, { path: string; hasTokens: boolean }>()
+  const nulls = new Map<Field, string[]>()
   const keks = new Map<string, mongo.Binary>()
-  cells.forEach(({ value }, at) => {
-    if (!isEnvelope(value)) return
-    const name = cellName(value)
-    paths.set(name, [...(paths.get(name) ?? []), places[at]?.path ?? ''])
-    keks.set(name, kekIdOf(value))
+  cells.forEach(({ field, value }, at) => {
+    const { path = '', tokens = [] } = places[at] ?? {}
+    if (value === null) nulls.set(field, [...(nulls.get(field) ?? []), path])
+    if (isPlainCell(value)) plain.set(value, { path, hasTokens: tokens.some((token) => token !== undefined) })
+    const envelope = isPlainCell(value) ? value.outlived : value
+    if (!isEnvelope(envelope)) return
+    const name = cellName(envelope)
+    keks.set(name, kekIdOf(envelope))
+    if (envelope === value) paths.set(name, [...(paths.get(name) ?? []), path])
   })
   const id = document['_id']
-  return whole && stamp !== undefined ? { id, paths, keys: { stamp, keks } } : { id, paths }
+  const key = { id, paths, plain, nulls }
+  return whole && stamp !== undefined ? { ...key, keys: { stamp, keks } } : key
 }
 
 export function cellName(envelope: Uint8Array): string {

@@ -6,7 +6,8 @@ import { createCheckpoints } from './checkpoints.ts'
 import { clearTokens } from './clear-tokens.ts'
 import { convert } from './convert.ts'
 import { inspectIndexes } from './inspect.ts'
-import { count, pages } from './pages.ts'
+import { fits, isWhole } from './fits.ts'
+import { count, countPlaintext, pages } from './pages.ts'
 
 /**
  * The encrypted documents of a connection, for migrations and for the leak oracle of tests. Its models must have been
@@ -36,8 +37,11 @@ export function mongooseSource(connection: Connection): RecordSource {
     pages: (map, options) => pages(find(map), options),
     count: (map, what) => count(find(map), what),
     compareAndSet: (map, patches) => find(map).writer.compareAndSet(map, patches),
+    convert: (map, patches) => convert(find(map), patches),
+    countPlaintext: (map, field) => countPlaintext(find(map), field),
+    fits: async (_map, _field, values) => values.map(fits),
+    isWhole: async (_map, _field, cells) => cells.map(isWhole),
     inspect: (map) => inspectIndexes(find(map)),
-    convert: (map, patches) => convert(find(map).raw, patches),
     clearTokens: (map, keys) => clearTokens(find(map), keys),
   }
 }

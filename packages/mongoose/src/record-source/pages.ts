@@ -1,11 +1,14 @@
 import { createHash } from 'node:crypto'
 import {
   FieldsealError,
+  isPlainCell,
   type BlindIndex,
   type Envelope,
+  type Field,
   type IndexToken,
   type KekId,
   type PageOptions,
+  type PlainCell,
   type StoredRow,
 } from '@fieldseal/core/adapter'
 import { mongo } from 'mongoose'
@@ -71,7 +74,17 @@ export async function count(
 const PAGE = 500
 
 function isPlaintext({ value }: { readonly value: unknown }): boolean {
-  return typeof value === 'string'
+  return typeof value === 'string' || isPlainCell(value)
+}
+
+/** Documents with a value of a field that is not encrypted. */
+export async function countPlaintext(state: CollectionState, field: Field): Promise<number> {
+  let rows = 0
+  for await (const page of pages(state, { size: PAGE }))
+    rows += page.filter(({ occurrences = [] }) =>
+      occurrences.some((cell) => cell.field === field && (isPlaintext(cell) || cell.value === null)),
+    ).length
+  return rows
 }
 
 function read(state: CollectionState, filter: Doc, projection: Doc, limit: number): Promise<Doc[]> {
@@ -117,9 +130,10 @@ function rowOf(document: Doc, model: StoredModel, withTokens: boolean): { readon
 }
 
 /** An envelope; a text for whatever else stands where one should. */
-function storedValue({ places }: CollectedRow, at: number): Envelope | string | null {
-  const place = places[at]
-  const found: unknown = place && Reflect.get(place.holder, place.key)
+function storedValue({ cells, places }: CollectedRow, at: number): Envelope | PlainCell | string | null {
+  const [cell, place] = [cells[at], places[at]]
+  if (isPlainCell(cell?.value)) return cell.value
+  const found: unknown = place?.plain === undefined ? place && Reflect.get(place.holder, place.key) : place.plain.shown
   const value = isDoc(found) && found['c'] instanceof Binary ? found['c'] : found
   if (value === null || value === undefined) return null
   if (value instanceof Binary) return value.value() as Envelope // core parses it

@@ -4,6 +4,7 @@ import {
   type Field,
   type KekId,
   type OperationContext,
+  type Row,
   type RowFacts,
   type SealedRow,
 } from '@fieldseal/core/adapter'
@@ -16,7 +17,7 @@ import { SLOT_NAMES } from '../query-rewrite/token-terms.ts'
 const { Binary } = mongo
 const { SUBTYPE_USER_DEFINED } = Binary
 
-/** A value to seal, and where its leaf goes. */
+/** A value to seal, or to make tokens of, and where its leaf goes. */
 export interface DraftCell {
   readonly field: Field
   readonly mapKeys: readonly string[]
@@ -44,27 +45,55 @@ export async function sealDrafts(
   host: AdapterHost,
   context: OperationContext,
 ): Promise<void> {
-  const filled = drafts.filter(({ cells }) => cells.length > 0)
-  if (filled.length === 0) return
-  const sealed = await host.cipher.seal(
-    filled.map(({ model, facts, cells }) => ({
-      map: model.map,
-      facts: facts as RowFacts, // set by whoever fills a draft
-      cells: cells.map(({ field, mapKeys, value }) => ({ field, value, ...(mapKeys.length === 0 ? {} : { mapKeys }) })),
-    })),
-    context,
-  )
-  filled.forEach((draft, at) => {
-    const row = sealed[at] as SealedRow // results come in the order of the input
-    draft.kekIds = row.kekIds
-    const occurrence = new Map<Field, number>()
-    draft.cells.forEach((cell, of) => {
-      const nth = occurrence.get(cell.field) ?? 0
-      occurrence.set(cell.field, nth + 1)
-      const leaf = leafOf(cell.field, row, of, nth, host)
-      if (Array.isArray(cell.holder)) cell.holder[cell.key as number] = leaf
-      else setKey(cell.holder, String(cell.key), leaf)
+  const sealed = partsOf(drafts, ({ field }) => field.state !== 'plaintext')
+  const indexed = partsOf(drafts, ({ field }) => field.state === 'plaintext')
+  if (sealed.length > 0) {
+    const rows = await host.cipher.seal(sealed.map(rowOf), context)
+    sealed.forEach(({ draft, cells }, at) => {
+      const row = rows[at] as SealedRow // results come in the order of the input
+      draft.kekIds = row.kekIds
+      fill(cells, ({ field }, of, nth) => leafOf(field, row, of, nth, host))
     })
+  }
+  if (indexed.length > 0) {
+    const rows = await host.cipher.index(indexed.map(rowOf), context)
+    indexed.forEach(({ cells }, at) => {
+      const tokens = rows[at] as SealedRow['tokens'] // results come in the order of the input
+      fill(cells, ({ field }, _of, nth) => {
+        const leaf = tokenLeaf(field, tokens, nth)
+        return Object.keys(leaf).length === 0 ? null : leaf
+      })
+    })
+  }
+}
+
+/** Some of the cells of a draft. */
+interface Part {
+  readonly draft: Draft
+  readonly cells: readonly DraftCell[]
+}
+
+function partsOf(drafts: readonly Draft[], isMeant: (cell: DraftCell) => boolean): Part[] {
+  return drafts.map((draft) => ({ draft, cells: draft.cells.filter(isMeant) })).filter(({ cells }) => cells.length > 0)
+}
+
+function rowOf({ draft: { model, facts }, cells }: Part): Row<unknown> {
+  return {
+    map: model.map,
+    facts: facts as RowFacts, // set by whoever fills a draft
+    cells: cells.map(({ field, mapKeys, value }) => ({ field, value, ...(mapKeys.length === 0 ? {} : { mapKeys }) })),
+  }
+}
+
+/** @param leafOfCell told the place of a cell among all, and among those of its field */
+function fill(cells: readonly DraftCell[], leafOfCell: (cell: DraftCell, of: number, nth: number) => unknown): void {
+  const occurrence = new Map<Field, number>()
+  cells.forEach((cell, of) => {
+    const nth = occurrence.get(cell.field) ?? 0
+    occurrence.set(cell.field, nth + 1)
+    const leaf = leafOfCell(cell, of, nth)
+    if (Array.isArray(cell.holder)) cell.holder[cell.key as number] = leaf
+    else setKey(cell.holder, String(cell.key), leaf)
   })
 }
 
@@ -75,8 +104,12 @@ function leafOf(field: Field, row: SealedRow, cell: number, nth: number, host: A
   if (envelope === null) return null
   const sealed = new Binary(envelope, SUBTYPE_USER_DEFINED)
   if (field.blindIndex === undefined) return sealed
-  const leaf: Doc = { c: sealed }
-  for (const token of row.tokens.get(field.blindIndex)?.[nth] ?? [])
+  return { c: sealed, ...tokenLeaf(field, row.tokens, nth) }
+}
+
+function tokenLeaf({ blindIndex }: Field, tokens: SealedRow['tokens'], nth: number): Doc {
+  const leaf: Doc = {}
+  for (const token of (blindIndex && tokens.get(blindIndex)?.[nth]) ?? [])
     leaf[SLOT_NAMES[tokenSlot(token)]] = new Binary(token, SUBTYPE_USER_DEFINED)
   return leaf
 }

@@ -1,17 +1,18 @@
 import { isDoc } from '../bson/documents.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
-import { touchesEncrypted, walkPath } from '../path-graph/walk-path.ts'
+import { plainPathOf, touchesEncrypted, walkPath } from '../path-graph/walk-path.ts'
 import { assertPlainExpression } from '../query-rewrite/expressions.ts'
-import { refuseWrite } from '../query-rewrite/refuse.ts'
+import { refuseOldPlace, refuseWrite } from '../query-rewrite/refuse.ts'
 
 const SETTING: readonly string[] = ['$set', '$addFields']
 
 /**
  * Lets an update pipeline pass that neither reads nor writes an encrypted path, nor what says whose document it is.
  *
+ * @returns the pipeline, in which a value that is taken away is taken away from all places it may have
  * @throws FieldsealError ERR_WRITE_UNSUPPORTED, ERR_QUERY_UNSUPPORTED
  */
-export function assertPlainPipeline(stages: readonly unknown[], { map, root, facts }: StoredModel): void {
+export function plainPipeline(stages: readonly unknown[], { map, root, facts }: StoredModel): readonly unknown[] {
   const refuse = (path: string, hint: string) => refuseWrite(map.id, path, 'pipeline-update', hint)
   const assertKept = (path: string) => {
     if (path === KEYS_PATH || path.startsWith(`${KEYS_PATH}.`)) refuse(path, 'the name belongs to Fieldseal')
@@ -30,10 +31,21 @@ export function assertPlainPipeline(stages: readonly unknown[], { map, root, fac
       } else if (operator === '$unset') {
         for (const path of [operand].flat().map(String)) {
           assertKept(path)
-          const { inside } = walkPath(root, path)
+          const { node, inside } = walkPath(root, path)
+          const { plainOf } = inside?.node ?? node ?? {}
+          if (plainOf !== undefined) refuseOldPlace(map.id, path, plainOf, refuseWrite)
           if (inside !== undefined) refuse(path, 'it lies inside an encrypted value: unset the whole')
+          if (node?.field?.encryptNull === true && node.state !== 'plaintext')
+            refuse(path, 'a pipeline cannot encrypt the null that is left: use the operator $unset')
         }
       } else refuse('', `${operator} may move encrypted values: only $set and $unset are understood`)
     }
   }
+  return stages.map((stage) => {
+    const operand = isDoc(stage) ? stage['$unset'] : undefined
+    if (operand === undefined) return stage
+    const paths = [operand].flat().map(String)
+    const old = paths.flatMap((path) => plainPathOf(walkPath(root, path), path) ?? [])
+    return old.length === 0 ? stage : { ...(stage as object), $unset: [...paths, ...old] }
+  })
 }

@@ -2,12 +2,12 @@ import { copyAsStored } from '../bson/bson-codec.ts'
 import { copyOf, isDoc, isOperators, plain, setKey, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
-import { touchesEncrypted, walkPath, type Walked } from '../path-graph/walk-path.ts'
-import { refuseWrite } from '../query-rewrite/refuse.ts'
+import { plainPathOf, touchesEncrypted, walkPath, type Walked } from '../path-graph/walk-path.ts'
+import { refuseOldPlace, refuseWrite } from '../query-rewrite/refuse.ts'
 import { findToken, rewriteFilter, type FilterScope } from '../query-rewrite/rewrite-filter.ts'
 import { assertSortable } from '../query-rewrite/rewrite-projection.ts'
 import type { Draft } from './draft.ts'
-import { assertPlainPipeline } from './pipeline-update.ts'
+import { plainPipeline } from './pipeline-update.ts'
 import { sealValue } from './seal-value.ts'
 
 /** An operator whose result depends on the plaintext that an encrypted path has now. */
@@ -59,9 +59,7 @@ interface Planning {
 export function planUpdate(given: unknown, model: StoredModel, draft: Draft, scope: FilterScope): UpdatePlan {
   const { map, root } = model
   if (Array.isArray(given)) {
-    const stages = copyAsStored(given)
-    assertPlainPipeline(stages, model)
-    return { update: stages, edits: [] }
+    return { update: plainPipeline(copyAsStored(given), model), edits: [] }
   }
   if (!isDoc(given) || Object.keys(given).some((key) => !key.startsWith('$')))
     return refuseWrite(map.id, '', 'replacement-as-update', 'an update has operators: use replaceOne for a document')
@@ -99,20 +97,27 @@ function planOperator(operator: string, path: string, operand: unknown, walked: 
   const { node, inside } = walked
   const refuse = (reason: string, hint: string) => refuseWrite(model.map.id, path, reason, hint)
   const keep = () => put(out, operator, path, operand)
+  const { plainOf } = inside?.node ?? node ?? {}
+  if (plainOf !== undefined) refuseOldPlace(model.map.id, path, plainOf, refuseWrite)
   if (inside !== undefined) return addEdit(operator, operand, inside.node, inside.path, inside.rest, walked, planning)
   if (operator === '$rename') {
     assertOwnPath(String(operand), model)
-    if (node?.reaches === true || touchesEncrypted(model.root, String(operand)))
+    if (node?.conceals === true || touchesEncrypted(model.root, String(operand)))
       refuse('rename', 'ciphertext is bound to its path: read the value and write it to the other one')
     return keep()
   }
   if (node === undefined || !node.reaches) return keep()
+  // An envelope that is left there is not in the order of values; other operators the server refuses on one.
+  const comparesEnvelopes = node.field !== undefined && ['$min', '$max'].includes(operator)
+  if (!node.conceals && !comparesEnvelopes) return keep()
   switch (operator) {
     case '$set':
     case '$setOnInsert':
       return sealInto(operator, path, operand, node, walked, planning)
     case '$unset':
-      if (node.field?.encryptNull === true) return sealInto('$set', path, null, node, walked, planning)
+      if (node.field?.encryptNull === true && node.state !== 'plaintext')
+        return sealInto('$set', path, null, node, walked, planning)
+      clearOldPlace(path, walked, out)
       return keep()
     case '$pop':
       return node.field === undefined ? keep() : addEdit(operator, operand, node, path, [], walked, planning)
@@ -141,6 +146,19 @@ function sealInto(
 ): void {
   const operands = operandsOf(planning.out, operator)
   sealValue(value, node, walked.mapKeys, { holder: operands, key: path }, planning.draft)
+  if (operator === '$set') clearOtherPlace(path, walked, planning.out)
+}
+
+/** A value that is set at one of its places is taken from the other one. */
+export function clearOtherPlace(path: string, walked: Pick<Walked, 'node'>, out: Doc): void {
+  if (walked.node?.state !== 'plaintext') clearOldPlace(path, walked, out)
+  else if (walked.node.plainName !== undefined && !Object.hasOwn(operandsOf(out, '$set'), path))
+    put(out, '$unset', path, 1)
+}
+
+export function clearOldPlace(path: string, walked: Pick<Walked, 'node'>, out: Doc): void {
+  const old = plainPathOf({ ...walked, inside: undefined }, path)
+  if (old !== undefined) put(out, '$unset', old, 1)
 }
 
 function planPush(path: string, given: unknown, node: PathNode, { mapKeys }: Walked, planning: Planning): void {

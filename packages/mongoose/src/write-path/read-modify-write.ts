@@ -4,14 +4,14 @@ import { deepCopyOf, isDoc, valueAt, type Doc } from '../bson/documents.ts'
 import type { CollectionState } from '../install/collection-state.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
-import { isPosition } from '../path-graph/walk-path.ts'
+import { isPosition, plainPathOf } from '../path-graph/walk-path.ts'
 import { refuseWrite } from '../query-rewrite/refuse.ts'
 import { comparesByCollation } from '../query-rewrite/scope.ts'
 import { factsOf } from '../read-path/collect-rows.ts'
 import { openDocuments } from '../read-path/open-documents.ts'
 import { applyEdit } from './apply-edit.ts'
 import { addKeys, Draft, sealDrafts } from './draft.ts'
-import type { Edit } from './plan-update.ts'
+import { clearOldPlace, clearOtherPlace, type Edit } from './plan-update.ts'
 import { sealValue } from './seal-value.ts'
 import {
   MAX_ATTEMPTS,
@@ -43,7 +43,8 @@ export async function editMatched<R>(
   const { filter, options, edits, draft } = prepared
   const roots = [...new Set(edits.map(({ root }) => root))]
   const [first] = edits as readonly [Edit, ...Edit[]]
-  const projection = projectionOf([...model.facts.map(({ path }) => path), ...roots])
+  const places = [...roots, ...new Set(edits.flatMap((edit) => plainPathOf(edit, edit.root) ?? []))]
+  const projection = projectionOf([...model.facts.map(({ path }) => path), ...places])
   for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
     const found = await state.raw.findOne(filter, { ...readOptions(options), projection })
     if (found === null) {
@@ -58,7 +59,7 @@ export async function editMatched<R>(
       return runner.run(NOTHING, UNCHANGED, optionsOfNothing(options))
     }
     const document: Doc = found
-    const still = Object.fromEntries(roots.map((root) => [root, isStill(document, root)]))
+    const still = Object.fromEntries(places.map((path) => [path, isStill(document, path)]))
     const facts = factsOf(document, model, context)
     const bound = isByBytes(model.id, comparesByCollation(state, options))
     const row = new Draft(model, bound ? facts : { ...facts, rowId: undefined })
@@ -113,6 +114,7 @@ async function computed(
   }
   const [plaintext = {}] = await openDocuments([deepCopyOf(document) as Doc], opening)
   const [set, unset, push, pull]: Doc[] = [{}, {}, {}, {}] as const
+  const changes: Doc = { $set: set, $unset: unset, $push: push, $pull: pull }
   for (const [root, ofRoot] of Map.groupBy(edits, (edit) => edit.root)) {
     const [{ node, mapKeys, operator }] = ofRoot as [Edit, ...Edit[]]
     const present = valueAt(plaintext, root)
@@ -122,10 +124,15 @@ async function computed(
       const [before, after] = [listOf(present), listOf(value)]
       if (operator === '$addToSet') push[root] = { $each: sealAll(after.slice(before.length), node, mapKeys, row) }
       else pull[root] = { $in: listOf(valueAt(document, root)).filter((_, at) => !after.includes(before[at])) }
-    } else if (value === undefined && !node.field.encryptNull) unset[root] = 1
-    else sealValue(value ?? null, node, mapKeys, { holder: set, key: root }, row)
+    } else if (value === undefined && (!node.field.encryptNull || node.state === 'plaintext')) {
+      unset[root] = 1
+      clearOldPlace(root, { node }, changes)
+    } else {
+      sealValue(value ?? null, node, mapKeys, { holder: set, key: root }, row)
+      clearOtherPlace(root, { node }, changes)
+    }
   }
-  return { $set: set, $unset: unset, $push: push, $pull: pull }
+  return changes
 }
 
 function sealAll(values: readonly unknown[], node: PathNode, mapKeys: readonly string[], row: Draft): unknown[] {

@@ -1,11 +1,10 @@
-import type { Field } from '@fieldseal/core/adapter'
 import { mongo } from 'mongoose'
 import { toCoreValue } from '../bson/driver-values.ts'
 import { isDoc, plain, setKey, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
-import { touchesEncrypted } from '../path-graph/walk-path.ts'
-import { refuseWrite } from '../query-rewrite/refuse.ts'
+import { besidePath, touchesEncrypted } from '../path-graph/walk-path.ts'
+import { refuseOldPlace, refuseWrite } from '../query-rewrite/refuse.ts'
 import type { Draft } from './draft.ts'
 
 const { Code, DBRef } = mongo
@@ -29,7 +28,8 @@ export function sealValue(
 ): void {
   const given = plain(value)
   if (node.field !== undefined) {
-    sealLeaf(given, node.field, mapKeys, target, draft)
+    if (node.state === 'plaintext') keepPlain(given, node, mapKeys, target, draft)
+    else sealLeaf(given, node, mapKeys, target, draft)
   } else if (given === null || given === undefined || !node.reaches) {
     put(target, given)
   } else if (Array.isArray(given)) {
@@ -77,7 +77,10 @@ function sealNames(
         'dotted-key',
         'a name with dots looks like an encrypted path: nest the objects',
       )
-    if (child === undefined) setKey(copy, name, value)
+    if (child?.plainOf !== undefined) {
+      // Only we write there: in the right state, beside what the path itself holds.
+      if (value !== null && value !== undefined) refuseOldPlace(draft.model.map.id, name, child.plainOf, refuseWrite)
+    } else if (child === undefined) setKey(copy, name, value)
     else
       sealValue(
         value,
@@ -89,12 +92,23 @@ function sealNames(
   }
   for (const [name, child] of node.names) {
     // A missing value would tell what an encrypted null hides.
-    if (child.field?.encryptNull === true && !Object.hasOwn(copy, name))
+    if (child.field?.encryptNull === true && child.state !== 'plaintext' && !Object.hasOwn(copy, name))
       sealValue(null, child, mapKeys, { holder: copy, key: name }, draft)
   }
 }
 
-function sealLeaf(value: unknown, field: Field, mapKeys: readonly string[], target: Target, draft: Draft): void {
+/** A value that is stored unencrypted: at its path, or beside it with nothing but its tokens at the path. */
+function keepPlain(value: unknown, node: PathNode, mapKeys: readonly string[], target: Target, draft: Draft): void {
+  const { field, plainName } = node
+  if (plainName === undefined || field === undefined) return put(target, value)
+  put({ holder: target.holder, key: besidePath(String(target.key), plainName) }, value)
+  if (field.blindIndex === undefined || value === null || value === undefined) return
+  put(target, null)
+  draft.cells.push({ field, mapKeys, value: toCoreValue(field.type, value), ...target })
+}
+
+function sealLeaf(value: unknown, { field }: PathNode, mapKeys: readonly string[], target: Target, draft: Draft): void {
+  if (field === undefined) return
   if ((value === undefined || value === null) && !field.encryptNull) {
     put(target, value)
     return

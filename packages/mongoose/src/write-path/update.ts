@@ -176,7 +176,7 @@ function sealSoughtValues(filter: unknown, update: UpdatePlan['update'], model: 
   const written = Object.values(update).flatMap((operands: unknown) => Object.keys(isDoc(operands) ? operands : {}))
   for (const [path, value] of equalities(filter)) {
     const { node, mapKeys, positional } = walkPath(model.root, path)
-    if (node === undefined || (node.field ?? node.element?.field) === undefined) continue
+    if (node === undefined || !node.conceals || (node.field ?? node.element?.field) === undefined) continue
     if (Array.isArray(update)) refuse(path, 'pipeline-update', 'an upsert would store a token without its value')
     if (positional) refuse(path, 'emulate-upsert', 'an upsert cannot make one element of an array')
     if (written.some((each) => path === each || path.startsWith(`${each}.`))) continue

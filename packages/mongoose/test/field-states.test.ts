@@ -1,0 +1,410 @@
+import type { FieldState } from '@fieldseal/core/adapter'
+import { hasMongo } from '@fieldseal/servers/vitest'
+import mongoose, { Schema } from 'mongoose'
+import { beforeEach, describe, expect, it } from 'vitest'
+import { jsonSchemaTripwire } from '../src/index.ts'
+import { STATES, useStages, type Deploys } from './support/stages.ts'
+
+const { Binary } = mongoose.mongo
+type Stored = Record<string, unknown>
+
+/** In place: `name`, `age`, `born`, `isWell`; beside: `email` with an index, `consent` a container; `history` has both. */
+const schemaOf = (state: FieldState) =>
+  new Schema({
+    kind: String,
+    name: { type: String, encrypted: { state } },
+    age: { type: Number, encrypted: { state } },
+    born: { type: Date, encrypted: { state } },
+    isWell: { type: Boolean, encrypted: { state } },
+    tags: [{ type: String, encrypted: { state } }],
+    phones: { type: Map, of: { type: String, encrypted: { state } } },
+    email: {
+      type: String,
+      encrypted: { state, plaintextIn: 'mail', blindIndex: { normalize: 'email', unique: true } },
+    },
+    consent: {
+      type: new Schema({ text: String, at: Number }, { _id: false }),
+      encrypted: { state, plaintextIn: 'agreed' },
+    },
+    contact: { phone: { type: String, encrypted: { state, plaintextIn: 'contact.tel', blindIndex: true } } },
+    history: [
+      {
+        _id: false,
+        note: { type: String, encrypted: { state } },
+        doctor: { type: String, encrypted: { state, plaintextIn: 'by', blindIndex: true } },
+      },
+    ],
+  })
+
+const BORN = new Date(0)
+const ADA = {
+  kind: 'person',
+  name: 'Ada',
+  age: 36,
+  born: BORN,
+  isWell: true,
+  tags: ['x', 'y'],
+  phones: { home: '1' },
+  email: 'ada@example.org',
+  consent: { text: 'agreed-to', at: 1 },
+  contact: { phone: '555-1234' },
+  history: [{ note: 'note-1', doctor: 'doctor-1' }, { note: 'note-2' }],
+}
+
+describe.runIf(hasMongo())('a field on its way from plaintext', () => {
+  const stages = useStages('single')
+  let deploys: Deploys
+  beforeEach(() => {
+    deploys = stages.deploy(schemaOf)
+  })
+  const read = async (state: FieldState, filter: Stored = {}) => {
+    const found: Stored[] = await deploys[state].find(filter).sort({ _id: 1 }).lean()
+    return found.map(({ _id, __v, ...content }) => content)
+  }
+  const stored = async () => {
+    const [document] = await stages.direct(deploys).find().toArray()
+    return document as Stored
+  }
+
+  it('is stored as plaintext, with its tokens, in state plaintext', async () => {
+    await deploys.plaintext.create(ADA)
+    const { _id, __v, ...content } = await stored()
+    const token = { b: expect.any(Binary) }
+    const { kind, name, age, born, isWell, tags, phones, email, consent } = ADA
+    expect(content).toEqual({
+      kind,
+      name,
+      age,
+      born,
+      isWell,
+      tags,
+      phones,
+      mail: email,
+      email: token,
+      agreed: consent,
+      contact: { tel: '555-1234', phone: token },
+      history: [{ note: 'note-1', by: 'doctor-1', doctor: token }, { note: 'note-2' }],
+    })
+    expect(await read('plaintext')).toEqual([ADA])
+  })
+
+  it.each(['migrating', 'encrypted'] as const)('is stored encrypted alone in state %s', async (state) => {
+    await deploys[state].create(ADA)
+    const document = await stored()
+    const text = JSON.stringify(mongoose.mongo.BSON.EJSON.serialize(document))
+    for (const secret of ['Ada', 'ada@', 'agreed-to', '555-1234', 'note-1', 'doctor-1'])
+      expect(text).not.toContain(secret)
+    expect(document).not.toHaveProperty('mail')
+    expect(document['name']).toBeInstanceOf(Binary)
+    expect(document['email']).toEqual({ c: expect.any(Binary), b: expect.any(Binary) })
+    expect(await read('encrypted')).toEqual([ADA])
+  })
+
+  it.each(['plaintext', 'migrating'] as const)('reads plaintext and envelopes in state %s', async (state) => {
+    await deploys.plaintext.create(ADA)
+    await deploys.migrating.create({ ...ADA, email: 'two@example.org' })
+    expect(await read(state)).toEqual([ADA, { ...ADA, email: 'two@example.org' }])
+    for await (const { name } of deploys[state].find().cursor()) expect(name).toBe('Ada')
+    const aggregated = await deploys[state].aggregate([{ $match: { kind: 'person' } }, { $sort: { _id: 1 } }])
+    expect(aggregated.map(({ consent, email }: Stored) => [consent, email])).toEqual([
+      [ADA.consent, ADA.email],
+      [ADA.consent, 'two@example.org'],
+    ])
+  })
+
+  it.each(['name', 'age', 'isWell', 'tags', 'phones', 'email', 'consent', 'contact', 'history'])(
+    'finds plaintext of %s to be an error in state encrypted',
+    async (path) => {
+      await deploys.plaintext.create({ [path]: ADA[path as keyof typeof ADA] })
+      await expect(read('encrypted')).rejects.toMatchObject({ code: 'ERR_PLAINTEXT_FOUND' })
+    },
+  )
+
+  it('reads what builds without Fieldseal write: their plaintext is newer than an envelope', async () => {
+    await deploys.migrating.create(ADA)
+    await stages.direct(deploys).updateOne({}, { $set: { mail: 'new@example.org', name: 'Eve', 'contact.tel': '7' } })
+    for (const state of ['plaintext', 'migrating'] as const)
+      expect(await read(state)).toEqual([{ ...ADA, email: 'new@example.org', name: 'Eve', contact: { phone: '7' } }])
+  })
+
+  it('clears the other place of a value with every write', async () => {
+    await deploys.plaintext.create(ADA)
+    const update = {
+      name: 'B',
+      email: 'b@example.org',
+      consent: { text: 'no' },
+      'contact.phone': '8',
+      'history.0.doctor': 'doctor-2',
+    }
+    const { modifiedCount } = await deploys.migrating.updateOne({ kind: 'person' }, { $set: update })
+    expect(modifiedCount).toBe(1)
+    const document = await stored()
+    for (const path of ['mail', 'agreed']) expect(document).not.toHaveProperty(path)
+    expect(document['contact']).toEqual({ phone: { c: expect.any(Binary), b: expect.any(Binary) } })
+    expect((document['history'] as Stored[])[0]).toEqual({
+      note: 'note-1',
+      doctor: { c: expect.any(Binary), b: expect.any(Binary) },
+    })
+    const [after] = await read('migrating')
+    expect(after).toMatchObject({ name: 'B', email: 'b@example.org', consent: { text: 'no' }, contact: { phone: '8' } })
+    await deploys.plaintext.updateOne({ kind: 'person' }, { $set: update })
+    const plain = await stored()
+    expect(plain).toMatchObject({ name: 'B', mail: 'b@example.org', agreed: { text: 'no' }, contact: { tel: '8' } })
+    expect(plain).not.toHaveProperty('consent')
+    expect(plain['email']).toEqual({ b: expect.any(Binary) })
+    expect(await read('plaintext')).toEqual([after])
+  })
+
+  it.each(STATES)('takes a value away from both places in state %s', async (state) => {
+    for (const from of ['plaintext', 'migrating'] as const) {
+      if (state === 'encrypted' && from === 'plaintext') continue
+      const { _id } = await deploys[from].create({ ...ADA, email: `${from}@example.org` })
+      await deploys[state].updateOne({ _id }, { $unset: { email: 1, consent: 1, name: 1, 'contact.phone': 1 } })
+      const document = await stages.direct(deploys).findOne({ _id })
+      for (const path of ['email', 'mail', 'consent', 'agreed', 'name']) expect(document).not.toHaveProperty(path)
+      expect(document?.['contact']).toEqual({})
+    }
+  })
+
+  it.each(['plaintext', 'migrating'] as const)(
+    'saves loaded documents in state %s, whatever they were',
+    async (state) => {
+      await deploys.plaintext.create(ADA)
+      await deploys.migrating.create({ ...ADA, email: 'two@example.org' })
+      for (const document of await deploys[state].find()) {
+        expect(document.modifiedPaths()).toEqual([])
+        document.name = 'Changed'
+        document.consent.text = 'changed'
+        document.email = `changed-${document.email}`
+        document.history[0].doctor = 'changed'
+        document.phones.set('home', 'changed')
+        await document.save()
+      }
+      const expected = {
+        ...ADA,
+        name: 'Changed',
+        consent: { text: 'changed', at: 1 },
+        history: [{ note: 'note-1', doctor: 'changed' }, { note: 'note-2' }],
+        phones: { home: 'changed' },
+      }
+      expect(await read(state)).toEqual([
+        { ...expected, email: 'changed-ada@example.org' },
+        { ...expected, email: 'changed-two@example.org' },
+      ])
+    },
+  )
+
+  describe('queries', () => {
+    beforeEach(async () => {
+      await deploys.plaintext.create({ ...ADA, kind: 'plain' })
+      await deploys.migrating.create({ ...ADA, kind: 'sealed', email: 'two@example.org', contact: { phone: '2' } })
+      // A build without Fieldseal has made this one: no tokens.
+      await stages.direct(deploys).insertOne({ kind: 'bare', mail: 'bare@example.org', name: 'Ada' })
+      await deploys.migrating.create({ kind: 'none' })
+    })
+    const kinds = async (state: FieldState, filter: Stored) =>
+      (await deploys[state].find(filter).sort({ _id: 1 })).map(({ kind }: Stored) => kind)
+
+    it('find by token or by old plaintext in state migrating, and negate all of it', async () => {
+      const all = ['plain', 'sealed', 'bare', 'none']
+      const found: readonly (readonly [Stored, readonly string[]])[] = [
+        [{ email: 'ada@example.org' }, ['plain']],
+        [{ email: 'ADA@example.org' }, ['plain']],
+        [{ email: 'two@example.org' }, ['sealed']],
+        [{ email: 'bare@example.org' }, ['bare']],
+        [{ email: { $in: ['bare@example.org', 'two@example.org'] } }, ['sealed', 'bare']],
+        [{ email: { $ne: 'bare@example.org' } }, ['plain', 'sealed', 'none']],
+        [{ email: { $nin: ['bare@example.org', 'two@example.org'] } }, ['plain', 'none']],
+        [{ email: { $not: { $eq: 'two@example.org' } } }, ['plain', 'bare', 'none']],
+        [{ email: null }, ['none']],
+        [{ email: { $ne: null } }, ['plain', 'sealed', 'bare']],
+        [{ email: { $exists: true } }, ['plain', 'sealed', 'bare']],
+        [{ email: { $exists: false } }, ['none']],
+        [{ $or: [{ email: 'bare@example.org' }, { email: 'two@example.org' }] }, ['sealed', 'bare']],
+        [{ $nor: [{ email: 'bare@example.org' }, { email: 'two@example.org' }] }, ['plain', 'none']],
+        [{ 'contact.phone': { $in: ['2', '555-1234'] } }, ['plain', 'sealed']],
+        [{ 'history.doctor': 'doctor-1' }, ['plain', 'sealed']],
+        [{ 'history.doctor': { $ne: 'doctor-1' } }, ['bare', 'none']],
+        [{ history: { $elemMatch: { doctor: 'doctor-1' } } }, ['plain', 'sealed']],
+        [{ history: { $elemMatch: { doctor: null } } }, ['plain', 'sealed']],
+        [{ email: { $in: [] } }, []],
+        [{ email: { $nin: [] } }, all],
+        [{ name: { $exists: true } }, ['plain', 'sealed', 'bare']],
+      ]
+      for (const [filter, expected] of found)
+        expect([filter, await kinds('migrating', filter)]).toEqual([filter, expected])
+      expect(await deploys.migrating.countDocuments({ email: 'bare@example.org' })).toBe(1)
+    })
+
+    it('refuse in state migrating what they refuse for encrypted values', async () => {
+      const { migrating } = deploys
+      const refused: readonly (() => PromiseLike<unknown>)[] = [
+        () => migrating.find({ email: /ada/ }),
+        () => migrating.find({ email: { $gt: 'a' } }),
+        () => migrating.find({ 'history.doctor': null }),
+        () => migrating.find({ name: 'Ada' }),
+        () => migrating.find().sort({ email: 1 }),
+        () => migrating.find().sort({ age: 1 }),
+        () => migrating.distinct('name'),
+        () => migrating.aggregate([{ $group: { _id: '$name' } }]),
+        () => migrating.aggregate([{ $group: { _id: '$mail' } }]),
+        () => migrating.find({ $expr: { $eq: ['$mail', 'x'] } }),
+        () => migrating.find().sort({ mail: 1 }),
+        () => migrating.collection.find({ mail: 'bare@example.org' }).toArray(),
+        () => migrating.collection.updateOne({}, { $set: { mail: 'x' } }),
+        () => migrating.collection.insertOne({ mail: 'x' }),
+      ]
+      for (const [at, run] of refused.entries())
+        await expect(run(), String(at)).rejects.toMatchObject({ kind: 'refused' })
+    })
+
+    it('meet the plaintext in state plaintext as the database does', async () => {
+      const { plaintext } = deploys
+      const found: readonly (readonly [Stored, readonly string[]])[] = [
+        [{ email: 'ada@example.org' }, ['plain']],
+        [{ email: /example/ }, ['plain', 'bare']],
+        [{ email: { $gt: 'b' } }, ['bare']],
+        [{ name: { $regex: '^A' }, age: { $lt: 40 } }, ['plain']],
+        [{ 'consent.text': 'agreed-to' }, ['plain']],
+        [{ 'contact.phone': '555-1234' }, ['plain']],
+        [{ history: { $elemMatch: { doctor: 'doctor-1', note: 'note-1' } } }, ['plain']],
+        [{ tags: 'x' }, ['plain']],
+      ]
+      for (const [filter, expected] of found)
+        expect([filter, await kinds('plaintext', filter)]).toEqual([filter, expected])
+      const byMail = await plaintext.find({ email: /@/ }).sort({ email: -1 })
+      expect(byMail.map(({ email }: Stored) => email)).toEqual(['bare@example.org', 'ada@example.org'])
+      expect(await plaintext.distinct('email', { email: /@/ })).toEqual(['ada@example.org', 'bare@example.org'])
+      const groups = await plaintext.aggregate([
+        { $match: { email: /@/ } },
+        { $group: { _id: { $toUpper: '$email' }, texts: { $push: '$consent.text' }, ages: { $sum: '$age' } } },
+        { $sort: { _id: 1 } },
+      ])
+      expect(groups).toEqual([
+        { _id: 'ADA@EXAMPLE.ORG', texts: ['agreed-to'], ages: 36 },
+        { _id: 'BARE@EXAMPLE.ORG', texts: [], ages: 0 },
+      ])
+      const added = await plaintext.aggregate([
+        { $match: { email: /ada/ } },
+        { $sort: { _id: 1 } },
+        { $addFields: { shout: { $toUpper: '$name' } } },
+        { $project: { kind: 1, email: 1, shout: 1 } },
+        { $match: { kind: 'plain' } },
+      ])
+      expect(added).toEqual([{ _id: expect.anything(), kind: 'plain', email: 'ada@example.org', shout: 'ADA' }])
+    })
+
+    it('project both places of a value, and show neither where it is not asked for', async () => {
+      for (const state of ['plaintext', 'migrating'] as const) {
+        const show = async (projection: Stored | string) =>
+          (await deploys[state]
+            .find({ kind: { $in: ['plain', 'sealed'] } }, projection)
+            .sort({ _id: 1 })
+            .lean()) as Stored[]
+        expect(await show({ email: 1, _id: 0 })).toEqual([{ email: 'ada@example.org' }, { email: 'two@example.org' }])
+        expect(await show({ 'contact.phone': 1, name: 1, _id: 0 })).toEqual([
+          { name: 'Ada', contact: { phone: '555-1234' } },
+          { name: 'Ada', contact: { phone: '2' } },
+        ])
+        expect(await show({ 'history.doctor': 1, _id: 0 })).toEqual([
+          { history: [{ doctor: 'doctor-1' }, {}] },
+          { history: [{ doctor: 'doctor-1' }, {}] },
+        ])
+        expect(await show({ 'consent.text': 1, _id: 0 })).toEqual([
+          { consent: { text: 'agreed-to' } },
+          { consent: { text: 'agreed-to' } },
+        ])
+        for (const document of await show({ email: 0, consent: 0 }))
+          for (const path of ['email', 'mail', 'consent', 'agreed']) expect(document).not.toHaveProperty(path)
+        const unset = await deploys[state].aggregate([{ $unset: ['email', 'consent'] }])
+        for (const document of unset as Stored[])
+          for (const path of ['email', 'mail', 'consent', 'agreed']) expect(document).not.toHaveProperty(path)
+        await expect(deploys[state].find({}, { mail: 1 })).rejects.toMatchObject({ code: 'ERR_QUERY_UNSUPPORTED' })
+      }
+    })
+
+    it('upserts store what they look for at the right place', async () => {
+      for (const state of STATES) {
+        const email = `${state}-upsert@example.org`
+        const model = state === 'encrypted' ? deploys.migrating : deploys[state]
+        await model.updateOne(
+          { email },
+          { $set: { kind: state }, $setOnInsert: { 'contact.phone': state } },
+          { upsert: true },
+        )
+        await model.updateOne({ email }, { $set: { kind: `${state}!` } }, { upsert: true })
+        const [found, ...more] = await model.find({ email }).lean()
+        expect(more).toEqual([])
+        expect(found).toMatchObject({ email, kind: `${state}!`, contact: { phone: state } })
+        const raw = await stages.direct(deploys).findOne({ kind: `${state}!` })
+        expect(raw?.['mail']).toBe(state === 'plaintext' ? email : undefined)
+      }
+    })
+  })
+
+  it('computes updates from either form', async () => {
+    for (const from of ['plaintext', 'migrating'] as const)
+      for (const to of ['plaintext', 'migrating'] as const) {
+        await stages.direct(deploys).deleteMany({})
+        await deploys[from].create(ADA)
+        const model = deploys[to]
+        await model.updateOne({ kind: 'person' }, { $set: { 'consent.at': 5 } })
+        await model.updateOne({ kind: 'person' }, { $inc: { 'consent.at': 2 } })
+        await model.updateOne({ kind: 'person' }, { $max: { age: 40 } })
+        await model.updateOne({ kind: 'person' }, { $unset: { 'consent.text': 1 } })
+        expect(await read(to)).toEqual([{ ...ADA, consent: { at: 7 }, age: 40 }])
+        if (from === to || to === 'migrating') {
+          await model.updateOne({ kind: 'person' }, { $inc: { age: 1 } })
+          await model.updateOne({ kind: 'person' }, { $push: { tags: 'z' } })
+          await model.updateOne({ kind: 'person' }, { $pull: { tags: 'x' } })
+          expect(await read(to)).toEqual([{ ...ADA, consent: { at: 7 }, age: 41, tags: ['y', 'z'] }])
+        }
+        // The server refuses to compute with an envelope.
+        else
+          await expect(
+            model
+              .updateOne({ kind: 'person' }, { $inc: { age: 1 } })
+              .exec()
+              .then(() => read(to)),
+          ).resolves.toBeDefined()
+      }
+  })
+
+  it('lets the wire guard pass what the state allows, and nothing else', async () => {
+    const native = (state: FieldState) =>
+      stages.connections[state]
+        .getClient()
+        .db(stages.connections[state].name)
+        .collection(deploys[state].collection.collectionName)
+    await native('plaintext').insertOne({ name: 'x', mail: 'y', tags: ['z'] })
+    await native('plaintext').updateOne({ mail: 'y' }, { $set: { mail: 'z' }, $push: { tags: 'q' } as never })
+    const blocked = { code: 'ERR_PLAINTEXT_BLOCKED' }
+    await expect(native('plaintext').insertOne({ email: 'y' })).rejects.toMatchObject(blocked)
+    for (const state of ['migrating', 'encrypted'] as const)
+      for (const path of ['name', 'mail', 'email', 'tags', 'agreed', 'contact.tel', 'history.0.by', 'phones.home']) {
+        const write = native(state).updateOne({}, { $set: { [path]: 'plain' } })
+        await expect(write, `${state} ${path}`).rejects.toMatchObject(blocked)
+      }
+    await native('migrating').findOne({ mail: 'z' })
+    await expect(native('encrypted').findOne({ mail: 'z' })).rejects.toMatchObject(blocked)
+  })
+
+  it('has a tripwire for encrypted fields alone', () => {
+    const properties = (state: FieldState) => jsonSchemaTripwire(deploys[state]).$jsonSchema['properties'] as Stored
+    expect(properties('plaintext')).toEqual({})
+    expect(properties('migrating')).toEqual({})
+    expect(properties('encrypted')).toMatchObject({
+      mail: { bsonType: ['null'] },
+      name: { bsonType: ['binData', 'null'] },
+    })
+  })
+
+  it('unsets both places in an update pipeline', async () => {
+    for (const state of ['plaintext', 'migrating'] as const) {
+      const { _id } = await deploys[state].create({ ...ADA, email: undefined, contact: {} })
+      await deploys[state].updateOne({ _id }, [{ $unset: ['consent', 'name'] }], { updatePipeline: true })
+      const document = await stages.direct(deploys).findOne({ _id })
+      for (const path of ['consent', 'agreed', 'name']) expect(document).not.toHaveProperty(path)
+    }
+  })
+})
