@@ -28,6 +28,7 @@ export async function walk(options: WalkOptions): Promise<void> {
   const { verb, target, progress, checkpoint, pace } = options
   const limit = createRateLimit(pace.rowsPerSecond, pace.signal)
   const underWay: UnderWay[] = []
+  let saved: Promise<void> = Promise.resolve()
   const tell = teller(options)
   const pageOptions: PageOptions = {
     size: pace.batchSize,
@@ -47,7 +48,10 @@ export async function walk(options: WalkOptions): Promise<void> {
     progress.updated += counts['updated'] ?? 0
     for (const failure of failures) noteFailure(progress, failure)
     progress.after = Buffer.from(first.after).toString('base64')
-    await checkpoint.save()
+    // Written while the next batch is worked on: what it holds is finished, whenever it is written.
+    await saved
+    saved = checkpoint.save()
+    saved.catch(() => undefined) // awaited in its turn
     tell()
   }
 
@@ -66,9 +70,10 @@ export async function walk(options: WalkOptions): Promise<void> {
       pace.signal?.throwIfAborted()
     }
     while (underWay.length > 0) await finishFirst()
+    await saved
   } catch (error) {
     // What is under way ends before the job does: nobody writes after it has been told of.
-    await Promise.allSettled(underWay.map(({ result }) => result))
+    await Promise.allSettled([...underWay.map(({ result }) => result), saved])
     throw error
   }
 }
