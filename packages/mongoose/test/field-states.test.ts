@@ -127,6 +127,20 @@ describe.runIf(hasMongo())('a field on its way from plaintext', () => {
       expect(await read(state)).toEqual([{ ...ADA, email: 'new@example.org', name: 'Eve', contact: { phone: '7' } }])
   })
 
+  it('is not found by the token of a value that a build without Fieldseal has replaced', async () => {
+    await deploys.plaintext.create({ ...ADA, kind: 'plain' })
+    await deploys.migrating.create({ ...ADA, kind: 'sealed', email: 'two@example.org' })
+    await stages.direct(deploys).updateOne({ kind: 'plain' }, { $set: { mail: 'new-1@example.org' } })
+    await stages.direct(deploys).updateOne({ kind: 'sealed' }, { $set: { mail: 'new-2@example.org' } })
+    const { migrating } = deploys
+    for (const email of ['ada@example.org', 'two@example.org']) {
+      expect(await migrating.find({ email })).toEqual([])
+      expect(await migrating.countDocuments({ email })).toBe(0)
+      expect((await migrating.deleteMany({ email })).deletedCount).toBe(0)
+    }
+    expect(await migrating.countDocuments({ email: { $in: ['new-1@example.org', 'new-2@example.org'] } })).toBe(2)
+  })
+
   it('clears the other place of a value with every write', async () => {
     await deploys.plaintext.create(ADA)
     const update = {
@@ -209,7 +223,8 @@ describe.runIf(hasMongo())('a field on its way from plaintext', () => {
       const all = ['plain', 'sealed', 'bare', 'none']
       const found: readonly (readonly [Stored, readonly string[]])[] = [
         [{ email: 'ada@example.org' }, ['plain']],
-        [{ email: 'ADA@example.org' }, ['plain']],
+        [{ email: 'ADA@example.org' }, []], // of plaintext, equality is the database's
+        [{ email: 'TWO@example.org' }, ['sealed']],
         [{ email: 'two@example.org' }, ['sealed']],
         [{ email: 'bare@example.org' }, ['bare']],
         [{ email: { $in: ['bare@example.org', 'two@example.org'] } }, ['sealed', 'bare']],

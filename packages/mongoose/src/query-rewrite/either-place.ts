@@ -15,7 +15,8 @@ export interface EitherPlace {
 const LISTS: readonly string[] = ['$in', '$nin']
 
 /**
- * Equality is (token or old plaintext), and a negation negates all of it.
+ * Equality is (token or old plaintext), and a negation negates all of it. Where plaintext stands it alone decides: a build
+ * without Fieldseal leaves tokens behind that belong to older values.
  *
  * @returns conditions that all have to be met
  * @throws FieldsealError ERR_QUERY_UNSUPPORTED
@@ -50,7 +51,8 @@ export function eitherPlace(value: unknown, at: EitherPlace, negated = false): D
 function equal(values: readonly unknown[], at: EitherPlace, negated: boolean): Doc {
   const { model, path, plainPath } = at
   const missing = values.filter((value) => value === null || value === undefined)
-  if (missing.length === 0) return { $or: [at.sealed(values, negated), { [plainPath]: { $in: values } }] }
+  if (missing.length === 0)
+    return { $or: [{ ...at.sealed(values, negated), [plainPath]: null }, { [plainPath]: { $in: values } }] }
   if (values.length > 1)
     return refuseQuery(model, path, 'unsupported-filter', 'null in a list of values: say it with $or')
   if (at.spread)

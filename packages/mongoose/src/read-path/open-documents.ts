@@ -71,6 +71,7 @@ function isForeign(row: StoredRow, { values }: OpenedRow, sought: Opening['sough
     const of = index && sought.get(index)
     const value = values[at]
     if (index === undefined || of === undefined || isUnreadable(value)) return
+    if (row.places[at]?.plain !== undefined) return // it was compared itself
     const verdict = of.verdict(row.places[at]?.tokens ?? [], [value])
     if (verdict === 'foreign' && !index.truncated)
       throw new FieldsealError('ERR_TOKEN_MISMATCH', { model: index.model, field: index.id })
