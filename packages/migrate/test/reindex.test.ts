@@ -226,6 +226,37 @@ it('moves an index across tenants with the rows of all of them', async () => {
   expect(await find(process, 'b', 'ada')).toEqual([1])
 })
 
+it('is told of by doctor, before it begins, while it runs and where the annotation forgot it', async () => {
+  const world = await filled()
+  const about = async (declaration: ModelDeclaration) => {
+    const findings = await deploy(world, declaration).migrator.doctor({ tenant: 'a' })
+    return findings
+      .filter(({ where }) => where === 'patients.email')
+      .map(({ severity, problem }) => `${severity} ${problem}`)
+  }
+  expect(await about(BEFORE)).toEqual([])
+  expect(await about(MOVING)).toEqual([expect.stringMatching(/^warning .* not yet what blindIndex.next describes/)])
+  const stop = new AbortController()
+  const stopped = waiting(world, { signal: stop.signal, onWait: () => stop.abort() })
+  await deploy(world, MOVING)
+    .migrator.reindex(stopped)
+    .catch(() => undefined)
+  expect(await about(MOVING)).toEqual([expect.stringMatching(/^warning a reindex of tenant a has not ended/)])
+  expect(await about(BEFORE)).toEqual([expect.stringMatching(/^error .* look-ups and writes throw/)])
+  await deploy(world, MOVING).migrator.reindex(waiting(world))
+  expect(await about(AFTER)).toEqual([])
+})
+
+it('leaves nothing to retire by hand after a new key', async () => {
+  const world = await filled()
+  const { migrator } = deploy(world, BEFORE)
+  const { keys } = await migrator.status({ tenant: 'a' })
+  const old = keys.find(({ purpose }) => purpose === 'index')?.id ?? ''
+  await migrator.reindex(waiting(world, { newKey: true, tenant: 'a' }))
+  const plan = await migrator.plan('retire', { kek: old }).catch((error: unknown) => error)
+  expect(plan).toMatchObject({ code: 'ERR_PLAN_REFUSED', details: { reason: 'it is retired' } })
+})
+
 it('refuses wrong options by name', async () => {
   const world = await filled()
   const { migrator } = deploy(world, MOVING)

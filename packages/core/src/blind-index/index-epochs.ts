@@ -30,6 +30,8 @@ export interface IndexEpochs {
   readonly stage: IndexStage
   /** Whether all live epochs have the newest shape that the annotation describes, under none of the keys to leave. */
   readonly arrived: boolean
+  /** Whether the annotation describes all live epochs; otherwise look-ups and writes throw. */
+  readonly described: boolean
   /** Numbers of the live epochs, that of look-ups first. */
   readonly live: readonly number[]
 }
@@ -197,6 +199,7 @@ function standing(records: readonly IndexRecord[], index: IndexDescription, leav
   return {
     stage: next.length > 0 ? 'filling' : current.length > 1 ? 'switched' : 'settled',
     arrived: hasArrived(live, index, leaving),
+    described: live.every((record) => shapeOf(index, record) !== undefined),
     live: [...current, ...next].map(({ epoch }) => epoch),
   }
 }

@@ -78,6 +78,7 @@ it('tells processes that do not know what the index becomes, rather than let the
   for (const ask of [sought, stored])
     await expect(ask(behind, 'x')).rejects.toMatchObject({ code: 'ERR_INDEX_UNKNOWN', kind: 'refused' })
   const ahead = redeployed(world, model({ normalize: 'lower', bits: 192, unique: true }))
+  expect(await stage(ahead)).toMatchObject({ stage: 'filling', arrived: false, described: false })
   await expect(sought(ahead, 'x')).rejects.toMatchObject({ code: 'ERR_INDEX_UNKNOWN' })
 })
 
@@ -86,7 +87,7 @@ it('begins with the new shape where there are no tokens yet', async () => {
   expect(await stage(world)).toBeUndefined()
   expect(await change(world, 'begin')).toBe('unchanged')
   await stored(world, 'x')
-  expect(await stage(world)).toEqual({ stage: 'settled', arrived: true, live: [1] })
+  expect(await stage(world)).toEqual({ stage: 'settled', arrived: true, described: true, live: [1] })
   expect((await sought(world, 'X'))[0]).toHaveLength(25)
 })
 

@@ -10,6 +10,7 @@ import type { CmkHealth, TenantHealth } from '@fieldseal/core'
 import type { Surroundings } from '../engine/target.ts'
 import { isKek, isReadable, type KekInfo, keyRecords, newestOf, versionsOf } from '../keys/key-versions.ts'
 import { rowsUnder } from '../keys/need.ts'
+import { aboutIndexes } from './doctor-indexes.ts'
 
 /** Something that is wrong, or will be. */
 export interface Finding {
@@ -34,6 +35,7 @@ export async function doctor(surroundings: Surroundings, options: DoctorOptions 
   return [
     ...(await aboutTables(surroundings)),
     ...aboutRecords(surroundings, records),
+    ...(await aboutIndexes(surroundings, options.tenant)),
     ...(await aboutCmks(surroundings, records, options.tenant)),
   ]
 }
