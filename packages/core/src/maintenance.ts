@@ -149,6 +149,8 @@ export interface IndexTarget {
   readonly tenant?: string
   /** Index keys that are to be left, beside shapes that are not the newest. @defaultValue [] */
   readonly leaving?: readonly RecordId[]
+  /** For a change: numbers of the live epochs when the caller decided on it. @defaultValue whatever they are */
+  readonly expected?: readonly number[]
 }
 
 /** Where an index of a tenant stands; undefined when it has no epoch yet. See `blind-index/index-epochs.ts`. */
@@ -167,7 +169,13 @@ export async function changeIndex(
   const ref = indexRefOf(internals, target)
   const to = `${target.index.model}.${target.index.id} ${change}`
   return internals.act({ operation: 'change-index', tenant: ref.tenant, to }, () =>
-    changeIndexOf(ref, describe(target), change, leavingOf(target), epochDeps(internals)),
+    changeIndexOf(
+      ref,
+      describe(target),
+      change,
+      { leaving: leavingOf(target), expected: target.expected },
+      epochDeps(internals),
+    ),
   )
 }
 

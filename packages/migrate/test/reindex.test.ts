@@ -226,6 +226,35 @@ it('moves an index across tenants with the rows of all of them', async () => {
   expect(await find(process, 'b', 'ada')).toEqual([1])
 })
 
+it('is not carried on by a process that was stopped while others have ended it and begun another', async () => {
+  const world = await filled()
+  const { checkpoints } = world.database
+  const save = checkpoints.save.bind(checkpoints)
+  const [asleep, atRest] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  let saves = 0
+  // Stopped in the moment between the last look at who owns the job and the change: look-ups are to ask the new tokens.
+  checkpoints.save = async (job, version, state) => {
+    const saved = await save(job, version, state)
+    const { facts } = JSON.parse(Buffer.from(state).toString()) as { facts: { step?: number } }
+    if (facts.step !== 4 || ++saves !== 2) return saved
+    atRest.resolve()
+    await asleep.promise
+    return saved
+  }
+  const run = deploy(world, MOVING).migrator.reindex(waiting(world))
+  await atRest.promise
+  checkpoints.save = save
+  await deploy(world, MOVING).migrator.reindex(waiting(world))
+  const next = deploy(world, model({ normalize: 'lower', unique: true, next: { normalize: 'email' } }))
+  const stop = new AbortController()
+  const begun = waiting(world, { signal: stop.signal, onWait: () => stop.abort() })
+  await next.migrator.reindex(begun).catch(() => undefined)
+  expect(roles(world)).toContain('a 3 next')
+  asleep.resolve()
+  await expect(run).rejects.toMatchObject({ code: 'ERR_KEY_STATE_REFUSED' })
+  expect(roles(world)).toContain('a 3 next')
+}, 20_000)
+
 it('is told of by doctor, before it begins, while it runs and where the annotation forgot it', async () => {
   const world = await filled()
   const about = async (declaration: ModelDeclaration) => {

@@ -61,19 +61,21 @@ export async function indexEpochs(
 
 /**
  * Moves an index by one stage. @returns `unchanged` when it has been there or beyond already
+ * @param expected numbers of the live epochs, as the caller has seen them when it decided; undefined = whatever they are
  * @throws FieldsealError ERR_KEY_STATE_REFUSED for a change that would skip a stage, ERR_KEY_RECORD_INVALID
  */
 export async function changeIndex(
   ref: KeyspaceRef,
   index: IndexDescription,
   change: IndexChange,
-  leaving: ReadonlySet<KekId>,
+  { leaving, expected }: { readonly leaving: ReadonlySet<KekId>; readonly expected?: readonly number[] | undefined },
   settings: EpochSettings,
 ): Promise<'changed' | 'unchanged'> {
   const { keyrings } = settings
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const records = indexRecordsOf(await keyrings.reload(ref), index)
     const keks = await assertGenuineAll(ref, index, records, settings)
+    assertExpected(ref, index, records, expected)
     const outcome =
       change === 'begin'
         ? await begin(ref, index, records, leaving, settings)
@@ -87,6 +89,19 @@ export async function changeIndex(
     reason: 'the index record changes again and again',
     hint: 'run it again',
   })
+}
+
+/** Whoever was stopped for long must not change what others have begun since. */
+function assertExpected(
+  ref: KeyspaceRef,
+  index: IndexDescription,
+  records: readonly IndexRecord[],
+  expected: readonly number[] | undefined,
+): void {
+  if (expected === undefined) return
+  const live = records.filter(isLive).map(({ epoch }) => epoch)
+  if (live.length === expected.length && live.every((epoch) => expected.includes(epoch))) return
+  throw refused(ref, index, 'somebody else has moved it meanwhile')
 }
 
 type Outcome = 'done' | 'unchanged' | 'again'

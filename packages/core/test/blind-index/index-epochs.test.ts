@@ -111,6 +111,17 @@ it('can be called off while look-ups ask the old epoch, and gives its number to 
   expect(await change(world, 'cancel')).toBe('unchanged')
 })
 
+it('changes nothing that others have begun since it was looked at', async () => {
+  const world = await moving()
+  const seen = (await stage(world))?.live ?? []
+  await change(world, 'begin')
+  const late = { ...targetOf(world), expected: seen }
+  for (const to of ['begin', 'look-up-new', 'cancel'] as const)
+    await expect(changeIndex(world.fieldseal, late, to)).rejects.toMatchObject({ code: 'ERR_KEY_STATE_REFUSED' })
+  const now = { ...targetOf(world), expected: [2, 1] }
+  expect(await changeIndex(world.fieldseal, now, 'look-up-new')).toBe('changed')
+})
+
 it('ends after epoch 255', async () => {
   const world = await moving()
   for (let n = 0; n < 127; n++) {

@@ -75,7 +75,7 @@ export async function movesOf(
   const standing: StandingMove[] = []
   for (const move of moves.values()) {
     const epochs = await indexEpochs(fieldseal, move.target)
-    if (epochs !== undefined) standing.push({ ...move, epochs })
+    if (epochs !== undefined) standing.push({ ...move, target: { ...move.target, expected: epochs.live }, epochs })
   }
   return standing
 }

@@ -183,6 +183,7 @@ async function begin(run: Run): Promise<void> {
           reason: `it is in state ${field.state}`,
           hint: 'one change at a time: backfill it first',
         })
+  await checkpoint.save() // refused when somebody else has taken over since
   const rotated = new Set<string>()
   for (const move of moves)
     await unlessDenied(run, move, async () => {
@@ -200,10 +201,13 @@ function ownerOf({ tenancy }: Surroundings['host'], { owner }: StandingMove) {
 
 /** From each stage to the next, and over none: whoever did not come as far as the others stays. */
 async function changeAll(run: Run, change: IndexChange, from: StandingMove['epochs']['stage']): Promise<void> {
-  const { fieldseal } = run.surroundings
-  for (const move of await standing(run))
-    if (move.epochs.stage === from && !leftOf(run.checkpoint).has(move.owner))
-      await unlessDenied(run, move, () => changeIndex(fieldseal, move.target, change))
+  const { surroundings, checkpoint } = run
+  const moves = await standing(run)
+  // Invariant: what was seen is changed only by who still owns the job, and only as it was seen.
+  await checkpoint.save()
+  for (const move of moves)
+    if (move.epochs.stage === from && !leftOf(checkpoint).has(move.owner))
+      await unlessDenied(run, move, () => changeIndex(surroundings.fieldseal, move.target, change))
 }
 
 /** A tenant whose keys its customer denies stays as it is until another run; the others go on. */
