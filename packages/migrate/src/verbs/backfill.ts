@@ -78,10 +78,14 @@ function chosenFields(fields: readonly Field[], what: What, model: string): read
 
 /** Rows with plaintext, where the source can count them and every one of them is meant. */
 async function plaintextOf({ source, map, what }: Target, { shard }: Pace): Promise<number | undefined> {
-  const [field, ...others] = chosenFields(map.fields, what, map.id)
+  const fields = chosenFields(map.fields, what, map.id)
   const allRows = what.tenant === undefined && what.keyspace === undefined && shard === undefined
-  if (field === undefined || others.length > 0 || field.state === 'plaintext' || !allRows) return undefined
-  return source.countPlaintext?.(map, field)
+  if (source.countPlaintext === undefined || !allRows || fields.some(({ state }) => state === 'plaintext'))
+    return undefined
+  let values = 0
+  for (const field of fields) values += await source.countPlaintext(map, field)
+  // Values of several fields may stand in one row: then a walk counts the rows.
+  return values === 0 || fields.length === 1 ? values : undefined
 }
 
 async function workOn(
@@ -121,7 +125,7 @@ async function workOn(
   for (const [i, { at, values }] of sealable.entries()) {
     const result = sealed[i]
     if (result === undefined || 'error' in result) errors.set(at, result?.error)
-    else outcomes[at]?.cells.push(...encryptedCells(values, result.result))
+    else outcomes[at]?.cells.push(...encryptedCells(values, result.result, (rows[at] as TargetRow).stored.tokens))
   }
 
   const toIndex = inState('plaintext').map(({ at, values }) => ({
@@ -190,10 +194,15 @@ async function cutValues({ source, map }: Target, values: readonly PlainValue[])
   return cut
 }
 
-function encryptedCells(values: readonly PlainValue[], { envelopes, tokens }: SealedRow): PatchedCell[] {
+function encryptedCells(
+  values: readonly PlainValue[],
+  { envelopes, tokens }: SealedRow,
+  stored: TargetRow['stored']['tokens'],
+): PatchedCell[] {
   const tokensFor = inOrder(tokens)
-  return values.map(({ cell: { field, mapKeys }, before }, i) => {
-    const ofField = tokensFor(field)
+  return values.map(({ cell: { field, mapKeys }, before, nth }, i) => {
+    const expected = tokensFor(field)
+    const ofField = expected && isSame(expected, storedTokens(stored, field, nth)) ? undefined : expected
     return {
       field,
       ...(mapKeys === undefined ? {} : { mapKeys }),
@@ -216,11 +225,18 @@ function tokenedCells(
     const { field, mapKeys } = cell
     const expected = tokensFor(field) ?? []
     if (value !== null && expected.length === 0) problems.push({ field: field.id, code: 'ERR_VALUE_INVALID' })
-    const found = (field.blindIndex && stored?.get(field.blindIndex)?.[nth]) ?? []
-    if (isSame(expected, found)) continue
+    if (isSame(expected, storedTokens(stored, field, nth))) continue
     cells.push({ field, ...(mapKeys === undefined ? {} : { mapKeys }), before, after: before, tokens: expected })
   }
   return { cells, problems }
+}
+
+function storedTokens(
+  stored: TargetRow['stored']['tokens'],
+  { blindIndex }: Field,
+  nth: number,
+): readonly IndexToken[] {
+  return (blindIndex && stored?.get(blindIndex)?.[nth]) ?? []
 }
 
 /** Tokens come as one list per occurrence, in order of the cells. */
