@@ -48,7 +48,7 @@ const fieldseal = createFieldseal({
     cmks: names.map((name) => kms.cmk(name)),
     formerCmks: formerNames.map((name) => kms.cmk(name)),
   }),
-  cache: { refreshAfterMs: 20, validForMs: 100, maxStaleMs: 200 },
+  cache: { refreshAfterMs: 20, validForMs: 100, maxStaleMs: 200, callDeadlineMs: 10_000 },
 })
 export const dataSource = withFieldseal(bare, { fieldseal })
 export { fieldseal }

@@ -48,7 +48,7 @@ export function start() {
     tenancy: 'multi',
     keyStore: typeormKeyStore(dataSource.options),
     keys: async () => ({ cmks: named('CMKS'), formerCmks: named('FORMER_CMKS') }),
-    cache: { refreshAfterMs: 20, validForMs: 100, maxStaleMs: 200, callDeadlineMs: 500 },
+    cache: { refreshAfterMs: 20, validForMs: 100, maxStaleMs: 200, callDeadlineMs: 2_000 },
   })
   return { dataSource: withFieldseal(dataSource, { fieldseal }), fieldseal }
 }
