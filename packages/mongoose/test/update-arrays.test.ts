@@ -244,4 +244,20 @@ describe.runIf(hasMongo())('updates of arrays with encrypted elements', () => {
       people.native.updateOne({ _id: id }, { $set: { 'history.$[e].kind': 'x' } }, { arrayFilters }),
     ).rejects.toMatchObject({ code: 'ERR_ARGUMENT_INVALID' })
   })
+
+  refuses(
+    'save array stored as object',
+    'elements whose names would be indexes',
+    { code: 'ERR_WRITE_UNSUPPORTED', reason: 'value-on-parent' },
+    async () => {
+      await people.Person.updateOne({ _id: id }, { $unset: { history: 1 } })
+      await people.Person.collection.updateOne(
+        { _id: id },
+        { $set: { 'history.0': { note: clinic.secret('note-at-0') } } },
+      )
+      const found = await people.Person.findById(id)
+      found.markModified('history')
+      await found.save()
+    },
+  )
 })

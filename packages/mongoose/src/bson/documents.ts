@@ -27,6 +27,12 @@ export function isOperators(value: unknown): value is Doc {
   return isDoc(value) && Object.keys(value).some((key) => key.startsWith('$'))
 }
 
+/** What MongoDB makes of `$set: { 'tags.1': … }` where there is no array yet: `{ 1: … }`. */
+export function isIndexed(value: unknown): value is Doc {
+  const keys = isDoc(value) ? Object.keys(value) : []
+  return keys.length > 0 && keys.every((key) => /^\d+$/.test(key))
+}
+
 /** The value at a dotted path of plain documents. */
 export function valueAt(document: unknown, path: string): unknown {
   let value = document

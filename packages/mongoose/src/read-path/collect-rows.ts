@@ -7,7 +7,7 @@ import {
   type RowFacts,
 } from '@fieldseal/core/adapter'
 import { mongo } from 'mongoose'
-import { isDoc, setKey, valueAt, type Doc } from '../bson/documents.ts'
+import { isDoc, isIndexed, setKey, valueAt, type Doc } from '../bson/documents.ts'
 import { isPromoted, type PromoteOptions } from '../bson/driver-values.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH, type FactPath, type StoredModel } from '../path-graph/stored-model.ts'
@@ -167,12 +167,6 @@ function add(
   if (row === undefined) return
   row.cells.push({ field, value, ...(mapKeys.length === 0 ? {} : { mapKeys }) })
   row.places.push({ ...at, ...leaf })
-}
-
-/** What MongoDB makes of `$set: { 'tags.1': … }` where there is no array yet: `{ 1: … }`. */
-function isIndexed(value: unknown): value is Doc {
-  const keys = isDoc(value) ? Object.keys(value) : []
-  return keys.length > 0 && keys.every((key) => /^\d+$/.test(key))
 }
 
 const NOBODY: RowFacts = Object.freeze({ tenant: '', keyspace: '', rowId: undefined })

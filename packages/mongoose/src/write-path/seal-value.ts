@@ -1,6 +1,6 @@
 import { mongo } from 'mongoose'
 import { toCoreValue } from '../bson/driver-values.ts'
-import { isDoc, plain, setKey, type Doc } from '../bson/documents.ts'
+import { isDoc, isIndexed, plain, setKey, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
 import { besidePath, touchesEncrypted } from '../path-graph/walk-path.ts'
@@ -36,6 +36,7 @@ export function sealValue(
     // An array where the schema has none is walked as MongoDB walks it: each element stands at the path.
     const copy: unknown[] = Array.from({ length: given.length })
     put(target, copy)
+    for (const each of given) assertNoIndexes(plain(each), node, target, draft)
     for (let key = 0; key < given.length; key++)
       sealValue(given[key], node.element ?? node, mapKeys, { holder: copy, key }, draft)
   } else if (node.element !== undefined) {
@@ -48,6 +49,18 @@ export function sealValue(
     // They are stored with keys of their own, which the paths below could be read from.
     refuseWrite(draft.model.map.id, String(target.key), 'value-on-parent', 'a BSON type that holds a document')
   } else put(target, given)
+}
+
+/** Mongoose puts an array that is stored as an object into an array, where its elements stand at no known path. */
+function assertNoIndexes(item: unknown, { element }: PathNode, target: Target, draft: Draft): void {
+  if (element === undefined || element.names.size === 0 || !isIndexed(item)) return
+  if (Object.keys(item).some((name) => element.child(name) === undefined))
+    refuseWrite(
+      draft.model.map.id,
+      String(target.key),
+      'value-on-parent',
+      'indexes where its names should be: set it anew',
+    )
 }
 
 /** A whole document, copied; `__fieldseal` may not come from the caller. */
