@@ -385,6 +385,18 @@ describe.runIf(hasMongo())('a field on its way from plaintext', () => {
       }
   })
 
+  it('computes an update that changes nothing', async () => {
+    for (const state of ['plaintext', 'migrating'] as const) {
+      const { _id } = await deploys[state].create({ ...ADA, email: `${state}@example.org` })
+      const changes = [{ $inc: { 'consent.at': 0 } }, { $unset: { 'consent.none': 1 } }, { $max: { age: 1 } }]
+      for (const change of changes) {
+        const found = await deploys[state].findOneAndUpdate({ _id }, change, { projection: { kind: 1 } }).lean()
+        expect(found).toEqual({ _id, kind: 'person' })
+        expect(await deploys[state].updateOne({ _id }, change)).toMatchObject({ matchedCount: 1 })
+      }
+    }
+  })
+
   it('lets the wire guard pass what the state allows, and nothing else', async () => {
     const native = (state: FieldState) =>
       stages.connections[state]

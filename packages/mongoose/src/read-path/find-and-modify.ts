@@ -19,7 +19,8 @@ export async function findOneAndUpdate(
     runUpdate<ModifyResult>(state, { filter, update, options, kind: 'one' }, context, {
       run: (criteria, sent, sentOptions) =>
         state.raw.findOneAndUpdate(criteria, sent, { ...sentOptions, ...WITH_METADATA }),
-      matched: (result) => Number(result.lastErrorObject?.['n'] ?? 0),
+      // DocumentDB counts none where the document stays as it is; an upsert of a new one gives no document.
+      matched: ({ value, lastErrorObject }) => (value === null ? Number(lastErrorObject?.['n'] ?? 0) : 1),
     }),
   )
 }
