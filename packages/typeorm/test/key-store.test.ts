@@ -44,6 +44,15 @@ onPostgres('key store with a pool of its own', (engine) => {
     await Promise.all(racers.map(async (store) => store.close?.()))
   })
 
+  it('answers what was asked before it closes: a pool that is gone would never answer', async () => {
+    const store = typeormKeyStore(options(), { table: 'closing' })
+    const ref = { app: 'a', tenant: 't', keyspace: 'default' }
+    await store.load([ref])
+    const asked = Array.from({ length: 20 }, () => store.load([ref])) // more than the pool has connections
+    await store.close?.()
+    expect(await Promise.all(asked)).toEqual(asked.map(() => []))
+  })
+
   it('a missing table, and a database that does not answer, are unavailability', async () => {
     const store = typeormKeyStore({ ...engine.options(new Wire()) }, { table: 'absent' })
     await expect(store.load([{ app: 'a', tenant: 't', keyspace: 'default' }])).rejects.toMatchObject({

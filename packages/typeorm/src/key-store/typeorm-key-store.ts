@@ -57,7 +57,18 @@ function pooledStore(options: DataSourceOptions, table: string, poolSize: number
     if (options.synchronize === true) await withRunner(dataSource, (run) => ensureTables(run, table))
     return dataSource
   }
+  /** What is asked now: a pool that is destroyed meanwhile would never answer, and the caller's deadline would hold the process. */
+  const underWay = new Set<Promise<unknown>>()
   const run: Run = async (sql, parameters) => {
+    const answer = ask(sql, parameters)
+    underWay.add(answer)
+    try {
+      return await answer
+    } finally {
+      underWay.delete(answer)
+    }
+  }
+  const ask: Run = async (sql, parameters) => {
     // A pool that could not be opened is opened anew by the next caller.
     opened ??= open().catch((error: unknown) => {
       opened = undefined
@@ -68,6 +79,7 @@ function pooledStore(options: DataSourceOptions, table: string, poolSize: number
   return {
     ...keyTable(table, run),
     async close() {
+      await Promise.allSettled(underWay)
       const dataSource = await opened?.catch(() => undefined)
       opened = undefined
       if (dataSource?.isInitialized) await dataSource.destroy()
