@@ -388,7 +388,8 @@ describe.runIf(hasMongo())('a field on its way from plaintext', () => {
   it('computes an update that changes nothing', async () => {
     for (const state of ['plaintext', 'migrating'] as const) {
       const { _id } = await deploys[state].create({ ...ADA, email: `${state}@example.org` })
-      const changes = [{ $inc: { 'consent.at': 0 } }, { $unset: { 'consent.none': 1 } }, { $max: { age: 1 } }]
+      const taken = { $unset: { 'consent.text': 1 } }
+      const changes = [{ $inc: { 'consent.at': 0 } }, taken, taken, { $max: { age: 1 } }]
       for (const change of changes) {
         const found = await deploys[state].findOneAndUpdate({ _id }, change, { projection: { kind: 1 } }).lean()
         expect(found).toEqual({ _id, kind: 'person' })
