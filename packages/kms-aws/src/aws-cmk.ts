@@ -7,7 +7,16 @@ import {
   type KMSClient,
   ReEncryptCommand,
 } from '@aws-sdk/client-kms'
-import { type Cmk, type CmkState, isFieldsealError, KEY_LENGTH, type KmsRequest, SecretKey } from '@fieldseal/core/kms'
+import {
+  abortedError,
+  type Cmk,
+  type CmkState,
+  isFieldsealError,
+  KEY_LENGTH,
+  type KmsRequest,
+  SecretKey,
+  untilAborted,
+} from '@fieldseal/core/kms'
 import {
   assertBlob,
   assertKey,
@@ -20,7 +29,6 @@ import {
 } from './answers.ts'
 import { isKeyArn, type KeyRef } from './key-ref.ts'
 import { mapAwsError, PROVIDER } from './map-error.ts'
-import { abortedError, untilAborted } from './until-aborted.ts'
 
 const STATES: Readonly<Partial<Record<KeyState, CmkState>>> = {
   Enabled: 'enabled',
@@ -66,13 +74,13 @@ export function awsCmk({
     send: (client: KMSClient, options: { readonly abortSignal: AbortSignal }) => Promise<Answer>,
     discard: (answer: Answer) => void = () => undefined,
   ): Promise<Answer> {
-    if (signal.aborted) throw abortedError(signal)
+    if (signal.aborted) throw abortedError(PROVIDER, signal)
     let answer: Answer
     try {
-      answer = await untilAborted(send(client(), { abortSignal: signal }), signal, underWay, discard)
+      answer = await untilAborted(PROVIDER, send(client(), { abortSignal: signal }), signal, underWay, discard)
     } catch (error) {
       if (isFieldsealError(error)) throw error
-      if (signal.aborted) throw abortedError(signal)
+      if (signal.aborted) throw abortedError(PROVIDER, signal)
       const mapped = mapAwsError(error)
       // The SDK keeps credentials until they expire, also when AWS has refused them: core's next attempt fetches new ones.
       if (mapped.code === 'ERR_KMS_OPERATOR_CREDENTIALS') forgetClient()

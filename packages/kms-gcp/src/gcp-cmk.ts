@@ -1,5 +1,6 @@
 import type { KeyManagementServiceClient } from '@google-cloud/kms'
 import {
+  abortedError,
   type Cmk,
   type CmkState,
   contextBytes,
@@ -8,12 +9,12 @@ import {
   kmsError,
   type KmsRequest,
   SecretKey,
+  untilAborted,
 } from '@fieldseal/core/kms'
 import { assertChecksum, bytesOf, integrity, invalidBlob, versionIn, wrongKey, zero } from './answers.ts'
 import { crc32c } from './crc32c.ts'
 import { CredentialsFailure, mapGcpError, PROVIDER } from './map-error.ts'
 import type { GcpCmkOptions } from './options.ts'
-import { abortedError, untilAborted } from './until-aborted.ts'
 
 const MAX_BLOB_BYTES = 6_144
 /** When nobody gave a signal; core's deadline is far shorter. */
@@ -56,20 +57,20 @@ export function gcpCmk({ uri, credentialScope, authClient, underWay, use }: GcpC
     send: (client: KeyManagementServiceClient, options: CallOptions) => Promise<readonly [Answer, ...unknown[]]>,
     discard: (answer: Answer) => void = () => undefined,
   ): Promise<Answer> {
-    if (signal.aborted) throw abortedError(signal)
+    if (signal.aborted) throw abortedError(PROVIDER, signal)
     const work = use(async (client) => {
       await assertCredentials()
-      if (signal.aborted) throw abortedError(signal)
+      if (signal.aborted) throw abortedError(PROVIDER, signal)
       // Without retries: the vendor's own go on for minutes and hide the first error.
       const options: CallOptions = { retry: null, timeout: CALL_TIMEOUT_MS, signal }
       const [answer] = await send(client, options)
       return answer
     })
     try {
-      return await untilAborted(work, signal, underWay, discard)
+      return await untilAborted(PROVIDER, work, signal, underWay, discard)
     } catch (error) {
       if (isFieldsealError(error)) throw error
-      throw signal.aborted ? abortedError(signal) : mapGcpError(error)
+      throw signal.aborted ? abortedError(PROVIDER, signal) : mapGcpError(error)
     }
   }
 
