@@ -36,7 +36,7 @@ describe('without a configuration', () => {
       expect(commands).toContain(name)
     for (const args of [['status'], ['rotate', 'kek'], ['plan', 'shred'], ['apply']])
       expect((await desk.run(...args, '--help')).stdout).toMatch(/Examples:\n {2}\$ fieldseal/)
-  }, 60_000)
+  }, 180_000)
 
   it('exits 2 for wrong usage and a missing or wrong configuration, and says what to do', async () => {
     const wrong = [['burn'], ['rewrap', '--shard', '5/4'], ['rewrap', '--rate', 'fast'], ['re-encrypt'], []]
@@ -54,7 +54,7 @@ describe('without a configuration', () => {
     expect((await desk.run('status', '--import', 'nowhere')).code).toBe(2)
     writeFileSync(path.join(desk.folder, 'thrown.mjs'), 'throw new Error("boom")')
     expect(await desk.run('status', '--config', 'thrown.mjs')).toMatchObject({ code: 1, stderr: 'fieldseal: boom\n' })
-  }, 60_000)
+  }, 180_000)
 })
 
 describe.runIf(hasPostgres())('on PostgreSQL', () => {
@@ -80,7 +80,7 @@ describe.runIf(hasPostgres())('on PostgreSQL', () => {
     expect(text.stdout + text.stderr).not.toContain('\u001B')
     expect(readFileSync(path.join(desk.folder, 'report.html'), 'utf8')).toMatch(/^<!doctype html>[\s\S]*<svg/)
     expect(await desk.json<Status>('status')).toMatchObject({ app: 'clinic', models: [{ rows: 40 }] })
-  }, 60_000)
+  }, 180_000)
 
   it('locks ids, and exits 3 when one has changed', async () => {
     expect((await desk.run('lock', ...C)).code).toBe(0)
@@ -92,7 +92,7 @@ describe.runIf(hasPostgres())('on PostgreSQL', () => {
     expect(changed.stdout).toMatch(/patients.social/)
     writeFileSync(file, '{')
     expect((await desk.run('lock', '--check', ...C)).code).toBe(2)
-  }, 60_000)
+  }, 180_000)
 
   it('rotates, rewraps with progress as JSON lines, and verifies', async () => {
     expect(await desk.json('rotate', 'kek', ...TENANT, '--keyspace', `subject:patient:${first}`)).toMatchObject({
@@ -112,7 +112,7 @@ describe.runIf(hasPostgres())('on PostgreSQL', () => {
     changeCmk(desk.env['KEY_FILE'] ?? '', 'one', 'rotate')
     expect(await desk.json('rotate', 'cmk', ...TENANT)).toMatchObject({ unchanged: 0 })
     expect((await desk.run('doctor', ...TENANT, ...C)).stdout).toBe('nothing found\n')
-  }, 60_000)
+  }, 180_000)
 
   it('gives a tenant new index keys, says what it waits for, and goes on after kill -9', async () => {
     const reindex = ['reindex', ...TENANT, '--new-key', '--longest-transaction', '0', '--json', ...C]
@@ -134,7 +134,7 @@ describe.runIf(hasPostgres())('on PostgreSQL', () => {
     expect(models[0]?.indexes).toMatchObject([{ epochs: { 2: 40 } }])
     expect((await desk.run('reindex', '--field', 'ssn', ...C)).code).toBe(2)
     expect((await desk.run('reindex', '--dry-run', ...C)).stdout).toMatch(/is as it should be/)
-  }, 60_000)
+  }, 180_000)
 
   it('goes on from the checkpoint after SIGINT, which exits 130', async () => {
     const { child, ended } = desk.start('verify', '--batch', '2', '--rate', '10', ...C)
@@ -143,7 +143,7 @@ describe.runIf(hasPostgres())('on PostgreSQL', () => {
     expect(interrupted).toMatchObject({ code: 130 })
     expect(interrupted.stderr).toMatch(/checkpoint is kept/)
     expect(await desk.json<Report>('verify', '--batch', '2')).toMatchObject({ resumed: true, remaining: 0 })
-  }, 60_000)
+  }, 180_000)
 
   it('goes on from the checkpoint after kill -9', async () => {
     const { child, ended } = desk.start('verify', '--batch', '3', '--rate', '10', ...C)
@@ -153,7 +153,7 @@ describe.runIf(hasPostgres())('on PostgreSQL', () => {
     expect((await ended).code).toBeNull()
     const report = await desk.json<Report>('verify', '--batch', '3')
     expect(report).toMatchObject({ resumed: true, models: [{ rows: 40, unchanged: 40 }] })
-  }, 60_000)
+  }, 180_000)
 
   it('moves to another CMK by plan and apply, and exits 4 when the plan is out of date', async () => {
     Object.assign(desk.env, { CMKS: 'two', FORMER_CMKS: 'one' })
@@ -166,7 +166,7 @@ describe.runIf(hasPostgres())('on PostgreSQL', () => {
     expect(await desk.json('apply', 'move.json')).toMatchObject({ verb: 'move', rowsWritten: 0 })
     desk.env['FORMER_CMKS'] = ''
     expect((await desk.run('verify', ...TENANT, ...C)).code).toBe(0)
-  }, 60_000)
+  }, 180_000)
 
   it('refuses to retire a key that is needed', async () => {
     const kek = await oldestKek()
@@ -184,7 +184,7 @@ describe.runIf(hasPostgres())('on PostgreSQL', () => {
     expect(planned.code).toBe(0)
     expect((await desk.run('apply', 'r.json', ...C)).code).toBe(4)
     expect((await desk.run('plan', 'retire', '--kek', 'nothing', '--out', 'r.json', ...C)).code).toBe(2)
-  }, 60_000)
+  }, 180_000)
 
   it('erases a person: asks for the name, exits 4 without it, and the report says what remains', async () => {
     const keyspace = `subject:patient:${first}`
@@ -198,7 +198,7 @@ describe.runIf(hasPostgres())('on PostgreSQL', () => {
     expect(await desk.json<Report>('verify', ...TENANT)).toMatchObject({ models: [{ erased: 1, unchanged: 39 }] })
     expect((await desk.run('apply', '--cancel', 'shred.json', ...C)).code).toBe(0)
     expect(await desk.json<Report>('verify', ...TENANT)).toMatchObject({ models: [{ erased: 0, unchanged: 40 }] })
-  }, 60_000)
+  }, 180_000)
 
   it('exits 3 while rows remain, with the report, and 5 when the key is denied or the database does not answer', async () => {
     const configured = desk.env['CMKS'] ?? '' // another one after the move
@@ -213,5 +213,5 @@ describe.runIf(hasPostgres())('on PostgreSQL', () => {
     expect((await desk.run('doctor', ...TENANT, ...C)).code).toBe(3)
     changeCmk(desk.env['KEY_FILE'] ?? '', configured, 'enable')
     expect((await desk.run('verify', ...TENANT, ...C)).code).toBe(0)
-  }, 60_000)
+  }, 180_000)
 })

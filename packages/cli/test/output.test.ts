@@ -55,6 +55,7 @@ it('uses colours on a terminal only, and none where NO_COLOR is set', () => {
   vi.stubEnv('NO_COLOR', undefined)
   vi.stubEnv('FORCE_COLOR', undefined)
   vi.stubEnv('NODE_DISABLE_COLORS', undefined)
+  vi.stubEnv('CI', undefined)
   vi.stubEnv('TERM', 'xterm-256color')
   expect(paint(output(true).output, 'red', 'x')).toContain('\u001B[')
   expect(paint(output(false).output, 'red', 'x')).toBe('x')
