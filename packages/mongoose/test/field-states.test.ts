@@ -1,8 +1,8 @@
-import type { FieldState } from '@fieldseal/core/adapter'
+import { attach, isPlainCell, type FieldState, type PatchedCell } from '@fieldseal/core/adapter'
 import { hasMongo } from '@fieldseal/servers/vitest'
 import mongoose, { Schema } from 'mongoose'
 import { beforeEach, describe, expect, it } from 'vitest'
-import { jsonSchemaTripwire } from '../src/index.ts'
+import { jsonSchemaTripwire, mongooseSource } from '../src/index.ts'
 import { STATES, useStages, type Deploys } from './support/stages.ts'
 
 const { Binary } = mongoose.mongo
@@ -92,7 +92,7 @@ describe.runIf(hasMongo())('a field on its way from plaintext', () => {
     await deploys[state].create(ADA)
     const document = await stored()
     const text = JSON.stringify(mongoose.mongo.BSON.EJSON.serialize(document))
-    for (const secret of ['Ada', 'ada@', 'agreed-to', '555-1234', 'note-1', 'doctor-1'])
+    for (const secret of ['"Ada"', 'ada@', 'agreed-to', '555-1234', 'note-1', 'doctor-1'])
       expect(text).not.toContain(secret)
     expect(document).not.toHaveProperty('mail')
     expect(document['name']).toBeInstanceOf(Binary)
@@ -396,6 +396,35 @@ describe.runIf(hasMongo())('a field on its way from plaintext', () => {
         expect(await deploys[state].updateOne({ _id }, change)).toMatchObject({ matchedCount: 1 })
       }
     }
+  })
+
+  it('keeps its tokens when a migration seals it and gives no others', async () => {
+    await deploys.plaintext.create({ email: 'ada@example.org', contact: { phone: '1' } })
+    const before = await stored()
+    await deploys.migrating.init()
+    const source = mongooseSource(stages.connections.migrating)
+    const { migrating } = deploys
+    const map = source.models.find(({ id }) => id === migrating.collection.collectionName) ?? expect.unreachable()
+    const host = attach(stages.fieldseals.migrating, { name: 'test', ormVersion: '0' })
+    for await (const [row] of source.pages(map, { size: 10 })) {
+      const plain = (row?.occurrences ?? []).filter(({ value }) => isPlainCell(value))
+      const values = plain.map((cell) => ({ ...cell, value: Reflect.get(Object(cell.value), 'value') as unknown }))
+      const context = host.capture()
+      const facts = map.facts(row?.columns ?? {}, context)
+      const [sealed] = await host.cipher.seal([{ map, facts, cells: values }], context)
+      const cells = plain.map(({ field, value }, at) => ({ field, before: value, after: sealed?.envelopes[at] }))
+      const patch = { key: row?.key, cells: cells as readonly PatchedCell[] }
+      expect(await source.convert?.(map, [patch])).toEqual(['updated'])
+      expect(await source.convert?.(map, [patch])).toEqual(['changed'])
+    }
+    const after = await stored()
+    for (const path of ['email', 'contact.phone'] as const) {
+      const [one, other] = [before, after].map((document) =>
+        path.split('.').reduce((at, name) => at[name] as Stored, document),
+      )
+      expect(other).toEqual({ c: expect.any(Binary), b: one?.['b'] })
+    }
+    expect(await migrating.findOne({ email: 'ADA@example.org' })).not.toBeNull()
   })
 
   it('lets the wire guard pass what the state allows, and nothing else', async () => {

@@ -77,7 +77,8 @@ function changeOf(key: DocumentKey, cells: readonly PatchedCell[]): Change | und
     nth.set(name, (nth.get(name) ?? 0) + 1)
     if (path === undefined) return undefined
     expectStill(cell, path, change)
-    if (cell.after !== cell.before) replace(cell, path, change)
+    const hasTokens = isPlainCell(cell.before) && key.plain.get(cell.before)?.hasTokens === true
+    if (cell.after !== cell.before) replace(cell, path, hasTokens, change)
     else if (cell.tokens !== undefined) putLeaf(cell, path, sealedIn(cell.before), true, change)
   }
   return change
@@ -118,7 +119,7 @@ function expectStill(cell: PatchedCell, path: string, { filter }: Change): void 
   if (old !== undefined) filter[old] = isPlainCell(before) ? { $eq: before.stored ?? before.value } : null
 }
 
-function replace(cell: PatchedCell, path: string, change: Change): void {
+function replace(cell: PatchedCell, path: string, hasTokens: boolean, change: Change): void {
   const { before, after } = cell
   const { set, unset, replaced, added } = change
   const { old } = placesOf(cell, path)
@@ -137,7 +138,7 @@ function replace(cell: PatchedCell, path: string, change: Change): void {
     return
   }
   added.push(kekIdOf(after))
-  putLeaf(cell, path, after, envelope !== undefined, change)
+  putLeaf(cell, path, after, hasTokens || envelope !== undefined, change)
 }
 
 /** Only while a field is `plaintext` may a value leave its envelope. */
