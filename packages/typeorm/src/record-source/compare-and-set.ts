@@ -2,6 +2,7 @@ import { FieldsealError, type Field, type PatchedCell, type RecordMap, type RowP
 import { storedForm } from '../carrier/stored-form.ts'
 import type { SealedColumn } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
+import { guardedUpdate } from './guarded-update.ts'
 import { keyText, keyTypes, onPrimary, tableOf, type ModelTable } from './table.ts'
 
 /** Key columns of a row, by stored path. */
@@ -47,26 +48,18 @@ function updateStatement(
   types: readonly string[],
   escape: (name: string) => string,
 ): string {
-  const arrays = [
-    ...table.keys.map(() => 'text[]'),
-    ...columns.flatMap(({ storage }) => (storage === 'text' ? ['text[]', 'text[]'] : ['bytea[]', 'bytea[]'])),
-  ]
-  const keyNames = table.keys.map((_, index) => `k${index}`)
-  const cellNames = columns.flatMap((_, index) => [`o${index}`, `n${index}`])
-  const isRow = table.keys.map(({ column }, index) => `t.${escape(column.databaseName)} = v.k${index}::${types[index]}`)
-  const isUnchanged = columns.map(
-    ({ envelope }, index) => `(v.o${index} IS NULL OR t.${escape(envelope.databaseName)} = v.o${index})`,
-  )
-  const matches = [...isRow, ...isUnchanged].join(' AND ')
-  const set = columns.map(
-    ({ envelope: { databaseName } }, index) =>
-      `${escape(databaseName)} = COALESCE(v.n${index}, t.${escape(databaseName)})`,
-  )
-  return [
-    `WITH v AS (SELECT * FROM unnest(${arrays.map((type, index) => `$${index + 1}::${type}`).join(', ')}) WITH ORDINALITY AS v(${[...keyNames, ...cellNames].join(', ')}, place)),`,
-    `l AS MATERIALIZED (SELECT v.place FROM v JOIN ${table.name} t ON ${matches} FOR UPDATE OF t SKIP LOCKED)`,
-    `UPDATE ${table.name} t SET ${set.join(', ')} FROM v JOIN l ON l.place = v.place WHERE ${matches} RETURNING v.place`,
-  ].join(' ')
+  return guardedUpdate(table, types, escape, {
+    arrays: columns.flatMap(({ storage }, index) =>
+      [`o${index}`, `n${index}`].map((name) => ({ name, type: storage === 'text' ? 'text' : 'bytea' })),
+    ),
+    unchanged: columns.map(
+      ({ envelope }, index) => `(v.o${index} IS NULL OR t.${escape(envelope.databaseName)} = v.o${index})`,
+    ),
+    set: columns.map(
+      ({ envelope: { databaseName } }, index) =>
+        `${escape(databaseName)} = COALESCE(v.n${index}, t.${escape(databaseName)})`,
+    ),
+  })
 }
 
 function parametersOf(table: ModelTable, columns: readonly SealedColumn[], patches: readonly RowPatch[]): unknown[][] {

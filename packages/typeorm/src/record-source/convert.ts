@@ -15,6 +15,7 @@ import { storedForm } from '../carrier/stored-form.ts'
 import { turnsInPlace, type SealedColumn } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
 import { patchedColumns, type RowKey } from './compare-and-set.ts'
+import { guardedUpdate } from './guarded-update.ts'
 import { columnTypes, keyText, onPrimary, tableOf, type ColumnTypes, type ModelTable } from './table.ts'
 
 type Patches = readonly RowPatch<PatchedCell>[]
@@ -174,27 +175,18 @@ function statementOf(
   types: readonly string[],
   escape: (name: string) => string,
 ): string {
-  const keys = table.keys.map((_, index) => [`k${index}`, 'text'] as const)
-  const values = parts.flatMap(({ type }, index) => [
-    [`c${index}`, 'boolean'] as const,
-    [`o${index}`, type] as const,
-    [`s${index}`, 'boolean'] as const,
-    [`n${index}`, type] as const,
-  ])
-  const arrays = [...keys, ...values]
-  const isRow = table.keys.map(({ column }, index) => `t.${escape(column.databaseName)} = v.k${index}::${types[index]}`)
-  const isUnchanged = parts.map(
-    ({ stored }, index) => `(NOT v.c${index} OR ${stored} IS NOT DISTINCT FROM v.o${index})`,
-  )
-  const matches = [...isRow, ...isUnchanged].join(' AND ')
-  const set = parts.map(
-    ({ name, cast }, index) => `${name} = CASE WHEN v.s${index} THEN ${cast(`v.n${index}`)} ELSE t.${name} END`,
-  )
-  return [
-    `WITH v AS (SELECT * FROM unnest(${arrays.map(([, type], index) => `$${index + 1}::${type}[]`).join(', ')}) WITH ORDINALITY AS v(${arrays.map(([name]) => name).join(', ')}, place)),`,
-    `l AS MATERIALIZED (SELECT v.place FROM v JOIN ${table.name} t ON ${matches} FOR UPDATE OF t SKIP LOCKED)`,
-    `UPDATE ${table.name} t SET ${set.join(', ')} FROM v JOIN l ON l.place = v.place WHERE ${matches} RETURNING v.place`,
-  ].join(' ')
+  return guardedUpdate(table, types, escape, {
+    arrays: parts.flatMap(({ type }, index) => [
+      { name: `c${index}`, type: 'boolean' },
+      { name: `o${index}`, type },
+      { name: `s${index}`, type: 'boolean' },
+      { name: `n${index}`, type },
+    ]),
+    unchanged: parts.map(({ stored }, index) => `(NOT v.c${index} OR ${stored} IS NOT DISTINCT FROM v.o${index})`),
+    set: parts.map(
+      ({ name, cast }, index) => `${name} = CASE WHEN v.s${index} THEN ${cast(`v.n${index}`)} ELSE t.${name} END`,
+    ),
+  })
 }
 
 function parametersOf(table: ModelTable, parts: readonly Part[], patches: Patches): unknown[][] {
