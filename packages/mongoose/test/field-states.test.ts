@@ -427,6 +427,27 @@ describe.runIf(hasMongo())('a field on its way from plaintext', () => {
     expect(await migrating.findOne({ email: 'ADA@example.org' })).not.toBeNull()
   })
 
+  it('lets the server compute with what is stored as plaintext, and never with an envelope', async () => {
+    const { plaintext, migrating } = deploys
+    for (const email of ['a@example.org', 'b@example.org']) await plaintext.create({ ...ADA, email })
+    const change = { $inc: { 'consent.at': 2 }, $max: { age: 50 }, $set: { 'contact.phone': '9' } }
+    expect(await plaintext.updateMany({ kind: 'person' }, change)).toMatchObject({ modifiedCount: 2 })
+    const expected = { ...ADA, consent: { ...ADA.consent, at: 3 }, age: 50, contact: { phone: '9' } }
+    expect(await read('plaintext')).toEqual([
+      { ...expected, email: 'a@example.org' },
+      { ...expected, email: 'b@example.org' },
+    ])
+    await plaintext.updateOne({ kind: 'new' }, { $inc: { 'consent.at': 1 }, $max: { age: 3 } }, { upsert: true })
+    expect(await read('plaintext', { kind: 'new' })).toMatchObject([{ consent: { at: 1 }, age: 3 }])
+    const { _id } = await migrating.create({ ...ADA, email: 'c@example.org' })
+    await expect(plaintext.updateMany({ kind: 'person' }, change)).rejects.toMatchObject({
+      code: 'ERR_WRITE_UNSUPPORTED',
+      details: { reason: 'update-many' },
+    })
+    expect(await read('plaintext', { _id })).toEqual([{ ...ADA, email: 'c@example.org' }])
+    await expect(migrating.updateMany({}, { $inc: { 'consent.at': 2 } })).rejects.toMatchObject({ kind: 'refused' })
+  })
+
   it('lets the wire guard pass what the state allows, and nothing else', async () => {
     const native = (state: FieldState) =>
       stages.connections[state]

@@ -184,6 +184,18 @@ describe.runIf(hasMongo())('upserts', () => {
     expect([filter, update, options]).toEqual(before)
   })
 
+  refuses(
+    'updateOne upsert',
+    'an element beside what the filter asks of the same array',
+    { code: 'ERR_WRITE_UNSUPPORTED', reason: 'emulate-upsert' },
+    () =>
+      native().updateOne(
+        { 'cards.pan': clinic.secret('card-asked-for') },
+        { $set: { 'cards.0': { pan: clinic.secret('card-set') } } },
+        { upsert: true },
+      ),
+  )
+
   it('a discriminator upserts documents of its own kind', async () => {
     const base = clinic.model(
       new Schema({ email: { type: String, encrypted: { blindIndex: true } } }, { discriminatorKey: 'kind' }),
@@ -206,6 +218,10 @@ function accountSchema() {
       age: { type: Number, encrypted: true },
       note: { type: String, encrypted: true, default: () => 'by default' },
       tags: { type: [{ type: String, encrypted: { blindIndex: true } }], default: undefined },
+      cards: {
+        type: [new Schema({ pan: { type: String, encrypted: { blindIndex: true } } }, { _id: false })],
+        default: undefined,
+      },
       phones: { type: Map, of: { type: String, encrypted: { blindIndex: true } } },
       address: {
         type: new Schema({ street: { type: String, encrypted: { blindIndex: true } }, city: String }, { _id: false }),

@@ -12,6 +12,7 @@ import { openDocuments } from '../read-path/open-documents.ts'
 import { applyEdit } from './apply-edit.ts'
 import { addKeys, Draft, sealDrafts } from './draft.ts'
 import { clearOldPlace, clearOtherPlace, type Edit } from './plan-update.ts'
+import { arePlain, holdsEnvelope, plainOperators } from './plain-edits.ts'
 import { sealValue } from './seal-value.ts'
 import {
   MAX_ATTEMPTS,
@@ -49,6 +50,11 @@ export async function editMatched<R>(
     const found = await state.raw.findOne(filter, { ...readOptions(options), projection })
     if (found === null) {
       if (prepared.known) return undefined
+      if (options['upsert'] === true && arePlain(edits)) {
+        await sealDrafts([draft], state.host, context)
+        const made = addKeys(merged(prepared.finish() as Doc, plainOperators(edits)), draft.kekIds)
+        return runner.run(except(filter, holdsEnvelope(edits)), made, options)
+      }
       if (options['upsert'] === true)
         refuseWrite(
           model.map.id,
@@ -145,8 +151,13 @@ function listOf(value: unknown): readonly unknown[] {
   return Array.isArray(value) ? value : []
 }
 
+/** Criteria without what meets another condition. */
+export function except(filter: Doc, met: Doc): Doc {
+  return { ...filter, $and: [...((filter['$and'] as unknown[] | undefined) ?? []), { $nor: [met] }] }
+}
+
 /** Two updates of different paths in one; the server refuses an operator without paths. */
-function merged(one: Doc, other: Doc): Doc {
+export function merged(one: Doc, other: Doc): Doc {
   const operators = [...new Set([...Object.keys(one), ...Object.keys(other)])]
   return Object.fromEntries(
     operators

@@ -16,8 +16,9 @@ import {
 import { TokenTerms } from '../query-rewrite/token-terms.ts'
 import { assertFactsKept } from './assert-facts-kept.ts'
 import { addKeys, Draft, sealDrafts } from './draft.ts'
-import { planUpdate, type UpdatePlan } from './plan-update.ts'
-import { editMatched } from './read-modify-write.ts'
+import { planUpdate, type Edit, type UpdatePlan } from './plan-update.ts'
+import { arePlain, holdsEnvelope, plainOperators } from './plain-edits.ts'
+import { editMatched, except, merged } from './read-modify-write.ts'
 import { sealValue } from './seal-value.ts'
 import {
   isUnacknowledged,
@@ -95,7 +96,7 @@ export async function prepareUpdate(
     const draft = new Draft(model)
     const criteria = rewriteFilter(filter, model.root, scope)
     const plan = planUpdate(update, model, draft, scope)
-    if (upsert) sealSoughtValues(filter, plan.update, model, draft)
+    if (upsert) sealSoughtValues(filter, plan, model, draft)
     const arrayFilters: unknown = options['arrayFilters']
     const rewritten = Array.isArray(arrayFilters)
       ? { ...options, arrayFilters: rewriteArrayFilters(arrayFilters, update, model.root, scope) }
@@ -105,13 +106,7 @@ export async function prepareUpdate(
   })
   const { draft, plan } = result
   const [edit] = plan.edits
-  if (edit !== undefined && kind === 'many')
-    refuseWrite(
-      model.map.id,
-      edit.root,
-      'update-many',
-      `${edit.operator} needs the plaintext of each document: update one at a time`,
-    )
+  if (edit !== undefined && kind === 'many' && !arePlain(plan.edits)) refuseMany(edit, model)
   if (edit !== undefined && isUnacknowledged(state, options))
     refuseWrite(
       model.map.id,
@@ -135,6 +130,17 @@ export async function prepareUpdate(
   const confined = confineToTenant(criteria, model, context, meeting)
   assertFactsKept(plan.update, confined, model)
   draft.facts = factsPinned(confined, model, context, meeting)
+  if (edit !== undefined && kind === 'many') {
+    const sealed = holdsEnvelope(plan.edits)
+    const found = await state.raw.findOne(
+      { $and: [confined, sealed] },
+      { ...readOptions(options), projection: { _id: 1 } },
+    )
+    if (found !== null) refuseMany(edit, model)
+    const update = merged(plan.update as Doc, plainOperators(plan.edits)) // edits come from operators, never from a pipeline
+    const finish = () => addKeys(update, draft.kekIds)
+    return { filter: except(confined, sealed), options: result.options, draft, edits: [], known, finish }
+  }
   return {
     filter: confined,
     options: rewriteOptions(result.options, model, sought),
@@ -143,6 +149,15 @@ export async function prepareUpdate(
     known,
     finish: () => (Array.isArray(plan.update) ? plan.update : addKeys(plan.update as Doc, draft.kekIds)),
   }
+}
+
+function refuseMany({ root, operator }: Edit, { map }: StoredModel): never {
+  return refuseWrite(
+    map.id,
+    root,
+    'update-many',
+    `${operator} needs the plaintext of each document: update one at a time`,
+  )
 }
 
 /** Whether whose document an update is about may be known from the document alone. */
@@ -171,15 +186,20 @@ async function findFacts(
  * An upsert stores what its filter demands by equality. Of an encrypted path that would be a token without a value, so
  * the value is sealed beside it.
  */
-function sealSoughtValues(filter: unknown, update: UpdatePlan['update'], model: StoredModel, draft: Draft): void {
+function sealSoughtValues(filter: unknown, { update, edits }: UpdatePlan, model: StoredModel, draft: Draft): void {
   const refuse = (path: string, reason: string, hint: string) => refuseWrite(model.map.id, path, reason, hint)
-  const written = Object.values(update).flatMap((operands: unknown) => Object.keys(isDoc(operands) ? operands : {}))
+  const written = [
+    ...Object.values(update).flatMap((operands: unknown) => Object.keys(isDoc(operands) ? operands : {})),
+    ...edits.map(({ root }) => root),
+  ]
   for (const [path, value] of equalities(filter)) {
-    const { node, mapKeys, positional } = walkPath(model.root, path)
+    const { node, mapKeys, positional, spread } = walkPath(model.root, path)
     if (node === undefined || !node.conceals || (node.field ?? node.element?.field) === undefined) continue
     if (Array.isArray(update)) refuse(path, 'pipeline-update', 'an upsert would store a token without its value')
     if (positional) refuse(path, 'emulate-upsert', 'an upsert cannot make one element of an array')
     if (written.some((each) => path === each || path.startsWith(`${each}.`))) continue
+    if (spread && written.some((each) => each.split('.', 1)[0] === path.split('.', 1)[0]))
+      refuse(path, 'emulate-upsert', 'an upsert would make an object of names and indexes where the array is')
     const { $setOnInsert } = update as { readonly $setOnInsert?: Doc }
     const operands = $setOnInsert ?? {}
     Reflect.set(update, '$setOnInsert', operands)
