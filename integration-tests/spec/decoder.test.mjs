@@ -4,9 +4,11 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { openClinics } from '../../packages/quickstart/src/clinics.ts'
 import { keep } from '../../packages/quickstart/src/keep.ts'
+import { openLocalDesk } from '../../packages/quickstart/src/local-desk.ts'
+import { openRegistry } from '../../packages/quickstart/src/stage.ts'
 import { tellStory } from '../../packages/quickstart/src/story.ts'
+import { openTypeormStage } from '../../packages/quickstart/src/typeorm-stage.ts'
 import {
   check,
   openValue,
@@ -31,12 +33,14 @@ function folder() {
 
 beforeAll(async () => {
   kept = folder()
-  const work = folder()
-  const clinics = await openClinics(work)
+  const keyFile = path.join(folder(), 'fieldseal.key')
+  const desk = openLocalDesk(keyFile)
+  const registry = openRegistry(desk)
+  const stage = await openTypeormStage(registry)
   try {
-    await tellStory(clinics, silent, (patients) => keep(kept, clinics.dataSource, clinics.keyFile, patients))
+    await tellStory({ stage, desk, registry }, silent, (patients) => keep(kept, stage.dataSource, keyFile, patients))
   } finally {
-    await clinics.close()
+    await stage.close()
   }
 }, 60_000)
 

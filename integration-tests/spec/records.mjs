@@ -137,6 +137,7 @@ export function readIndexRecord(text, described, { app, tenant }, texts, reader)
   if (kekRecord.purpose !== 'index') refuse(INVALID, 'not an index KEK')
   const mac = indexRecordMac(kek, record, { app, tenant, model, index })
   if (!same(mac, fromBase64url(record.mac))) refuse(INVALID, 'another MAC')
+  if (record.role === 'old') refuse('ERR_INDEX_UNKNOWN', 'an epoch that is not live')
   return { kek, record }
 }
 
