@@ -448,6 +448,45 @@ describe.runIf(hasMongo())('a field on its way from plaintext', () => {
     await expect(migrating.updateMany({}, { $inc: { 'consent.at': 2 } })).rejects.toMatchObject({ kind: 'refused' })
   })
 
+  it.each([
+    [{ type: Schema.Types.ObjectId, encrypted: { state: 'migrating' } }, /plaintextIn/],
+    [{ type: [String], encrypted: { state: 'plaintext' } }, /plaintextIn/],
+    [{ type: String, encrypted: { state: 'plaintext', blindIndex: true } }, /plaintextIn/],
+    [{ type: String, encrypted: { state: 'plaintext', plaintextIn: 'other.old' } }, /same parent/],
+    [{ type: String, encrypted: { state: 'plaintext', plaintextIn: '' } }, /same parent/],
+    [[{ type: String, encrypted: { state: 'plaintext', plaintextIn: 'old' } }], /same parent/],
+    [{ type: Map, of: { type: String, encrypted: { state: 'plaintext', plaintextIn: 'old' } } }, /same parent/],
+    [{ type: String, encrypted: { state: 'plaintext', plaintextIn: '_id' } }, /plaintextIn|_id/],
+    [{ type: String, encrypted: { state: 'plaintext', plaintextIn: 'kind' } }, /plaintextIn|kind/],
+    [{ type: String, encrypted: { state: 'plaintext', plaintextIn: 'sealed' } }, /another field/],
+    [{ type: String, encrypted: { state: 'soon' } }, /state/],
+  ])('refuses at start-up what it could not tell apart: %#', (path, message) => {
+    const schema = new Schema(
+      { path, sealed: { type: String, encrypted: true } } as never,
+      { discriminatorKey: 'kind' } as never,
+    )
+    const { connection } = { connection: stages.connections.plaintext }
+    expect(() => connection.model(`Refused${Math.random()}`, schema as never)).toThrow(message)
+  })
+
+  it('takes no bytes for an envelope that a pipeline brings from beside', async () => {
+    const scans = stages.deploy(
+      (state) => new Schema({ scan: { type: Buffer, encrypted: { state, plaintextIn: 'old' } }, kind: String }),
+    )
+    await scans.migrating.create({ scan: Buffer.from('secret'), kind: 'sealed' })
+    const [sealed] = await stages.direct(scans).find().toArray()
+    const stolen = Buffer.from((sealed as { scan: { buffer: Uint8Array } }).scan.buffer)
+    await scans.plaintext.create({ scan: stolen, kind: 'thief' })
+    const found = await scans.plaintext.aggregate([
+      { $addFields: { upper: { $toUpper: '$kind' } } },
+      { $sort: { kind: 1 } },
+    ])
+    const [first, second] = found.map(({ scan }: Stored) => Buffer.from((scan as { buffer: Uint8Array }).buffer))
+    expect([first?.toString(), second?.equals(stolen)]).toEqual(['secret', true])
+    const [, thief] = await scans.plaintext.find().sort({ kind: 1 })
+    expect(thief.scan.equals(stolen)).toBe(true)
+  })
+
   it('lets the wire guard pass what the state allows, and nothing else', async () => {
     const native = (state: FieldState) =>
       stages.connections[state]

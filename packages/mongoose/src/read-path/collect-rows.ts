@@ -1,17 +1,18 @@
-import {
-  FieldsealError,
-  isEnvelope,
-  type Cell,
-  type Field,
-  type OperationContext,
-  type RowFacts,
-} from '@fieldseal/core/adapter'
+import { FieldsealError, type Cell, type Field, type OperationContext, type RowFacts } from '@fieldseal/core/adapter'
 import { mongo } from 'mongoose'
 import { isDoc, isIndexed, setKey, valueAt, type Doc } from '../bson/documents.ts'
 import { isPromoted, type PromoteOptions } from '../bson/driver-values.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH, type FactPath, type StoredModel } from '../path-graph/stored-model.ts'
-import { isTokens, leafBeside, leafInPlace, leafOf, type StoredLeaf, type StoredPlain } from './stored-cell.ts'
+import {
+  isTokens,
+  leafBeside,
+  leafInPlace,
+  leafOf,
+  isSealedLeaf,
+  type StoredLeaf,
+  type StoredPlain,
+} from './stored-cell.ts'
 
 const { Binary, UUID } = mongo
 
@@ -124,7 +125,7 @@ function step(
     // A stage has put the plaintext here, where there is some.
     if (isTokens(stored)) Reflect.deleteProperty(holder, key)
     const leaf = leafOf(stored)
-    if (isEnvelope(leaf.value)) add(row, node.field, { holder, key, path }, leaf, mapKeys)
+    if (isSealedLeaf(node.field, stored)) add(row, node.field, { holder, key, path }, leaf, mapKeys)
     return
   }
   if (Array.isArray(stored)) {

@@ -52,6 +52,13 @@ export function leafBeside(field: Field, own: unknown, old: unknown): StoredLeaf
   return field.state !== 'encrypted' && (own === null || isTokens(own)) ? undefined : leaf
 }
 
+/** Whether a value is a leaf as we write it, where plaintext of any type may stand as well: bytes that look like an envelope. */
+export function isSealedLeaf({ blindIndex }: Field, stored: unknown): boolean {
+  const sealed = blindIndex === undefined ? stored : isDoc(stored) ? stored['c'] : undefined
+  const isOurs = sealed instanceof Binary && sealed.sub_type === Binary.SUBTYPE_USER_DEFINED
+  return isOurs && isEnvelope(sealed.value())
+}
+
 /** Tokens of a value that stands elsewhere. */
 export function isTokens(leaf: unknown): boolean {
   return isDoc(leaf) && leaf['c'] === undefined && Object.keys(leaf).every((name) => name === 'b' || name === 'n')
