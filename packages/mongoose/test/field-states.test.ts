@@ -475,7 +475,7 @@ describe.runIf(hasMongo())('a field on its way from plaintext', () => {
     )
     await scans.migrating.create({ scan: Buffer.from('secret'), kind: 'sealed' })
     const [sealed] = await stages.direct(scans).find().toArray()
-    const stolen = Buffer.from((sealed as { scan: { buffer: Uint8Array } }).scan.buffer)
+    const stolen = Buffer.from((sealed as never as { scan: { buffer: Uint8Array } }).scan.buffer)
     await scans.plaintext.create({ scan: stolen, kind: 'thief' })
     const found = await scans.plaintext.aggregate([
       { $addFields: { upper: { $toUpper: '$kind' } } },
