@@ -40,11 +40,6 @@ function shapeIn(state: FieldState): Schema {
   )
 }
 
-/** DocumentDB makes an empty array of an empty push only where the update changes something else. */
-function pushesSomething(given: unknown): boolean {
-  return !JSON.stringify(given).includes('"$each":[]')
-}
-
 describe.runIf(hasMongo())('random work on a model on its way from plaintext and on a plain one', () => {
   const stages = useStages('single')
   const past = usePlainConnection()
@@ -72,7 +67,7 @@ describe.runIf(hasMongo())('random work on a model on its way from plaintext and
       }
       const property = fc.asyncProperty(
         documents,
-        fc.array(operation.filter(pushesSomething), { minLength: 1, maxLength: 3 }),
+        fc.array(operation, { minLength: 1, maxLength: 3 }),
         async (first, work) => {
           const own = ++lane // documents of an earlier sequence are out of reach
           const begun = first.map((document, at) => ({ ...document, _id: idIn(own, at + 1), lane: own }))
