@@ -131,6 +131,15 @@ describe('a schema that cannot be protected is refused when its model is made', 
     expect(() => compile(definition, options)).toThrow(/^ERR_CONFIG_INVALID/)
   })
 
+  it('a path inside a container that is encrypted as a whole, which nobody would look at', () => {
+    for (const inside of [
+      { type: new Schema({ a: { type: String, encrypted: { blindIndex: true } } }), encrypted: true },
+      { type: [new Schema({ a: { type: String, encrypted: true } })], encrypted: true },
+      { type: Map, of: { type: String, encrypted: true }, encrypted: true },
+    ])
+      expect(() => compile({ inside })).toThrow(/paths inside are annotated too/)
+  })
+
   it('a schema that contains itself', () => {
     const node = new Schema({ note: text })
     node.add({ children: [node] } as never)

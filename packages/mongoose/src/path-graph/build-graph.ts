@@ -82,10 +82,22 @@ function fill(node: PathNode, schemaType: SchemaType, above: readonly Ancestor[]
   if (node.declared && !isAlike(node.annotation, annotation))
     throw configError(path, 'encrypted', 'declared differently in another schema or discriminator of its collection')
   node.declared = true
-  if (annotation !== undefined) {
-    node.annotation = annotation
-    return
-  }
+  if (annotation === undefined) return fillContainer(node, schemaType, above, path, loops)
+  node.annotation = annotation
+  const inner = new PathNode()
+  fillContainer(inner, schemaType, above, path, [])
+  markReaches(inner)
+  if (inner.reaches)
+    throw configError(path, 'encrypted', 'paths inside are annotated too', 'encrypt the container, or paths of it')
+}
+
+function fillContainer(
+  node: PathNode,
+  schemaType: SchemaType,
+  above: readonly Ancestor[],
+  path: string,
+  loops: Loop[],
+): void {
   const parts = schemaType as unknown as SchemaTypeParts
   const embedded = parts.getEmbeddedSchemaType?.() ?? parts.$__schemaType ?? parts.caster
   if (parts.$isMongooseDocumentArray === true && parts.schema !== undefined) {
