@@ -216,7 +216,7 @@ describe.runIf(hasMongo())('documents on their way from plaintext', () => {
     const documents = range(6).map(oldDocument)
     Object.assign(documents[1] as Doc, { age: Long.fromString('9007199254740993') })
     Object.assign(documents[2] as Doc, { name: { not: 'a text' } })
-    Object.assign(documents[4] as Doc, { mail: 'p2@X.ORG', agreed: undefined }) // as document 2, once normalised
+    Object.assign(documents[4] as Doc, { mail: 'p3@X.ORG', agreed: undefined }) // as document 3, once normalised
     await patients().insertMany(documents as never)
     const plaintext = await deploy('plaintext')
     const tokens = await plaintext.migrator.backfill().catch((error: unknown) => reportOf(error))
@@ -227,12 +227,18 @@ describe.runIf(hasMongo())('documents on their way from plaintext', () => {
     const kept = await stored()
     expect(String(kept[1]?.['age'])).toBe('9007199254740993')
     expect(kept[2]).toHaveProperty('name', { not: 'a text' })
-    expect(kept.filter(({ mail }) => mail !== undefined).map(({ _id }) => _id)).toEqual([1, 2, 4] as never)
-    expect(report?.models[0]?.failures.map(({ key, field, code }) => [key, field, code])).toEqual([
-      ['1', 'age', 'ERR_VALUE_INVALID'],
-      ['2', 'name', 'ERR_VALUE_INVALID'],
-      ['4', '*', 'ERR_INDEX_COLLISION'],
+    const failures = report?.models[0]?.failures ?? []
+    expect(failures.map(({ field, code }) => [field, code])).toEqual([
+      ['age', 'ERR_VALUE_INVALID'],
+      ['name', 'ERR_VALUE_INVALID'],
+      ['*', 'ERR_INDEX_COLLISION'],
     ])
+    const keys = failures.map(({ key }) => Number(key)) // of two equal ones, whichever came first has the token
+    expect([
+      [1, 2, 3],
+      [1, 2, 4],
+    ]).toContainEqual(keys)
+    expect(kept.filter(({ mail }) => mail !== undefined).map(({ _id }) => _id)).toEqual(keys)
     expect(await migrating.migrator.backfill().catch((error: unknown) => reportOf(error)?.remaining)).toBe(3)
   })
 
