@@ -88,6 +88,19 @@ it('gives new DEKs to what a leaked key could open, also where a rewrap has carr
   expect(told).toEqual(['patients', 'notes'])
 })
 
+it('tells in a dry run how many rows a leak reaches, and condemns no key', async () => {
+  const { migrator, fill, fillNotes, source, fieldseal } = clinic()
+  await fill('a', range(0, 4))
+  await fillNotes('a', [1, 2])
+  const [row] = source.rows.get('patients')?.values() ?? []
+  const kek = kekOf(row?.cells['ssn'])
+  await migrator.rotateKek({ tenant: 'a' })
+  await migrator.rewrap({ tenant: 'a' })
+  const report = await migrator.reEncrypt({ kek, dryRun: true })
+  expect(report).toMatchObject({ dryRun: true, remaining: 6, models: [{ remaining: 4 }, { remaining: 2 }] })
+  expect(await findKey(fieldseal, kek)).toMatchObject({ compromised: false })
+})
+
 it('refuses to re-encrypt for what is no wrapping key', async () => {
   const { migrator, fill, keyStore } = clinic()
   await fill('a', [1])

@@ -1,5 +1,5 @@
 import { createPublicKey, generateKeyPairSync } from 'node:crypto'
-import { rotateKek, type KekId } from '@fieldseal/core/adapter'
+import { changeKek, rotateKek, type KekId } from '@fieldseal/core/adapter'
 import { expect, it } from 'vitest'
 import type { Retirement } from '../src/plan/retire.ts'
 import type { Shred } from '../src/plan/shred.ts'
@@ -101,6 +101,7 @@ it('shreds a data subject: unreadable at once, destroyed after a week, tokens cl
   const { migrator, fillNotes, fill, source, as, clock, readAll, keyStore } = app
   await fill('a', range(0, 3))
   await fillNotes('a', [1, 2, 3]) // patients 1 and 0
+  await as('a', () => source.write('notes', { clinic: 'a', id: 5, patient: '1' }, { text: null })) // no token
   const plan = await migrator.plan('shred', { tenant: 'a', keyspace: 'subject:patient:1' })
   expect(plan).toMatchObject({ confirm: 'subject:patient:1' })
   expect(plan.steps.join()).toMatch(/2 rows of notes/)
@@ -126,7 +127,7 @@ it('shreds a data subject: unreadable at once, destroyed after a week, tokens cl
   expect(statementHolds(done, createPublicKey(privateKey))).toBe(true)
   expect(statementHolds({ ...done, report: { ...done.report, rows: [] } }, createPublicKey(privateKey))).toBe(false)
   const tokens = [...(source.rows.get('notes')?.values() ?? [])].map((row) => row.tokens['text']?.length)
-  expect(tokens).toEqual([0, 1, 0])
+  expect(tokens).toEqual([0, 1, 0, 0])
   expect([...keyStore.rows.values()].filter((text) => text.includes('"destroyed"'))).toHaveLength(1)
   expect(await readAll('a', range(0, 3))).toBe(true)
   await expect(migrator.apply(plan, { cancel: true })).rejects.toMatchObject({ code: 'ERR_PLAN_REFUSED' })
@@ -177,6 +178,31 @@ it('ends the life of a single key only when it was retired and no row needs it',
   })
   expect([...keyStore.rows.values()].filter((text) => text.includes('"destroyed"'))).toHaveLength(1)
   expect((await migrator.verify({ tenant: 'a' })).remaining).toBe(0)
+})
+
+it('does not destroy the parent of a key whose shred can still be taken back', async () => {
+  const { migrator, fill, fillNotes, source, kms, clock, fieldseal, as } = clinic()
+  await fill('a', [0])
+  await fillNotes('a', [1])
+  const [row] = source.rows.get('patients')?.values() ?? []
+  const kek = kekOf(row?.cells['ssn'])
+  await migrator.rotateKek({ tenant: 'a' })
+  kms.deny('cmk-1')
+  fieldseal.purge('a')
+  const confirm = 'subject:patient:1'
+  const shred = await migrator.plan('shred', { tenant: 'a', keyspace: confirm, destroyAfterDays: 30 })
+  expect(await migrator.apply(shred, { confirm })).toMatchObject({ report: { keys: [{ how: 'denied' }] } })
+  kms.restore()
+  fieldseal.purge('a')
+  await migrator.rewrap({ tenant: 'a' })
+  const retire = await migrator.plan('retire', { kek })
+  clock.advance(HOUR)
+  await expect(migrator.apply(retire)).rejects.toMatchObject({ code: 'ERR_KEY_NEEDED' })
+  await changeKek(fieldseal, kek, { to: 'retired' })
+  await expect(migrator.plan('shred', { tenant: 'a', kek })).rejects.toMatchObject({ code: 'ERR_KEY_NEEDED' })
+  await changeKek(fieldseal, kek, { to: 'decrypt-only' })
+  await migrator.apply(shred, { cancel: true })
+  expect(await as('a', () => source.read('notes', { id: 1 }))).toEqual({ text: 'note 1' })
 })
 
 it('takes a shred back before its keys are destroyed, by state and by denial', async () => {

@@ -2,11 +2,13 @@ import {
   type Envelope,
   envelopeFromText,
   type KekId,
+  type KeyInfo,
   type RecordMap,
   type RecordSource,
   type StoredRow,
 } from '@fieldseal/core/adapter'
 import type { Surroundings } from '../engine/target.ts'
+import { isKek, keyRecords } from './key-versions.ts'
 
 /** Rows of one model that hold a value under a key. */
 export interface RowsUnder {
@@ -20,6 +22,30 @@ export async function rowsUnder({ sources }: Surroundings, kekId: KekId): Promis
   for (const source of sources)
     for (const map of source.models) found.push({ model: map.id, rows: await countUnder(source, map, kekId) })
   return found
+}
+
+/** What stands under a key, in words, rows apart: none when it can end. A key of a data subject that is not destroyed may come back. */
+export async function needsOf(
+  surroundings: Surroundings,
+  key: KeyInfo,
+): Promise<{
+  readonly rows: readonly string[]
+  readonly subjects: readonly string[]
+  readonly indexes: readonly string[]
+}> {
+  const rows = await rowsUnder(surroundings, key.id)
+  const tenant = surroundings.host.tenancy === 'single' ? undefined : key.tenant
+  const records = await keyRecords(surroundings, tenant)
+  const subjects = records.filter(
+    (one) => isKek(one) && one.parent === key.id && one.state !== 'destroyed' && one.denial !== 'destroyed',
+  )
+  return {
+    rows: rows.flatMap((one) => (one.rows > 0 ? [`${one.rows} rows of ${one.model}`] : [])),
+    subjects: subjects.length === 0 ? [] : [`${subjects.length} keys of data subjects`],
+    indexes: records.flatMap((one) =>
+      one.kind === 'index' && one.role !== 'old' && one.kekId === key.id ? [`the index ${one.model}.${one.index}`] : [],
+    ),
+  }
 }
 
 async function countUnder(source: RecordSource, map: RecordMap, kekId: KekId): Promise<number> {

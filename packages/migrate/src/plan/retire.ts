@@ -9,8 +9,8 @@ import {
   nowOf,
 } from '@fieldseal/core/adapter'
 import type { Surroundings } from '../engine/target.ts'
-import { isKek, isReadable, keyRecords } from '../keys/key-versions.ts'
-import { rowsUnder } from '../keys/need.ts'
+import { isKek } from '../keys/key-versions.ts'
+import { needsOf, rowsUnder } from '../keys/need.ts'
 import { beginApply, cancelPlan, endApply, type Plan, stateOf } from './plan.ts'
 
 export interface RetireOptions {
@@ -118,16 +118,8 @@ function assertWrapsNoMore(record: KeyInfo): void {
 
 /** @throws FieldsealError ERR_KEY_NEEDED naming what needs the key */
 async function assertUnneeded(surroundings: Surroundings, key: KeyInfo): Promise<void> {
-  const rows = (await rowsUnder(surroundings, key.id)).filter((one) => one.rows > 0)
-  const tenant = surroundings.host.tenancy === 'single' ? undefined : key.tenant
-  const records = await keyRecords(surroundings, tenant)
-  const children = records.filter((one) => isKek(one) && one.parent === key.id && isReadable(one))
-  const indexes = records.filter((one) => one.kind === 'index' && one.role !== 'old' && one.kekId === key.id)
-  const needs = [
-    ...rows.map((one) => `${one.rows} rows of ${one.model}`),
-    ...(children.length > 0 ? [`${children.length} keys of data subjects`] : []),
-    ...indexes.map((one) => (one.kind === 'index' ? `the index ${one.model}.${one.index}` : '')),
-  ]
+  const { rows, subjects, indexes } = await needsOf(surroundings, key)
+  const needs = [...rows, ...subjects, ...indexes]
   if (needs.length === 0) return
   throw new FieldsealError('ERR_KEY_NEEDED', {
     tenant: key.tenant,
@@ -138,6 +130,6 @@ async function assertUnneeded(surroundings: Surroundings, key: KeyInfo): Promise
         ? 'rewrap them, then apply again'
         : indexes.length > 0
           ? 'give its indexes a new key first: fieldseal reindex --new-key'
-          : 'it can be retired only with what it protects',
+          : 'rewrap the tenant first; a subject that is being shredded ends with its destruction',
   })
 }

@@ -1,7 +1,7 @@
 import { changeKek, denyKey, FieldsealError, isFieldsealError, type KeyInfo } from '@fieldseal/core/adapter'
 import type { Surroundings, What } from '../engine/target.ts'
 import { isKek, keyRecords } from '../keys/key-versions.ts'
-import { rowsUnder } from '../keys/need.ts'
+import { needsOf, rowsUnder } from '../keys/need.ts'
 
 /** What is shredded. */
 export interface Scope extends Pick<What, 'tenant' | 'keyspace'> {
@@ -64,13 +64,13 @@ export async function keysToShred(surroundings: Surroundings, scope: Scope): Pro
 /** A single key ends only after it was retired and read by nobody since: a soak that an incident would have shown in. */
 async function assertRetired(surroundings: Surroundings, key: KeyInfo): Promise<void> {
   const retired = isKek(key) && key.state === 'retired'
-  const rows = (await rowsUnder(surroundings, key.id)).filter((one) => one.rows > 0)
-  if (retired && rows.length === 0) return
+  const needs = retired ? Object.values(await needsOf(surroundings, key)).flat() : []
+  if (retired && needs.length === 0) return
   throw new FieldsealError(retired ? 'ERR_KEY_NEEDED' : 'ERR_PLAN_REFUSED', {
     operation: 'shred',
     tenant: key.tenant,
     kekId: key.id,
-    reason: retired ? rows.map((one) => `${one.rows} rows of ${one.model}`).join(', ') : 'it is not retired',
+    reason: retired ? needs.join(', ') : 'it is not retired',
     hint: retired ? 'cancel its retirement, then rewrap them' : 'plan retire first, and see that nobody misses it',
   })
 }

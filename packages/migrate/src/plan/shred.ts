@@ -1,4 +1,12 @@
-import { changeKek, denyKey, FieldsealError, type Fieldseal, type KeyInfo, nowOf } from '@fieldseal/core/adapter'
+import {
+  type Cell,
+  changeKek,
+  denyKey,
+  FieldsealError,
+  type Fieldseal,
+  type KeyInfo,
+  nowOf,
+} from '@fieldseal/core/adapter'
 import type { RowVerb } from '../engine/batch.ts'
 import { runJob } from '../engine/run-job.ts'
 import type { Surroundings } from '../engine/target.ts'
@@ -174,7 +182,7 @@ async function clearTokens(surroundings: Surroundings, scope: Scope): Promise<Sh
     async work(rows, { source, map }) {
       const keys = rows.map(({ stored }) => stored.key)
       if (map.indexes.length > 0 && keys.length > 0) await source.clearTokens?.(map, keys)
-      return rows.map(() => ({ counts: { tokens: map.indexes.length } }))
+      return rows.map(({ row }) => ({ counts: { tokens: row.cells.filter(hasToken).length } }))
     },
   }
   const job = { verb, what: scope, pace: {}, pinned: [], hint: 'apply it again' }
@@ -185,6 +193,11 @@ async function clearTokens(surroundings: Surroundings, scope: Scope): Promise<Sh
     return partly
   })
   return report.models.reduce((sum, { counts }) => sum + (counts['tokens'] ?? 0), 0)
+}
+
+/** Told by the value, which stays: a run that was killed counts what it had cleared before. */
+function hasToken({ field, value }: Cell<unknown>): boolean {
+  return field.blindIndex !== undefined && value !== null && value !== undefined
 }
 
 async function statement(

@@ -46,7 +46,9 @@ export async function reEncrypt(surroundings: Surroundings, options: ReEncryptOp
     field: undefined,
     keyspace: undefined,
   })
-  const marked = new Set<KekId>()
+  const marked = new Set<KekId>(
+    pace.dryRun === true ? reachedBy(leaked, records.filter(isKek), leaked.compromised) : [], // a dry run marks nothing
+  )
   const verb: RowVerb = {
     name: 're-encrypt',
     converges: true,
