@@ -2,9 +2,10 @@ import { createServer as createHttpServer, type RequestListener } from 'node:htt
 import type { AddressInfo } from 'node:net'
 import { createFieldseal } from '@fieldseal/core'
 import { attach } from '@fieldseal/core/adapter'
+import { failure, newKey, request } from '@fieldseal/kms-emulators/vitest'
 import { memoryKeyStore } from '@fieldseal/testkit'
 import { describe, expect, it } from 'vitest'
-import { failure, newKey, request, useAws } from './support/aws.ts'
+import { useAws } from './support/aws.ts'
 
 const aws = useAws()
 

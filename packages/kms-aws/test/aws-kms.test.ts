@@ -1,9 +1,9 @@
-import { randomBytes } from 'node:crypto'
 import { fromTemporaryCredentials } from '@aws-sdk/credential-providers'
 import { SecretKey } from '@fieldseal/core/kms'
+import { CONTEXT, failure, newKey, portSuite, request } from '@fieldseal/kms-emulators/vitest'
 import { expect, it } from 'vitest'
 import { awsKms } from '../src/index.ts'
-import { CONTEXT, failure, newKey, request, useAws } from './support/aws.ts'
+import { useAws } from './support/aws.ts'
 
 const aws = useAws()
 
@@ -179,48 +179,19 @@ it('gives each scope a client of its own: what one learns of the clock, the othe
   expect((await failure(wrapIn('two'))).code).toBe('ERR_KMS_CLOCK_SKEW')
 })
 
-it('holds no more clients than it may and still answers for all', async () => {
-  const { arn } = aws.cmk()
-  const kms = aws.kms({ maxClients: 2 })
-  const ports = Array.from({ length: 6 }, (_, i) => kms.cmk(arn, { credentialScope: `tenant-${i}` }))
-  await Promise.all(ports.map((port) => port.wrap(newKey(), request())))
-  await Promise.all(ports.map((port) => port.wrap(newKey(), request())))
-  expect(aws.emulator.calls).toHaveLength(12)
-})
-
-it('answers one scope at once while forty calls of another hang', async () => {
-  const kms = aws.kms()
-  const hung = aws.emulator.createKey()
-  const free = aws.emulator.createKey()
-  aws.emulator.hang({ only: { key: hung } })
-  const stop = new AbortController()
-  const hanging = Array.from({ length: 40 }, () =>
-    failure(kms.cmk(hung, { credentialScope: 'hung' }).wrap(newKey(), request({ signal: stop.signal }))),
-  )
-  await new Promise((resolve) => setTimeout(resolve, 50))
-  const started = performance.now()
-  await kms.cmk(free, { credentialScope: 'free' }).wrap(newKey(), request())
-  expect(performance.now() - started).toBeLessThan(1_000)
-  stop.abort()
-  expect(new Set((await Promise.all(hanging)).map(({ code }) => code))).toEqual(new Set(['ERR_KMS_ABORTED']))
-})
-
-it('ends at once at its signal, sends nothing more and leaves no timer behind', async () => {
+it('leaves no timer behind when a call ends at its signal', async () => {
   const { cmk } = aws.cmk()
   await cmk.wrap(newKey(), request())
   aws.emulator.hang()
-  const before = process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+  const before = timers()
   const stop = new AbortController()
   const call = failure(cmk.wrap(newKey(), request({ signal: stop.signal })))
   setTimeout(() => stop.abort(), 60)
-  await new Promise((resolve) => setTimeout(resolve, 60))
-  const abortedAt = performance.now()
   expect((await call).code).toBe('ERR_KMS_ABORTED')
-  expect(performance.now() - abortedAt).toBeLessThan(200)
-  const late = failure(cmk.wrap(newKey(), request({ signal: AbortSignal.timeout(40) })))
-  expect((await late).code).toBe('ERR_KMS_TIMEOUT')
+  await failure(cmk.wrap(newKey(), request({ signal: AbortSignal.timeout(40) })))
   await new Promise((resolve) => setTimeout(resolve, 30))
-  expect(process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length).toBeLessThanOrEqual(before + 1)
+  expect(timers()).toBeLessThanOrEqual(before + 1)
 })
 
 it('ends with its signal while credentials are still being fetched', async () => {
@@ -230,41 +201,11 @@ it('ends with its signal while credentials are still being fetched', async () =>
   expect((await failure(cmk.wrap(newKey(), request({ signal: AbortSignal.timeout(40) })))).code).toBe('ERR_KMS_TIMEOUT')
 })
 
-it('hands out keys in buffers of their own and keeps the caller’s key untouched', async () => {
-  const { cmk } = aws.cmk()
-  const bytes = randomBytes(32)
-  const key = newKey(bytes)
-  const wrap = await cmk.wrap(key, request())
-  const opened = await cmk.unwrap(wrap, request())
-  expect(opened.exposeBytes().buffer.byteLength).toBe(32)
-  expect(Buffer.from(key.exposeBytes()).equals(bytes)).toBe(true)
-})
-
 it('tells the id of AWS’s answer, which its own log holds too', async () => {
   const { cmk } = aws.cmk()
   const ids: string[] = []
   await cmk.wrap(newKey(), { ...request(), answered: ({ requestId }) => void ids.push(requestId) })
   expect(ids).toEqual([aws.emulator.calls[0]?.requestId])
-})
-
-it('closes twice without harm and refuses calls afterwards', async () => {
-  const kms = aws.kms()
-  const cmk = kms.cmk(aws.emulator.createKey())
-  await cmk.wrap(newKey(), request())
-  await kms.close?.()
-  await kms.close?.()
-  expect((await failure(cmk.wrap(newKey(), request()))).code).toBe('ERR_CLOSED')
-})
-
-it('ends the calls under way when it is closed', async () => {
-  const kms = aws.kms()
-  const cmk = kms.cmk(aws.emulator.createKey())
-  await cmk.wrap(newKey(), request())
-  aws.emulator.hang()
-  const calls = [failure(cmk.wrap(newKey(), request())), failure(cmk.wrap(newKey(), request()))]
-  await new Promise((resolve) => setTimeout(resolve, 30))
-  await kms.close?.()
-  expect((await Promise.all(calls)).map(({ code }) => code)).toEqual(['ERR_KMS_ABORTED', 'ERR_KMS_ABORTED'])
 })
 
 it('follows the environment about FIPS where no option speaks, and says what cannot be combined', async () => {
@@ -300,3 +241,5 @@ it('does not slow one scope down because another was throttled, whatever retry m
     else process.env['AWS_RETRY_MODE'] = before
   }
 })
+
+portSuite(aws)

@@ -1,37 +1,33 @@
 import { fromTemporaryCredentials } from '@aws-sdk/credential-providers'
 import { ERROR_CODES } from '@fieldseal/core/adapter'
-import type { Cmk, KmsErrorCode } from '@fieldseal/core/kms'
+import type { Cmk } from '@fieldseal/core/kms'
 import { startAwsKms } from '@fieldseal/kms-emulators'
-import fc from 'fast-check'
+import {
+  bad,
+  denied,
+  type ErrorRow,
+  errorTable,
+  failure,
+  fatal,
+  knowsEveryError,
+  newKey,
+  noAnswer,
+  repeated,
+  request,
+} from '@fieldseal/kms-emulators/vitest'
 import { describe, expect, it } from 'vitest'
 import { awsCodeOf, awsKms } from '../src/index.ts'
-import { failure, newKey, request, useAws } from './support/aws.ts'
+import { useAws } from './support/aws.ts'
 
 const aws = useAws()
-
-interface Row {
-  readonly row: number
-  readonly when: string
-  /** What AWS does; the name and text of its error, or a state of the key. */
-  readonly arrange: (arn: string) => void
-  readonly code: KmsErrorCode
-  readonly kind: 'unavailable' | 'denied' | 'corrupt' | 'misuse'
-  readonly disposition: 'revoke' | 'serve-stale' | 'fail' | 'fatal'
-  readonly retries: number
-}
 
 const fail =
   (type: string, message = '', status = 400) =>
   () =>
     void aws.emulator.fail(type, { message, status })
-const denied = { kind: 'denied', disposition: 'revoke', retries: 0 } as const
-const noAnswer = { kind: 'unavailable', disposition: 'serve-stale', retries: 1 } as const
-const repeated = { ...noAnswer, retries: 2 } as const
-const bad = { kind: 'corrupt', disposition: 'fail', retries: 0 } as const
-const fatal = { kind: 'misuse', disposition: 'fatal', retries: 0 } as const
 
 /** The rows of the error table that AWS can answer, in its order. */
-const ROWS: readonly Row[] = [
+const ROWS: readonly ErrorRow[] = [
   {
     row: 2,
     when: 'nobody answers within the deadline',
@@ -211,24 +207,7 @@ const ROWS: readonly Row[] = [
 ]
 
 describe('error table', () => {
-  for (const { row, when, arrange, code, kind, disposition, retries } of ROWS) {
-    it(`row ${row}: ${code} when ${when}`, async () => {
-      const { arn, cmk } = aws.cmk()
-      const wrap = await cmk.wrap(newKey(), request())
-      arrange(arn)
-      const error = await failure(cmk.unwrap(wrap, request({ signal: AbortSignal.timeout(300) })))
-      expect({ code: error.code, kind: error.kind }).toEqual({ code, kind })
-      expect(ERROR_CODES[code]).toMatchObject({ disposition, retries })
-      expect(error.cause).toBeUndefined()
-    })
-  }
-
-  it('row 1: ERR_KMS_ABORTED when the caller has gone', async () => {
-    const { cmk } = aws.cmk()
-    const error = await failure(cmk.wrap(newKey(), request({ signal: AbortSignal.abort() })))
-    expect(error.code).toBe('ERR_KMS_ABORTED')
-    expect(aws.emulator.calls).toEqual([])
-  })
+  errorTable(aws, ROWS)
 
   it('row 3: ERR_KMS_NETWORK when nobody listens or the name does not resolve', async () => {
     for (const endpoint of ['http://127.0.0.1:9', 'http://kms.invalid']) {
@@ -311,39 +290,7 @@ describe('error table', () => {
 })
 
 describe('awsCodeOf', () => {
-  const codes = Object.keys(ERROR_CODES)
-
-  it('knows a code for anything that may be thrown', () => {
-    const cyclic: Record<string, unknown> = { name: 'X' }
-    cyclic['self'] = cyclic
-    const hostile = new Proxy(
-      {},
-      {
-        get: () => {
-          throw new Error('no')
-        },
-      },
-    )
-    for (const thrown of [
-      undefined,
-      null,
-      0,
-      '',
-      'text',
-      Symbol('s'),
-      1n,
-      cyclic,
-      hostile,
-      () => undefined,
-      { name: 'constructor' },
-      { name: '__proto__' },
-    ])
-      expect(codes).toContain(awsCodeOf(thrown))
-    fc.assert(
-      fc.property(fc.anything(), (thrown) => codes.includes(awsCodeOf(thrown))),
-      { numRuns: 10_000 },
-    )
-  })
+  knowsEveryError(awsCodeOf, [])
 
   it('is pure: it knows nothing but the error', () => {
     expect(awsCodeOf({ name: 'DisabledException', message: 'x is disabled.' })).toBe('ERR_KMS_KEY_DISABLED')

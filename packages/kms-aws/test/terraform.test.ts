@@ -2,9 +2,10 @@ import path from 'node:path'
 import { fromTemporaryCredentials } from '@aws-sdk/credential-providers'
 import { createFieldseal } from '@fieldseal/core'
 import { awsPolicy, type CallFacts, type ConditionFacts, readTerraform } from '@fieldseal/kms-emulators'
+import { CONTEXT, failure, newKey, request } from '@fieldseal/kms-emulators/vitest'
 import { memoryKeyStore } from '@fieldseal/testkit'
 import { describe, expect, it } from 'vitest'
-import { CONTEXT, failure, newKey, request, useAws } from './support/aws.ts'
+import { useAws } from './support/aws.ts'
 
 const module = readTerraform(path.join(import.meta.dirname, '../../../docs/kms/terraform/aws'))
 const account = '444455556666'

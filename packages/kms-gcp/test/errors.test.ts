@@ -1,22 +1,25 @@
 import { ERROR_CODES } from '@fieldseal/core/adapter'
-import type { KmsErrorCode } from '@fieldseal/core/kms'
 import { startGcpKms } from '@fieldseal/kms-emulators'
+import {
+  bad,
+  denied,
+  type ErrorRow,
+  errorTable,
+  failure,
+  fatal,
+  knowsEveryError,
+  newKey,
+  noAnswer,
+  repeated,
+  request,
+} from '@fieldseal/kms-emulators/vitest'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { gcpCodeOf } from '../src/index.ts'
-import { failure, newKey, request, useGcp } from './support/gcp.ts'
+import { useGcp } from './support/gcp.ts'
 
 const gcp = useGcp()
 
-interface Row {
-  readonly row: number
-  readonly when: string
-  readonly arrange: (key: string) => unknown
-  readonly code: KmsErrorCode
-  readonly kind: 'unavailable' | 'denied' | 'corrupt' | 'misuse'
-  readonly disposition: 'revoke' | 'serve-stale' | 'fail' | 'fatal'
-  readonly retries: number
-}
 type Failing = Parameters<typeof gcp.emulator.fail>
 
 const fail =
@@ -25,14 +28,9 @@ const fail =
     gcp.emulator.fail(code, options)
 const violated = (...types: readonly string[]) =>
   fail('FAILED_PRECONDITION', { violations: types.map((type) => ({ type, subject: 'key' })) })
-const denied = { kind: 'denied', disposition: 'revoke', retries: 0 } as const
-const noAnswer = { kind: 'unavailable', disposition: 'serve-stale', retries: 1 } as const
-const repeated = { ...noAnswer, retries: 2 } as const
-const bad = { kind: 'corrupt', disposition: 'fail', retries: 0 } as const
-const fatal = { kind: 'misuse', disposition: 'fatal', retries: 0 } as const
 
 /** The rows of the error table that Google can answer, in its order. */
-const ROWS: readonly Row[] = [
+const ROWS: readonly ErrorRow[] = [
   {
     row: 2,
     when: 'nobody answers within the deadline',
@@ -182,27 +180,7 @@ const ROWS: readonly Row[] = [
 ]
 
 describe('error table', () => {
-  for (const { row, when, arrange, code, kind, disposition, retries } of ROWS) {
-    it(`row ${row}: ${code} when ${when}`, async () => {
-      const { name, cmk } = gcp.cmk()
-      const wrap = await cmk.wrap(newKey(), request())
-      gcp.emulator.forgetCalls()
-      arrange(name)
-      const error = await failure(cmk.unwrap(wrap, request({ signal: AbortSignal.timeout(300) })))
-      expect({ code: error.code, kind: error.kind }).toEqual({ code, kind })
-      expect(ERROR_CODES[code]).toMatchObject({ disposition, retries })
-      expect(error.cause).toBeUndefined()
-      // One attempt: the vendor's own retries are off.
-      await new Promise((resolve) => setTimeout(resolve, 15))
-      expect(gcp.emulator.calls.filter(({ operation }) => operation === 'Decrypt').length).toBeLessThanOrEqual(1)
-    })
-  }
-
-  it('row 1: ERR_KMS_ABORTED when the caller has gone', async () => {
-    const { cmk } = gcp.cmk()
-    expect((await failure(cmk.wrap(newKey(), request({ signal: AbortSignal.abort() })))).code).toBe('ERR_KMS_ABORTED')
-    expect(gcp.emulator.calls).toEqual([])
-  })
+  errorTable(gcp, ROWS)
 
   it('row 3: ERR_KMS_NETWORK when nobody listens', async () => {
     const kms = gcp.kms({ clientOptions: { port: 9 } })
@@ -238,36 +216,10 @@ describe('error table', () => {
 })
 
 describe('gcpCodeOf', () => {
-  const codes = Object.keys(ERROR_CODES)
+  knowsEveryError(gcpCodeOf, [9, { code: -1 }, { code: Number.NaN }, { code: '7' }])
 
-  it('knows a code for anything that may be thrown', () => {
-    const hostile = new Proxy(
-      {},
-      {
-        get: () => {
-          throw new Error('no')
-        },
-      },
-    )
-    const list = { code: 9, statusDetails: [hostile, { violations: 'x' }, { violations: [null, 1] }] }
-    for (const thrown of [
-      undefined,
-      null,
-      9,
-      'text',
-      Symbol('s'),
-      1n,
-      hostile,
-      list,
-      { code: -1 },
-      { code: Number.NaN },
-      { code: '7' },
-    ])
-      expect(codes).toContain(gcpCodeOf(thrown))
-    fc.assert(
-      fc.property(fc.anything(), (thrown) => codes.includes(gcpCodeOf(thrown))),
-      { numRuns: 10_000 },
-    )
+  it('knows a code for any status with any details', () => {
+    const codes = Object.keys(ERROR_CODES)
     fc.assert(
       fc.property(fc.integer(), fc.anything(), (code, statusDetails) =>
         codes.includes(gcpCodeOf({ code, statusDetails })),

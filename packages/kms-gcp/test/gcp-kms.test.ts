@@ -1,13 +1,13 @@
-import { randomBytes } from 'node:crypto'
 import { getCACertificates, setDefaultCACertificates } from 'node:tls'
 import { SecretKey } from '@fieldseal/core/kms'
 import { type GcpKmsEmulator, startGcpKms } from '@fieldseal/kms-emulators'
+import { CONTEXT, failure, newKey, portSuite, request } from '@fieldseal/kms-emulators/vitest'
 import { Impersonated } from 'google-auth-library'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { crc32c } from '../src/crc32c.ts'
 import { gcpKms } from '../src/index.ts'
-import { CONTEXT, failure, newKey, request, useGcp } from './support/gcp.ts'
+import { useGcp } from './support/gcp.ts'
 
 const gcp = useGcp()
 
@@ -108,77 +108,6 @@ it('refuses to run while the environment tells Google’s client to print keys',
   }
 })
 
-it('ends at once at its signal and sends nothing more', async () => {
-  const { cmk } = gcp.cmk()
-  await cmk.wrap(newKey(), request())
-  gcp.emulator.hang()
-  const stop = new AbortController()
-  const call = failure(cmk.wrap(newKey(), request({ signal: stop.signal })))
-  await new Promise((resolve) => setTimeout(resolve, 60))
-  const abortedAt = performance.now()
-  stop.abort()
-  expect((await call).code).toBe('ERR_KMS_ABORTED')
-  expect(performance.now() - abortedAt).toBeLessThan(200)
-  const late = failure(cmk.wrap(newKey(), request({ signal: AbortSignal.timeout(40) })))
-  expect((await late).code).toBe('ERR_KMS_TIMEOUT')
-})
-
-it('answers one scope at once while more calls of another hang than a connection carries', async () => {
-  const kms = gcp.kms()
-  const hung = gcp.emulator.createKey()
-  const free = gcp.emulator.createKey()
-  gcp.emulator.hang({ only: { key: hung } })
-  const stop = new AbortController()
-  const hanging = Array.from({ length: 120 }, () =>
-    failure(kms.cmk(hung, { credentialScope: 'hung' }).wrap(newKey(), request({ signal: stop.signal }))),
-  )
-  await new Promise((resolve) => setTimeout(resolve, 50))
-  const started = performance.now()
-  await kms.cmk(free, { credentialScope: 'free' }).wrap(newKey(), request())
-  expect(performance.now() - started).toBeLessThan(1_000)
-  stop.abort()
-  expect(new Set((await Promise.all(hanging)).map(({ code }) => code))).toEqual(new Set(['ERR_KMS_ABORTED']))
-  await kms.close?.()
-})
-
-it('holds no more clients than it may and still answers for all', async () => {
-  const kms = gcp.kms({ maxClients: 2 })
-  const name = gcp.emulator.createKey()
-  const ports = Array.from({ length: 5 }, (_, i) => kms.cmk(name, { credentialScope: `tenant-${i}` }))
-  for (let round = 0; round < 2; round++) await Promise.all(ports.map((port) => port.wrap(newKey(), request())))
-  expect(gcp.emulator.calls.filter(({ key }) => key === name)).toHaveLength(10)
-  await kms.close?.()
-})
-
-it('hands out keys in buffers of their own and keeps the caller’s key untouched', async () => {
-  const { cmk } = gcp.cmk()
-  const bytes = randomBytes(32)
-  const key = newKey(bytes)
-  const opened = await cmk.unwrap(await cmk.wrap(key, request()), request())
-  expect(opened.exposeBytes().buffer.byteLength).toBe(32)
-  expect(Buffer.from(key.exposeBytes()).equals(bytes)).toBe(true)
-})
-
-it('closes twice without harm and refuses calls afterwards', async () => {
-  const kms = gcp.kms()
-  const cmk = kms.cmk(gcp.emulator.createKey())
-  await cmk.wrap(newKey(), request())
-  await kms.close?.()
-  await kms.close?.()
-  expect((await failure(cmk.wrap(newKey(), request()))).code).toBe('ERR_CLOSED')
-})
-
-it('ends the calls under way when it is closed', async () => {
-  const kms = gcp.kms()
-  const cmk = kms.cmk(gcp.emulator.createKey())
-  await cmk.wrap(newKey(), request())
-  gcp.emulator.hang()
-  const calls = [failure(cmk.wrap(newKey(), request())), failure(cmk.wrap(newKey(), request()))]
-  await new Promise((resolve) => setTimeout(resolve, 30))
-  await kms.close?.()
-  expect((await Promise.all(calls)).map(({ code }) => code)).toEqual(['ERR_KMS_ABORTED', 'ERR_KMS_ABORTED'])
-})
-
 it('computes CRC32C, not the checksum of zip files', () => {
   expect(crc32c(Buffer.from('123456789'))).toBe(0xe3069283)
   expect(crc32c(new Uint8Array(32))).toBe(0x8a9136aa)
@@ -268,3 +197,5 @@ describe('credentials of a tenant', () => {
     expect(error.code).toBe('ERR_KMS_CIPHERTEXT_OR_CONTEXT_INVALID')
   })
 })
+
+portSuite(gcp)

@@ -1,0 +1,6 @@
+export { CONTEXT, failure, newKey, request } from './calls.ts'
+export type { CloudUnderTest } from './cloud-under-test.ts'
+export { bad, denied, type ErrorRow, errorTable, fatal, knowsEveryError, noAnswer, repeated } from './error-table.ts'
+export { formsOf, refusesStreamDebugging, runScript, tellsNothing } from './leaks.ts'
+export { portSuite } from './port-suite.ts'
+export { revocationSuite } from './revocation-suite.ts'
