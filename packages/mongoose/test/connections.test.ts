@@ -196,6 +196,19 @@ describe.runIf(hasMongo())('models and connections', () => {
     },
   )
 
+  it('a plain path that is declared encrypted after the model was made is encrypted from then on', async () => {
+    const Model = clinic.model(
+      new Schema({ note: String, at: { note: String }, email: { type: String, encrypted: true } }),
+    )
+    await Model.create({ note: 'public', at: { note: 'public' } })
+    const encrypted = { type: String, encrypted: true }
+    Model.schema.add({ note: encrypted, at: { note: encrypted } } as never)
+    await Model.create({ note: clinic.secret('note declared later'), at: { note: clinic.secret('nested note later') } })
+    await expect(nativeOf(Model).insertOne({ note: 'note' } as never)).rejects.toMatchObject({
+      code: 'ERR_PLAINTEXT_BLOCKED',
+    })
+  })
+
   it('a path that is added is indexed without an operation in between', async () => {
     const Model = clinic.model(schema())
     await Model.init()

@@ -6,9 +6,9 @@ import type { StoredModel } from '../path-graph/stored-model.ts'
 import { rewrapWriter } from '../record-source/compare-and-set.ts'
 import { assertGuarded, watchClient } from '../guard/watch-client.ts'
 import type { CollectionState, PluginSettings, RawCollection } from './collection-state.ts'
+import { declaredBy } from './declared-by.ts'
 import { createHandlers } from './handlers.ts'
 import { PASSED_METHODS, refusedMethod } from './methods.ts'
-import { schemaSignature } from './schema-signature.ts'
 import { addTokenIndexes } from './token-indexes.ts'
 
 // Invariant: a registered symbol, so that two copies of this package see one interception.
@@ -80,7 +80,7 @@ function createState(
   settings: PluginSettings,
 ): CollectionState {
   const schemas = new Set([schema])
-  let defined: { readonly signature: string; readonly model: StoredModel } | undefined
+  let defined: { readonly by: readonly object[]; readonly model: StoredModel } | undefined
   const state: CollectionState = {
     ...factsOf(native),
     host: settings.host,
@@ -89,12 +89,12 @@ function createState(
     writer: rewrapWriter(raw),
     writeConcern: () => native.collection?.writeConcern?.w,
     model() {
-      const signature = [...schemas].map((each) => schemaSignature(each)).join('|')
-      if (defined?.signature === signature) return defined.model
+      const by = [...schemas].flatMap((each) => declaredBy(each))
+      if (defined?.by.length === by.length && defined.by.every((part, at) => part === by[at])) return defined.model
       const model = defineStoredModel(native.name, [...schemas], settings.host, settings.tenantBy)
       if (model === undefined)
         throw new FieldsealError('ERR_CONFIG_INVALID', { model: native.name, reason: 'no encrypted paths' })
-      defined = { signature, model }
+      defined = { by, model }
       addTokenIndexes(schemas, model)
       return model
     },
