@@ -260,7 +260,7 @@ describe.runIf(hasMongo())('record source', () => {
 
   it('serves the leak oracle', async () => {
     await save(3)
-    expect(await clinic.oracle.hits({ stored: [source()] })).toEqual([])
+    expect(await clinic.leaksIn(source())).toEqual([])
   })
 })
 

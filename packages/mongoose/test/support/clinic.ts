@@ -1,7 +1,9 @@
 import { createFieldseal, type Fieldseal, type FieldsealOptions } from '@fieldseal/core'
+import { sealedTexts } from '@fieldseal/config/sealed-texts'
+import type { RecordSource } from '@fieldseal/core/adapter'
 import { recordingProxy } from '@fieldseal/servers'
 import { useMongoDatabase } from '@fieldseal/servers/vitest'
-import { fakeKms, leakOracle, type FakeKms, type LeakOracle } from '@fieldseal/testkit'
+import { fakeKms, leakOracle, type FakeKms, type LeakHit } from '@fieldseal/testkit'
 import mongoose, { type ConnectOptions, type Connection, type Mongoose } from 'mongoose'
 import { afterAll, afterEach, beforeAll, expect } from 'vitest'
 import { fieldsealPlugin, mongoKeyStore, type FieldsealPluginOptions } from '../../src/index.ts'
@@ -17,7 +19,8 @@ export interface Clinic<T extends Tenancy> {
   readonly connection: Connection
   readonly fieldseal: Fieldseal<T>
   readonly kms: FakeKms
-  readonly oracle: LeakOracle
+  /** Where registered secrets are found in what a record source reads. */
+  leaksIn(source: RecordSource): Promise<readonly LeakHit[]>
   /** Registers a plaintext that must never be seen outside of the process, and returns it. */
   secret(text: string): string
   model(schema: unknown, name?: string): LooseModel
@@ -32,20 +35,23 @@ export interface ClinicOptions<T extends Tenancy> {
   readonly fieldseal?: Partial<FieldsealOptions<T>>
   readonly registration?: Partial<FieldsealPluginOptions>
   readonly connect?: ConnectOptions
+  /** The tests send or store plaintext themselves, past the adapter: only registered secrets are searched. */
+  readonly sendsPlaintext?: boolean
 }
 
 let applications = 0
 
 /**
- * Starts a clinic for the test file or `describe` it is called in. After every test, whatever was registered as secret is
- * searched in every byte that was sent and in every stored document.
+ * Starts a clinic for the test file or `describe` it is called in. After every test, whatever was registered as secret,
+ * sealed or looked for is searched in every byte that was sent since and in every stored document.
  */
 export function useClinic<T extends Tenancy>(options: ClinicOptions<T>): Clinic<T> {
   const database = useMongoDatabase()
   let started:
-    | (Omit<Clinic<T>, 'secret' | 'model' | 'stored' | 'direct'> & {
+    | (Omit<Clinic<T>, 'secret' | 'leaksIn' | 'model' | 'stored' | 'direct'> & {
         readonly proxy: RecordingProxy
         readonly direct: Connection
+        readonly texts: ReadonlySet<string>
       })
     | undefined
   const clinic = () => {
@@ -53,6 +59,13 @@ export function useClinic<T extends Tenancy>(options: ClinicOptions<T>): Clinic<
     return started
   }
   let models = 0
+  const secrets = new Set<string>()
+  const newOracle = () => {
+    const oracle = leakOracle({ taps: 'none' })
+    const sealed = options.sendsPlaintext === true ? [] : clinic().texts
+    for (const secret of [...secrets, ...sealed]) oracle.canary(secret)
+    return oracle
+  }
   beforeAll(async () => {
     const proxy = await recordingProxy(database.uri)
     const kms = fakeKms()
@@ -63,6 +76,7 @@ export function useClinic<T extends Tenancy>(options: ClinicOptions<T>): Clinic<
       keys: { cmks: [kms.cmk('test-key')] },
       ...options.fieldseal,
     } as FieldsealOptions<T>) // a set of CMKs fits both tenancies
+    const texts = sealedTexts(fieldseal)
     const own = new mongoose.Mongoose()
     own.plugin(fieldsealPlugin as never, { fieldseal, ...options.registration })
     await own.connect(proxy.uri, { monitorCommands: true, ...options.connect })
@@ -72,13 +86,14 @@ export function useClinic<T extends Tenancy>(options: ClinicOptions<T>): Clinic<
       connection: own.connection,
       fieldseal,
       kms,
-      oracle: leakOracle({ taps: 'none' }),
+      texts,
       proxy,
       direct,
     }
   })
   afterEach(async () => {
-    const { proxy, oracle, direct } = clinic()
+    const { proxy, direct } = clinic()
+    await using oracle = newOracle()
     for (const bytes of proxy.bytesSent()) oracle.observe(bytes, 'sent')
     proxy.clear()
     for (const { name } of await direct.listCollections())
@@ -87,12 +102,11 @@ export function useClinic<T extends Tenancy>(options: ClinicOptions<T>): Clinic<
     expect(await oracle.hits()).toEqual([])
   })
   afterAll(async () => {
-    const { fieldseal, mongoose: own, proxy, direct, oracle } = clinic()
+    const { fieldseal, mongoose: own, proxy, direct } = clinic()
     await own.disconnect()
     await fieldseal.close()
     await direct.close()
     await proxy.close()
-    await oracle[Symbol.asyncDispose]()
   })
   return {
     get mongoose() {
@@ -107,10 +121,14 @@ export function useClinic<T extends Tenancy>(options: ClinicOptions<T>): Clinic<
     get kms() {
       return clinic().kms
     },
-    get oracle() {
-      return clinic().oracle
+    async leaksIn(source) {
+      await using oracle = newOracle()
+      return oracle.hits({ stored: [source] })
     },
-    secret: (text) => clinic().oracle.canary(text),
+    secret(text) {
+      secrets.add(text)
+      return text
+    },
     model: (schema, name = `Model${++models}`) => clinic().connection.model(name, schema as never) as LooseModel,
     direct: (model) =>
       clinic().direct.collection(model.collection.collectionName) as unknown as mongoose.mongo.Collection,

@@ -1,9 +1,9 @@
 import { createFieldseal, type Fieldseal, type FieldsealOptions } from '@fieldseal/core'
-import type { RecordCipher } from '@fieldseal/core/adapter'
+import { sealedTexts } from '@fieldseal/config/sealed-texts'
 import { DataSource, type DataSourceOptions, type ObjectLiteral, type Repository } from 'typeorm'
 import { expect } from 'vitest'
 import { typeormKeyStore, withFieldseal, type WithFieldsealOptions } from '../../src/index.ts'
-import { fakeKms, type FakeKms } from '@fieldseal/testkit'
+import { fakeKms, leakOracle, type FakeKms } from '@fieldseal/testkit'
 import type { Engine } from './engine.ts'
 import { Wire } from './wire.ts'
 
@@ -32,33 +32,6 @@ export interface ClinicOptions<T extends Tenancy> {
   readonly sendsPlaintext?: boolean
 }
 
-/** Texts that an application of this process sealed or looked for: none may be seen outside of it, in any test. */
-const SHORTEST = 8
-/** Searching them takes time for each; a test that writes thousands would be searched for all day. */
-const MOST = 40
-
-/** Notes what core is asked to seal and to look for. */
-function noteTexts(fieldseal: object): ReadonlySet<string> {
-  const texts = new Set<string>()
-  const internals = Reflect.get(fieldseal, Symbol.for('@fieldseal/core:internals')) as { cipher: RecordCipher }
-  const { cipher } = internals
-  const note = (value: unknown) => {
-    if (typeof value === 'string' && value.length >= SHORTEST && texts.size < MOST) texts.add(value)
-  }
-  internals.cipher = {
-    ...cipher,
-    seal(rows, ...rest) {
-      for (const { cells } of rows) for (const { field, value } of cells) if (field.state === 'encrypted') note(value)
-      return cipher.seal(rows, ...rest)
-    },
-    tokens(terms, ...rest) {
-      for (const { index, values } of terms) if (index.fields[0]?.state === 'encrypted') values.forEach(note)
-      return cipher.tokens(terms, ...rest)
-    },
-  }
-  return texts
-}
-
 export async function startClinic<T extends Tenancy>(engine: Engine, options: ClinicOptions<T>): Promise<Clinic<T>> {
   const wire = new Wire()
   const kms = options.kms ?? fakeKms()
@@ -78,7 +51,7 @@ export async function startClinic<T extends Tenancy>(engine: Engine, options: Cl
     keys,
     ...options.fieldseal,
   } as FieldsealOptions<T>) // a set of CMKs fits both tenancies
-  const texts = noteTexts(fieldseal)
+  const texts = sealedTexts(fieldseal)
   await withFieldseal(dataSource, { fieldseal, ...options.registration }).initialize()
   return {
     dataSource,
@@ -89,8 +62,12 @@ export async function startClinic<T extends Tenancy>(engine: Engine, options: Cl
     async close() {
       await fieldseal.close()
       await dataSource.destroy()
-      const leaks = options.sendsPlaintext === true ? [] : [...texts].flatMap((text) => wire.find(text))
-      expect(leaks, 'plaintext of encrypted columns on the wire or in the log').toEqual([])
+      if (options.sendsPlaintext === true) return
+      await using oracle = leakOracle({ taps: 'none' })
+      for (const text of texts) oracle.canary(text)
+      oracle.observe(wire.traffic(), 'sent')
+      oracle.observe(wire.logged(), 'logged')
+      expect(await oracle.hits()).toEqual([])
     },
   }
 }
