@@ -77,7 +77,8 @@ export function awsCmk({
     if (signal.aborted) throw abortedError(PROVIDER, signal)
     let answer: Answer
     try {
-      answer = await untilAborted(PROVIDER, send(client(), { abortSignal: signal }), signal, underWay, discard)
+      const call = (abortSignal: AbortSignal) => send(client(), { abortSignal })
+      answer = await untilAborted(PROVIDER, call, signal, underWay, discard)
     } catch (error) {
       if (isFieldsealError(error)) throw error
       if (signal.aborted) throw abortedError(PROVIDER, signal)

@@ -90,6 +90,8 @@ export function portSuite(cloud: CloudUnderTest): void {
     await sleep(30)
     await kms.close?.()
     expect((await Promise.all(calls)).map(({ code }) => code)).toEqual(['ERR_KMS_ABORTED', 'ERR_KMS_ABORTED'])
+    // At the other end too: what hung is over, and was not sent again.
+    await expect.poll(() => cloud.emulator.calls.length).toBe(3)
   })
 }
 

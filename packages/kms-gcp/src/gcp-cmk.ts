@@ -58,16 +58,17 @@ export function gcpCmk({ uri, credentialScope, authClient, underWay, use }: GcpC
     discard: (answer: Answer) => void = () => undefined,
   ): Promise<Answer> {
     if (signal.aborted) throw abortedError(PROVIDER, signal)
-    const work = use(async (client) => {
-      await assertCredentials()
-      if (signal.aborted) throw abortedError(PROVIDER, signal)
-      // Without retries: the vendor's own go on for minutes and hide the first error.
-      const options: CallOptions = { retry: null, timeout: CALL_TIMEOUT_MS, signal }
-      const [answer] = await send(client, options)
-      return answer
-    })
+    const call = (ended: AbortSignal) =>
+      use(async (client) => {
+        await assertCredentials()
+        if (ended.aborted) throw abortedError(PROVIDER, ended)
+        // Without retries: the vendor's own go on for minutes and hide the first error.
+        const options: CallOptions = { retry: null, timeout: CALL_TIMEOUT_MS, signal: ended }
+        const [answer] = await send(client, options)
+        return answer
+      })
     try {
-      return await untilAborted(PROVIDER, work, signal, underWay, discard)
+      return await untilAborted(PROVIDER, call, signal, underWay, discard)
     } catch (error) {
       if (isFieldsealError(error)) throw error
       throw signal.aborted ? abortedError(PROVIDER, signal) : mapGcpError(error)
