@@ -173,6 +173,14 @@ it('ends the life of a single key only when it was retired and no row needs it',
   expect(plan.confirm).toBe(kek)
   expect(await migrator.apply(plan, { confirm: kek })).toMatchObject({ report: { state: 'pending' } })
   clock.advance(8 * DAY)
+  // Somebody has restored a row from a backup meanwhile.
+  const [now, other] = source.rows.get('patients')?.values() ?? []
+  if (now === undefined) return expect.unreachable()
+  expect(other).toBeUndefined()
+  const newCell = now.cells['ssn'] ?? null
+  now.cells['ssn'] = oldCell
+  await expect(migrator.apply(plan, { confirm: kek })).rejects.toMatchObject({ code: 'ERR_KEY_NEEDED' })
+  now.cells['ssn'] = newCell
   expect(await migrator.apply(plan, { confirm: kek })).toMatchObject({
     report: { state: 'destroyed', keys: [{ id: kek }], tokensCleared: 0 },
   })

@@ -27,6 +27,11 @@ export function isReadable({ state, denial }: KekInfo): boolean {
   return (state === 'active' || state === 'decrypt-only') && denial === undefined
 }
 
+/** By its state, or without its key. */
+export function isDestroyed(key: KeyInfo): boolean {
+  return (isKek(key) && key.state === 'destroyed') || ('denial' in key && key.denial === 'destroyed')
+}
+
 export function versionsOf(records: readonly KeyInfo[], what: Pick<What, 'keyspace'> = {}): readonly KekVersions[] {
   const groups = new Map<string, KekInfo[]>()
   for (const record of records) {

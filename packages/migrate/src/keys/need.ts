@@ -8,7 +8,7 @@ import {
   type StoredRow,
 } from '@fieldseal/core/adapter'
 import type { Surroundings } from '../engine/target.ts'
-import { isKek, keyRecords } from './key-versions.ts'
+import { isDestroyed, isKek, keyRecords } from './key-versions.ts'
 
 /** Rows of one model that hold a value under a key. */
 export interface RowsUnder {
@@ -36,9 +36,7 @@ export async function needsOf(
   const rows = await rowsUnder(surroundings, key.id)
   const tenant = surroundings.host.tenancy === 'single' ? undefined : key.tenant
   const records = await keyRecords(surroundings, tenant)
-  const subjects = records.filter(
-    (one) => isKek(one) && one.parent === key.id && one.state !== 'destroyed' && one.denial !== 'destroyed',
-  )
+  const subjects = records.filter((one) => isKek(one) && one.parent === key.id && !isDestroyed(one))
   return {
     rows: rows.flatMap((one) => (one.rows > 0 ? [`${one.rows} rows of ${one.model}`] : [])),
     subjects: subjects.length === 0 ? [] : [`${subjects.length} keys of data subjects`],

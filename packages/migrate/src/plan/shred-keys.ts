@@ -1,6 +1,6 @@
 import { changeKek, denyKey, FieldsealError, isFieldsealError, type KeyInfo } from '@fieldseal/core/adapter'
 import type { Surroundings, What } from '../engine/target.ts'
-import { isKek, keyRecords } from '../keys/key-versions.ts'
+import { isDestroyed, isKek, keyRecords } from '../keys/key-versions.ts'
 import { needsOf, rowsUnder } from '../keys/need.ts'
 
 /** What is shredded. */
@@ -63,15 +63,26 @@ export async function keysToShred(surroundings: Surroundings, scope: Scope): Pro
 
 /** A single key ends only after it was retired and read by nobody since: a soak that an incident would have shown in. */
 async function assertRetired(surroundings: Surroundings, key: KeyInfo): Promise<void> {
-  const retired = isKek(key) && key.state === 'retired'
-  const needs = retired ? Object.values(await needsOf(surroundings, key)).flat() : []
-  if (retired && needs.length === 0) return
-  throw new FieldsealError(retired ? 'ERR_KEY_NEEDED' : 'ERR_PLAN_REFUSED', {
+  if (isKek(key) && key.state === 'retired') return assertUnneeded(surroundings, key)
+  throw new FieldsealError('ERR_PLAN_REFUSED', {
     operation: 'shred',
     tenant: key.tenant,
     kekId: key.id,
-    reason: retired ? needs.join(', ') : 'it is not retired',
-    hint: retired ? 'cancel its retirement, then rewrap them' : 'plan retire first, and see that nobody misses it',
+    reason: 'it is not retired',
+    hint: 'plan retire first, and see that nobody misses it',
+  })
+}
+
+/** @throws FieldsealError ERR_KEY_NEEDED naming what needs the key */
+async function assertUnneeded(surroundings: Surroundings, key: KeyInfo): Promise<void> {
+  const needs = Object.values(await needsOf(surroundings, key)).flat()
+  if (needs.length === 0) return
+  throw new FieldsealError('ERR_KEY_NEEDED', {
+    operation: 'shred',
+    tenant: key.tenant,
+    kekId: key.id,
+    reason: needs.join(', '),
+    hint: 'take the key back with --cancel, then rewrap the tenant',
   })
 }
 
@@ -119,9 +130,14 @@ async function restrict({ fieldseal }: Surroundings, key: KeyInfo, destroyAt: nu
   }
 }
 
-export async function destroy({ fieldseal }: Surroundings, key: KeyInfo): Promise<void> {
-  const ended = 'denial' in key && key.denial === 'destroyed'
-  if (ended || (isKek(key) && key.state === 'destroyed')) return
+/** Ends keys for ever: a single one only if still nothing needs it. @throws FieldsealError ERR_KEY_NEEDED */
+export async function destroyAll(surroundings: Surroundings, scope: Scope): Promise<void> {
+  const keys = (await keysOf(surroundings, scope)).filter((key) => !isDestroyed(key))
+  if (scope.kek !== undefined) for (const key of keys) await assertUnneeded(surroundings, key)
+  for (const key of keys) await destroy(surroundings, key)
+}
+
+async function destroy({ fieldseal }: Surroundings, key: KeyInfo): Promise<void> {
   if (isKek(key) && key.denial === undefined) {
     try {
       await changeKek(fieldseal, key.id, { to: 'destroyed' })

@@ -10,12 +10,12 @@ import {
 import type { RowVerb } from '../engine/batch.ts'
 import { runJob } from '../engine/run-job.ts'
 import type { Surroundings } from '../engine/target.ts'
-import { isKek, type KekInfo } from '../keys/key-versions.ts'
+import { isDestroyed, isKek, type KekInfo } from '../keys/key-versions.ts'
 import { rowsUnder } from '../keys/need.ts'
 import { reportOf } from '../report/report.ts'
 import { type Statement, statementOf } from '../report/statement.ts'
 import { cmksOf } from './move.ts'
-import { destroy, keysOf, keysToShred, restrictAll, type Scope } from './shred-keys.ts'
+import { destroyAll, keysOf, keysToShred, restrictAll, type Scope } from './shred-keys.ts'
 import { type ApplyOptions, beginApply, cancelPlan, endApply, type Plan, stateOf } from './plan.ts'
 
 export interface ShredOptions {
@@ -126,7 +126,7 @@ export async function applyShred(
       reason: `the keys may be destroyed from ${new Date(destroyAt).toISOString()} on`,
       hint: 'apply it again then, or cancel it with --cancel',
     })
-  for (const key of await keysOf(surroundings, scope)) await destroy(surroundings, key)
+  await destroyAll(surroundings, scope)
   const cleared = await clearTokens(surroundings, scope)
   return endApply(checkpoint, await statement(surroundings, scope, 'destroyed', destroyAt, cleared))
 }
@@ -143,7 +143,7 @@ function scopeOf({ what }: Plan): Scope {
 async function cancelled(surroundings: Surroundings, plan: Plan, scope: Scope): Promise<Statement<Shred>> {
   const { fieldseal } = surroundings
   const keys = await keysOf(surroundings, scope)
-  if (keys.some((key) => (isKek(key) && key.state === 'destroyed') || ('denial' in key && key.denial === 'destroyed')))
+  if (keys.some(isDestroyed))
     throw new FieldsealError('ERR_PLAN_REFUSED', {
       operation: 'shred',
       ...scope,
