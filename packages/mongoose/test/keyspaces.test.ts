@@ -4,7 +4,9 @@ import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { useClinic, type LooseModel } from './support/clinic.ts'
 import { protects, refuses } from './support/operation.ts'
 
-type Native = Record<'updateOne' | 'updateMany' | 'bulkWrite', (...args: unknown[]) => Promise<unknown>>
+type Native = Record<'updateOne' | 'updateMany' | 'bulkWrite', (...args: unknown[]) => Promise<unknown>> & {
+  find(filter: unknown): { toArray(): Promise<unknown[]> }
+}
 
 describe.runIf(hasMongo())('keyspaces of data subjects', () => {
   const clinic = useClinic({ tenancy: 'multi' })
@@ -192,6 +194,42 @@ describe.runIf(hasMongo())('keyspaces of data subjects', () => {
     )
     expect(await letter(15)).toMatchObject({ text: 'bulk-insert-ok', answer: 'bulk-answer' })
     expect(await letter(12)).toMatchObject({ text: 'bulk-12' })
+  })
+
+  it('updates and upserts that name the data subject are sent together, whatever else the bulk write makes', async () => {
+    const sent: string[] = []
+    const note = ({ commandName }: { readonly commandName: string }) => sent.push(commandName)
+    clinic.connection.getClient().on('commandStarted', note)
+    const letters = Array.from({ length: 20 }, (_, n) => ({ _id: 100 + n, clinicId: 'a', patientId: n % 3 }))
+    await a(() =>
+      Letter.bulkWrite([
+        ...letters.slice(0, 10).map((document) => ({ insertOne: { document } })),
+        ...letters.map(({ _id, patientId }) => ({
+          updateOne: { filter: { _id, patientId }, update: { text: `bulk-together-${_id}` }, upsert: true },
+        })),
+      ]),
+    )
+    clinic.connection.getClient().off('commandStarted', note)
+    expect(sent.filter((name) => ['find', 'insert', 'update'].includes(name))).toEqual(['insert', 'update'])
+    expect(
+      await a(() =>
+        Letter.find({ clinicId: 'a', _id: { $gte: 100 } })
+          .sort('_id')
+          .lean(),
+      ),
+    ).toMatchObject(letters.map(({ _id, patientId }) => ({ _id, patientId, text: `bulk-together-${_id}` })))
+  })
+
+  it('an update meets what an operation before it has inserted without an _id', async () => {
+    const result = await a(() =>
+      native().bulkWrite([
+        { insertOne: { document: { clinicId: 'a', patientId: 77, text: clinic.secret('bulk-no-id') } } },
+        { updateOne: { filter: { patientId: { $gte: 77 } }, update: { $set: { answer: clinic.secret('bulk-met') } } } },
+      ]),
+    )
+    expect(result).toMatchObject({ insertedCount: 1, matchedCount: 1 })
+    const [made] = await a(() => native().find({ clinicId: 'a', patientId: 77 }).toArray())
+    expect(made).toMatchObject({ text: 'bulk-no-id', answer: 'bulk-met' })
   })
 
   it('an update of a document that does not exist sends nothing of the arrayFilters', async () => {

@@ -1,6 +1,6 @@
 import type { OperationContext } from '@fieldseal/core/adapter'
 import { isDoc, valueAt, type Doc } from '../bson/documents.ts'
-import { isSameBson } from '../bson/equal.ts'
+import { bsonName } from '../bson/equal.ts'
 import type { CollectionState } from '../install/collection-state.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
 import { refuseWrite } from '../query-rewrite/refuse.ts'
@@ -10,7 +10,7 @@ import { sealDrafts, type Draft } from './draft.ts'
 import { keepId, prepareDocument } from './insert.ts'
 import { deleteCriteria, prepareReplace } from './replace.ts'
 import { NOTHING, UNCHANGED } from './prepared-update.ts'
-import { mayNeedDocument, prepareUpdate, runUpdate } from './update.ts'
+import { prepareUpdate, runUpdate } from './update.ts'
 import { pinned } from './update-facts.ts'
 
 /** One operation of a bulk write. */
@@ -37,10 +37,12 @@ export async function bulkWrite(
   const context = state.host.capture()
   const model = state.model()
   if (!Array.isArray(operations)) return state.raw.bulkWrite(operations as never, options) // the driver says what is wrong
-  const makes = (operations as unknown[]).flatMap(madeBy)
+  const made = new Set<string | undefined>()
   const prepared: PreparedOperation[] = []
-  for (const operation of operations as unknown[])
-    prepared.push(await prepare(state, model, operation, { shared: options, makes }, context))
+  for (const operation of operations as unknown[]) {
+    prepared.push(await prepare(state, model, operation, { shared: options, made }, context))
+    for (const id of madeBy(operation)) made.add(id)
+  }
   await sealDrafts(
     prepared.flatMap(({ draft }) => (draft === undefined ? [] : [draft])),
     state.host,
@@ -68,25 +70,27 @@ function turnsOf(prepared: readonly PreparedOperation[], send: Send): Turn[] {
 /** Options of the whole bulk write that its operations do not have. */
 const INHERITED: readonly string[] = ['session', 'writeConcern', 'w']
 
-/** The `_id` of a document that an operation may make; undefined in its place where it is not known. */
-function madeBy(operation: unknown): unknown[] {
+/** The `_id` of a document that an operation may make, by its `bsonName`; undefined in its place where any may be meant. */
+function madeBy(operation: unknown): readonly (string | undefined)[] {
   const [[name, body] = ['', undefined]] = isDoc(operation) ? Object.entries(operation) : []
   if (!isDoc(body)) return []
-  if (name === 'insertOne') return [valueAt(body['document'], '_id')].filter((id) => id !== undefined)
-  return name === 'replaceOne' || body['upsert'] === true ? [pinned(body['filter'], '_id')] : []
+  if (name === 'insertOne') return [bsonName(valueAt(body['document'], '_id'))]
+  if (name !== 'replaceOne' && body['upsert'] !== true) return []
+  const id = pinned(body['filter'], '_id')
+  return [id === undefined ? undefined : bsonName(id)]
 }
 
-/** Whether a document that a filter meets may be one that another operation makes. */
-function isMade(filter: unknown, makes: readonly unknown[]): boolean {
+/** Whether a document that a filter meets may be one that an operation before it makes. */
+function isMade(filter: unknown, made: ReadonlySet<string | undefined>): boolean {
   const id = pinned(filter, '_id')
-  return makes.some((made) => id === undefined || made === undefined || isSameBson(made, id))
+  return id === undefined ? made.size > 0 : made.has(undefined) || made.has(bsonName(id))
 }
 
 async function prepare(
   state: CollectionState,
   model: StoredModel,
   operation: unknown,
-  { shared, makes }: { readonly shared: OperationOptions; readonly makes: readonly unknown[] },
+  { shared, made }: { readonly shared: OperationOptions; readonly made: ReadonlySet<string | undefined> },
   context: OperationContext,
 ): Promise<PreparedOperation> {
   const [[name, body] = ['', undefined]] = isDoc(operation) ? Object.entries(operation) : []
@@ -115,7 +119,8 @@ async function prepare(
       const request = { filter, update, options, kind: name === 'updateMany' ? 'many' : 'one' } as const
       const prepared = await prepareUpdate(state, model, request, context)
       const nothing = () => ({ [name]: { filter: NOTHING, update: UNCHANGED } })
-      const reads = (prepared?.edits.length ?? 0) > 0 || (mayNeedDocument(model, context) && isMade(filter, makes))
+      const isOfDocument = prepared === undefined || prepared.known // its document alone tells whose it is
+      const reads = (prepared?.edits.length ?? 0) > 0 || (isOfDocument && isMade(filter, made))
       if (request.kind === 'one' && reads) {
         const id = pinned(prepared?.filter ?? filter, '_id')
         const alone = (send: Send) =>

@@ -160,11 +160,6 @@ function refuseMany({ root, operator }: Edit, { map }: StoredModel): never {
   )
 }
 
-/** Whether whose document an update is about may be known from the document alone. */
-export function mayNeedDocument({ keyspace, tenant }: StoredModel, context: OperationContext): boolean {
-  return keyspace !== undefined || (tenant !== undefined && typeof context.tenant !== 'string')
-}
-
 /** Whether the document has to be read first: it alone tells its tenant (work across tenants) or its keyspace. */
 function needsDocument(criteria: Doc, model: StoredModel, context: OperationContext, seals: boolean): boolean {
   if (isSufficient(criteria, model, context)) return false
