@@ -11,6 +11,6 @@ export function dekCommitment(dek: KeyObject, header16: Uint8Array): Buffer {
 }
 
 /** Compares in constant time, before any plaintext is released. */
-export function commitmentHolds(dek: KeyObject, header16: Uint8Array, expected: Uint8Array): boolean {
-  return timingSafeEqual(dekCommitment(dek, header16), expected)
+export function commitmentHolds(made: Uint8Array, claimed: Uint8Array): boolean {
+  return timingSafeEqual(made, claimed)
 }

@@ -122,10 +122,11 @@ function opened({ row, parsed }: RawRow, deks: readonly (Buffer | undefined)[]):
   const values = plain.map(({ cell: { parsed: value, wrap, aad } }) => ({ parsed: value, wrap, aad }))
   for (const [i, bytes] of openUnder(deks, values, nodeEngine).entries()) plaintexts[plain[i]?.at ?? -1] = bytes
   const direct = inLayout('direct')
+  const keys = wraps.map(({ layout }, i) => (layout === 'direct' && deks[i] ? createSecretKey(deks[i]) : undefined))
   const sealed = direct.map(({ cell: { parsed: value, wrap, aad } }) => {
-    const dek = deks[wrap]
+    const dek = keys[wrap]
     if (dek === undefined) throw failed(row)
-    return { parsed: value, dek: createSecretKey(dek), aad }
+    return { parsed: value, dek, aad }
   })
   for (const [i, bytes] of openDirectValues(sealed, nodeEngine).entries()) plaintexts[direct[i]?.at ?? -1] = bytes
   return whole(row, deks, plaintexts)

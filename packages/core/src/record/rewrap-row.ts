@@ -91,10 +91,11 @@ async function openAll(
     await openKekWraps(row, wraps, frames, deks, deps)
     await openDirectWraps(row, wraps, deks, deps)
     const inLayout = (layout: RowWrap['layout']) => cells.filter(({ wrap }) => wraps[wrap]?.layout === layout)
+    const keys = wraps.map(({ layout }, i) => (layout === 'direct' && deks[i] ? createSecretKey(deks[i]) : undefined))
     const directs = inLayout('direct').map(({ parsed, wrap, aad }: ParsedCell) => {
-      const dek = deks[wrap]
+      const dek = keys[wrap]
       if (dek === undefined) throw failed(row)
-      return { parsed, dek: createSecretKey(dek), aad }
+      return { parsed, dek, aad }
     })
     const opened = [...openUnder(deks, inLayout('kek'), nodeEngine), ...openDirectValues(directs, nodeEngine)]
     for (const plaintext of opened) plaintext?.fill(0)

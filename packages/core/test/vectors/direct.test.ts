@@ -4,7 +4,7 @@ import { type AeadEngine, nodeEngine } from '../../src/cipher/aead.ts'
 import { createRandomSource } from '../../src/cipher/random.ts'
 import { MAX_BLOB_BYTES, MAX_LABEL_BYTES } from '../../src/envelope/layout.ts'
 import { keyIdOf, parseEnvelope } from '../../src/envelope/parse.ts'
-import { openDirect, sealDirect } from '../../src/field/direct-value.ts'
+import { openDirect, openDirectValues, sealDirect } from '../../src/field/direct-value.ts'
 import { valueAad } from '../../src/field/field-policy.ts'
 import { hex } from './vector-file.ts'
 
@@ -53,6 +53,27 @@ describe('a value of layout direct', () => {
       copy[at] = (copy[at] ?? 0) ^ 1
       expect(() => openDirect(parseEnvelope(copy), key, aad, nodeEngine), `byte ${at}`).toThrow(refused)
     }
+  })
+
+  it('compares the commitment and the header of each value, also between others under the same DEK', () => {
+    for (const at of [...range(3, 15), ...range(18, 50)]) {
+      const altered = Buffer.from(seal())
+      altered[at] = (altered[at] ?? 0) ^ 1
+      const values = [seal(), altered, seal(), altered].map((bytes) => ({
+        parsed: parseEnvelope(bytes),
+        dek: key,
+        aad,
+      }))
+      const opened = openDirectValues(values, nodeEngine).map((bytes) => bytes && String(bytes))
+      expect(opened, `byte ${at}`).toEqual(['Ada', undefined, 'Ada', undefined])
+    }
+    const other = createSecretKey(Buffer.alloc(32, 8))
+    const values = [key, other, key].map((dek) => ({ parsed: parseEnvelope(seal()), dek, aad }))
+    expect(openDirectValues(values, nodeEngine).map((bytes) => bytes && String(bytes))).toEqual([
+      'Ada',
+      undefined,
+      'Ada',
+    ])
   })
 
   it('decrypts nothing before the commitment holds', () => {

@@ -1,7 +1,7 @@
 import { createSecretKey } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { nodeEngine } from '../../src/cipher/aead.ts'
-import { commitmentHolds } from '../../src/cipher/commitment.ts'
+import { commitmentHolds, dekCommitment } from '../../src/cipher/commitment.ts'
 import { expandKey, LABELS } from '../../src/cipher/hkdf.ts'
 import type { RandomSource } from '../../src/cipher/random.ts'
 import { KEK_OVERHEAD, VALUE_OVERHEAD } from '../../src/envelope/layout.ts'
@@ -138,7 +138,8 @@ it('would open the vector with another DEK but for its commitment', () => {
     { key, aad, sealed: parsed.bytes, start: parsed.valueAt, end: parsed.bytes.length },
   ])
   expect(String(plaintext)).toBe('Ada Lovelace')
-  expect(commitmentHolds(key, parsed.bytes.subarray(0, 16), parsed.bytes.subarray(18, 50))).toBe(false)
+  const made = dekCommitment(key, parsed.bytes.subarray(0, 16))
+  expect(commitmentHolds(made, parsed.bytes.subarray(18, 50))).toBe(false)
 })
 
 /** By its tag: a value that is older than its field's type keeps its own. */
