@@ -362,6 +362,17 @@ describe.runIf(hasMongo())('cursors', () => {
 describe.runIf(hasMongo())('keys of a result set', () => {
   const clinic = useClinic({ tenancy: 'single' })
 
+  it('one answer may bring more documents than a function takes arguments', async () => {
+    const count = 150_000
+    const Patient = clinic.model(new Schema({ ssn: { type: String, encrypted: true } }))
+    await Patient.create({ ssn: 'ssn-number' })
+    const all = () => Patient.aggregate([{ $project: { n: { $range: [0, count] } } }, { $unwind: '$n' }])
+    expect((await all()).length).toBe(count)
+    let read = 0
+    for await (const _ of all().cursor({ batchSize: count })) read++
+    expect(read).toBe(count)
+  })
+
   it('one call of the KMS opens a cold result of 1,000 documents, however it is read', async () => {
     const schema = () => new Schema({ ssn: { type: String, encrypted: true } })
     const Patient = clinic.model(schema())

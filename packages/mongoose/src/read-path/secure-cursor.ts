@@ -64,17 +64,25 @@ export function secureCursor<C extends DriverCursor>(cursor: C, { prepare, open 
   const readBuffered = cursor.readBufferedDocuments.bind(cursor)
   const explain = cursor.explain?.bind(cursor)
   const transforms: ((document: Doc) => unknown)[] = []
-  const opened: Doc[] = []
+  // Taken by place: shift() moves all that is left, and a batch may be long.
+  let [opened, taken]: [Doc[], number] = [[], 0]
   let prepared: Promise<void> | undefined
   const ready = () => (prepared ??= prepare())
 
+  const left = () => opened.length - taken
+  function take(count: number): Doc[] {
+    const documents = opened.slice(taken, taken + count)
+    taken += documents.length
+    if (left() === 0) [opened, taken] = [[], 0]
+    return documents
+  }
   /** Fetches and opens until there is a document, or none to come. */
   async function fill(fetch: () => Promise<Doc | null>): Promise<boolean> {
     await ready()
-    while (opened.length === 0) {
+    while (left() === 0) {
       const document = await fetch()
       if (document === null) return false
-      opened.push(...(await open([document, ...readBuffered()])))
+      for (const each of await open([document, ...readBuffered()])) opened.push(each)
     }
     return true
   }
@@ -92,7 +100,7 @@ export function secureCursor<C extends DriverCursor>(cursor: C, { prepare, open 
     return shown as Doc
   }
   const pull = (fetch: () => Promise<Doc | null>) =>
-    attempt(async () => ((await fill(fetch)) ? transformed(opened.shift()) : null))
+    attempt(async () => ((await fill(fetch)) ? transformed(take(1)[0]) : null))
   async function* iterate(): AsyncGenerator<Doc, void, void> {
     try {
       for (let document = await pull(next); document !== null; document = await pull(next)) yield document
@@ -109,9 +117,8 @@ export function secureCursor<C extends DriverCursor>(cursor: C, { prepare, open 
       attempt(async () => {
         const documents: Doc[] = []
         while (await fill(next)) {
-          const batch = opened.splice(0)
-          if (transforms.length === 0) documents.push(...batch)
-          else for (const document of batch) documents.push(await transformed(document))
+          for (const document of take(left()))
+            documents.push(transforms.length === 0 ? document : await transformed(document))
         }
         if (!cursor.closed) await cursor.close().catch(() => {})
         return documents
@@ -130,11 +137,11 @@ export function secureCursor<C extends DriverCursor>(cursor: C, { prepare, open 
       })
     },
     rewind() {
-      opened.length = 0
+      take(left())
       rewind()
     },
-    readBufferedDocuments: (count?: number) => opened.splice(0, count ?? opened.length),
-    bufferedCount: () => opened.length,
+    readBufferedDocuments: (count?: number) => take(count ?? left()),
+    bufferedCount: left,
     ...(explain === undefined
       ? {}
       : {
