@@ -27,7 +27,7 @@ export function paint(output: Output, colour: 'red' | 'yellow' | 'green' | 'dim'
 export function printError(output: Output, error: unknown): void {
   const report = reportOf(error)
   const known = isFieldsealError(error)
-  const message = error instanceof Error ? error.message : String(error)
+  const message = messageOf(error)
   if (output.json) {
     const facts = known ? { code: error.code, kind: error.kind, message, details: error.details } : { message }
     output.stdout.write(`${JSON.stringify({ error: facts, ...(report === undefined ? {} : { report }) })}\n`)
@@ -35,6 +35,13 @@ export function printError(output: Output, error: unknown): void {
   }
   if (report !== undefined) output.stdout.write(withNewline(reportText(report)))
   output.stderr.write(`${paint(output, 'red', 'fieldseal')}: ${message}\n`)
+}
+
+/** Node gives the errors of a connection tried by several addresses no message of their own. */
+function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const code = 'code' in error ? error.code : undefined
+  return error.message === '' ? String(code ?? error.name) : error.message
 }
 
 export function reportText(report: Report): string {

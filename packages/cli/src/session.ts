@@ -30,14 +30,27 @@ export async function withSession<R>(
 ): Promise<R> {
   const config = await loadConfig({ cwd, config: globals.config, imports: globals.import ?? [] })
   const view = createProgressView(output)
+  let done: R
   try {
     await config.open?.()
     const migrator = createMigrator(config)
     const pace = { signal, onProgress: view.show }
-    return await run({ migrator, config, output, cwd, signal, pace })
-  } finally {
+    done = await run({ migrator, config, output, cwd, signal, pace })
+  } catch (error) {
     view.end()
+    // What went wrong first is what is told: what was never opened may not close either.
+    await close(config).catch(() => undefined)
+    throw error
+  }
+  view.end()
+  await close(config)
+  return done
+}
+
+async function close(config: FieldsealConfig): Promise<void> {
+  try {
     await config.fieldseal.close()
+  } finally {
     await config.close?.()
   }
 }

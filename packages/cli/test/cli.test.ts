@@ -42,6 +42,9 @@ describe('without a configuration', () => {
     const wrong = [['burn'], ['rewrap', '--shard', '5/4'], ['rewrap', '--rate', 'fast'], ['re-encrypt'], []]
     const codes = await Promise.all(wrong.map(async (args) => (await desk.run(...args)).code))
     expect(codes).toEqual(wrong.map(() => 2))
+    const unnamed = await desk.run('decrypt', '--field', 'phone')
+    expect(unnamed).toMatchObject({ code: 2 })
+    expect(unnamed.stderr).toMatch(/name one field: --field patients.phone/)
     const missing = await desk.run('status')
     expect(missing).toMatchObject({ code: 2 })
     expect(missing.stderr).toMatch(/no fieldseal.config.ts in .*--config/)
@@ -213,5 +216,9 @@ describe.runIf(hasPostgres())('on PostgreSQL', () => {
     expect((await desk.run('doctor', ...TENANT, ...C)).code).toBe(3)
     changeCmk(desk.env['KEY_FILE'] ?? '', configured, 'enable')
     expect((await desk.run('verify', ...TENANT, ...C)).code).toBe(0)
+    desk.env['DATABASE_URL'] = 'postgres://localhost:1/nothing'
+    const silent = await desk.run('status', ...C)
+    expect(silent).toMatchObject({ code: 5 })
+    expect(silent.stderr).toMatch(/ECONNREFUSED/)
   }, 180_000)
 })

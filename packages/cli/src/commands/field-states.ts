@@ -1,4 +1,5 @@
-import { type Command, InvalidArgumentError } from 'commander'
+import type { Command } from 'commander'
+import { UsageError } from '../exit-codes.ts'
 import { paceOf, type RowOptions, whatOf, withRowOptions } from '../options.ts'
 import { type Act, examples, plannedRun } from './rows.ts'
 
@@ -35,12 +36,11 @@ export function addFieldStateCommands(program: Command, act: Act): void {
       'after',
       `\nThe field must be in state 'plaintext' everywhere. Values that its column cannot hold stay encrypted and are\nlisted by key; then it exits 3.${examples('fieldseal decrypt --field patients.phone')}`,
     )
-    .action((options: RowOptions) =>
-      act((session) => {
-        const { model, field } = fieldOf(options)
-        if (model === undefined || field === undefined)
-          throw new InvalidArgumentError('name one field: --field patients.phone')
-        return plannedRun(session, options.dryRun === true, (dryRun) =>
+    .action((options: RowOptions) => {
+      const { model, field } = fieldOf(options)
+      if (model === undefined || field === undefined) throw new UsageError('name one field: --field patients.phone')
+      return act((session) =>
+        plannedRun(session, options.dryRun === true, (dryRun) =>
           session.migrator.decrypt({
             ...whatOf(options),
             model,
@@ -49,9 +49,9 @@ export function addFieldStateCommands(program: Command, act: Act): void {
             ...session.pace,
             dryRun,
           }),
-        )
-      }),
-    )
+        ),
+      )
+    })
 }
 
 /** `patients.phone` → model and field, unless the model stands beside it. */
