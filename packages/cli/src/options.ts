@@ -16,6 +16,10 @@ export function wholeNumber(text: string): number {
   throw new InvalidArgumentError('expected a positive whole number')
 }
 
+export function transactionSeconds(text: string): number {
+  return text === '0' ? 0 : wholeNumber(text)
+}
+
 export function days(text: string): number {
   if (/^[0-9]{1,3}$/.test(text)) return Number(text)
   throw new InvalidArgumentError('expected a number of days')

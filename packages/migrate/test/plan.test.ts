@@ -122,6 +122,8 @@ it('shreds a data subject: unreadable at once, destroyed after a week, tokens cl
   await expect(again).rejects.toMatchObject({ kind: 'erased' })
   await expect(migrator.apply(plan, { confirm })).rejects.toMatchObject({ code: 'ERR_PLAN_REFUSED' })
   clock.advance(8 * DAY)
+  const stopped = migrator.apply(plan, { confirm, signal: AbortSignal.abort() })
+  await expect(stopped).rejects.toMatchObject({ name: 'AbortError' })
   const done = (await migrator.apply(plan, { confirm })) as Statement<Shred>
   expect(done.report).toMatchObject({ state: 'destroyed', tokensCleared: 2 })
   expect(statementHolds(done, createPublicKey(privateKey))).toBe(true)

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { ReindexOptions } from '@fieldseal/migrate'
 import { type Output, print, reportText, say, seconds } from '../output.ts'
-import { paceOf, type RowOptions, whatOf, wholeNumber } from '../options.ts'
+import { paceOf, type RowOptions, transactionSeconds, whatOf, wholeNumber } from '../options.ts'
 import { type Act, examples } from './rows.ts'
 
 interface Options extends Omit<RowOptions, 'keyspace' | 'shard'> {
@@ -49,10 +49,6 @@ export function addIndexCommands(program: Command, act: Act): void {
         print(output, report, () => reportText(report))
       }),
     )
-}
-
-function transactionSeconds(text: string): number {
-  return text === '0' ? 0 : wholeNumber(text)
 }
 
 /** Says once of each wait what it is for. */

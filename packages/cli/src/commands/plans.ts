@@ -5,7 +5,7 @@ import type { Command } from 'commander'
 import type { Applied, Plan } from '@fieldseal/migrate'
 import { UsageError } from '../exit-codes.ts'
 import { type Output, paint, print, say } from '../output.ts'
-import { days } from '../options.ts'
+import { days, transactionSeconds } from '../options.ts'
 import type { Session } from '../session.ts'
 import { readJson } from './keys.ts'
 import { type Act, examples } from './rows.ts'
@@ -35,7 +35,7 @@ export function addPlanCommands(program: Command, act: Act): void {
     .command('retire')
     .description('take a key out of use that nothing needs any more')
     .requiredOption('--kek <id>', 'the key: fieldseal status lists them')
-    .option('--longest-transaction <seconds>', 'how long a transaction of yours may take', Number)
+    .option('--longest-transaction <seconds>', 'how long a transaction of yours may take', transactionSeconds)
     .requiredOption('--out <file>', 'where the plan goes')
     .addHelpText('after', examples('fieldseal plan retire --kek 6f2c1b6a90d4e8f7a1b2c3d4 --out retire.json'))
     .action((options: { readonly kek: string; readonly out: string; readonly longestTransaction?: number }) =>
@@ -99,7 +99,7 @@ async function apply({ migrator, output, cwd, signal }: Session, file: string, f
   const { cancel = false } = flags
   say(output, Array.isArray(plan?.steps) ? planText(output, plan) : '')
   const confirm = flags.confirm ?? (await asked(output, plan, flags, signal))
-  const applied = await migrator.apply(plan, { cancel, ...(confirm === undefined ? {} : { confirm }) })
+  const applied = await migrator.apply(plan, { cancel, signal, ...(confirm === undefined ? {} : { confirm }) })
   print(output, applied, () => appliedText(applied))
 }
 

@@ -4,7 +4,6 @@ import {
   type ErrorCode,
   FieldsealError,
   isFieldsealError,
-  type KekId,
   type PageOptions,
   type PatchedCell,
   type RowPatch,
@@ -25,8 +24,6 @@ export type RowOutcome = {
 /** One verb over rows. Its outcomes come in the order of the rows. */
 export interface RowVerb {
   readonly name: string
-  /** Only rows that need this KEK. */
-  readonly kekId?: KekId | undefined
   readonly tokens?: boolean
   /** Writes plain cells, or tokens, which the source must be able to. @defaultValue false: the same values in other envelopes */
   readonly converts?: boolean

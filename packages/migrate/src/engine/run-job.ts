@@ -110,8 +110,8 @@ async function converge(
 }
 
 /** A walk without a filter that saw nothing in a table with rows has not read it. */
-function readsAll({ what }: Target, { verb, pace }: Job): boolean {
-  return what.tenant === undefined && verb.kekId === undefined && pace.shard === undefined
+function readsAll({ what }: Target, { pace }: Job): boolean {
+  return what.tenant === undefined && pace.shard === undefined
 }
 
 function modelReport(

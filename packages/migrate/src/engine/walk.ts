@@ -33,7 +33,6 @@ export async function walk(options: WalkOptions): Promise<void> {
   const pageOptions: PageOptions = {
     size: pace.batchSize,
     ...(pace.shard === undefined ? {} : { shard: pace.shard }),
-    ...(verb.kekId === undefined ? {} : { kekId: verb.kekId }),
     ...(verb.tokens === true ? { tokens: true } : {}),
     ...(target.what.tenant === undefined ? {} : { tenant: target.what.tenant }),
   }

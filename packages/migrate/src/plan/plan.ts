@@ -28,6 +28,7 @@ export interface ApplyOptions {
   readonly confirm?: string
   /** Takes back what can be taken back: a retirement, or a shred before its keys are destroyed. @defaultValue false */
   readonly cancel?: boolean
+  /** Stops a shred while it clears tokens; the checkpoint is kept. */
   readonly signal?: AbortSignal
 }
 

@@ -8,6 +8,7 @@ import {
   nowOf,
 } from '@fieldseal/core/adapter'
 import type { RowVerb } from '../engine/batch.ts'
+import type { Pace } from '../engine/pace.ts'
 import { runJob } from '../engine/run-job.ts'
 import type { Surroundings } from '../engine/target.ts'
 import { isDestroyed, isKek, type KekInfo } from '../keys/key-versions.ts'
@@ -91,7 +92,7 @@ export async function planShred(surroundings: Surroundings, options: ShredOption
 export async function applyShred(
   surroundings: Surroundings,
   plan: Plan,
-  { confirm, cancel = false }: ApplyOptions,
+  { confirm, cancel = false, signal }: ApplyOptions,
 ): Promise<Statement<Shred>> {
   const { fieldseal } = surroundings
   const now = nowOf(fieldseal)
@@ -127,7 +128,7 @@ export async function applyShred(
       hint: 'apply it again then, or cancel it with --cancel',
     })
   await destroyAll(surroundings, scope)
-  const cleared = await clearTokens(surroundings, scope)
+  const cleared = await clearTokens(surroundings, scope, signal === undefined ? {} : { signal })
   return endApply(checkpoint, await statement(surroundings, scope, 'destroyed', destroyAt, cleared))
 }
 
@@ -173,7 +174,7 @@ async function rowsOfKeys(surroundings: Surroundings, keys: readonly KeyInfo[]) 
 }
 
 /** Tokens are under a key of the tenant, not of the data subject: they would tell whether a value is the shredded one. */
-async function clearTokens(surroundings: Surroundings, scope: Scope): Promise<Shred['tokensCleared']> {
+async function clearTokens(surroundings: Surroundings, scope: Scope, pace: Pace): Promise<Shred['tokensCleared']> {
   if (scope.kek !== undefined) return 0 // no row needs the key
   if (surroundings.sources.every(({ clearTokens: clear }) => clear === undefined)) return 'the source cannot'
   const verb: RowVerb = {
@@ -185,7 +186,7 @@ async function clearTokens(surroundings: Surroundings, scope: Scope): Promise<Sh
       return rows.map(({ row }) => ({ counts: { tokens: row.cells.filter(hasToken).length } }))
     },
   }
-  const job = { verb, what: scope, pace: {}, pinned: [], hint: 'apply it again' }
+  const job = { verb, what: scope, pace, pinned: [], hint: 'apply it again' }
   const report = await runJob(surroundings, job).catch((error: unknown) => {
     // A row whose keyspace cannot be told belongs to nobody's key.
     const partly = reportOf(error)
