@@ -114,12 +114,21 @@ export function createRevalidatingCache<V>(settings: CacheSettings<V>): Revalida
     const previous = entries.get(key)
     entries.delete(key)
     if (previous?.value !== value) release(previous?.value)
+    removeDead()
     entries.set(key, { value, since: asked, early: 1 - 0.1 * clock.jitter() })
     if (entries.size <= settings.maxEntries) return
     const oldest = entries.entries().next().value
     if (oldest === undefined) return
     entries.delete(oldest[0])
     release(oldest[1].value)
+  }
+
+  /** What nobody asks for any more leaves when others come: those confirmed or used longest ago stand first. */
+  function removeDead(): void {
+    for (const [key, { value, since }] of entries) {
+      if (ageOf(since, clock) < limitsOf(value).maxStaleMs) return
+      remove(key)
+    }
   }
 
   /** The live entry, moved to the end of the eviction order; a dead one is removed. */

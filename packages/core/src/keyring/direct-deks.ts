@@ -5,7 +5,7 @@ import { strictest } from '../cache/options.ts'
 import { createRevalidatingCache } from '../cache/revalidating-cache.ts'
 import { contextBytes, type EncryptionContext } from '../context/encryption-context.ts'
 import type { RecordId } from '../context/record-id.ts'
-import { dispositionOf, type FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
+import { dispositionOf, FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
 import type { CmkWrap } from '../keys/cmk.ts'
 import type { SecretKey } from '../keys/secret-key.ts'
 import type { DirectKey, DirectKeys } from './direct-keys.ts'
@@ -29,6 +29,8 @@ export interface DirectDeks {
   dropRecord(tenant: string, id: RecordId): void
   /** Drops the DEKs whose name (tenant, record, digest, separated by U+0000) begins so; those under way are not cached any more. */
   drop(prefix: string): void
+  /** Zeroes everything; nothing is cached afterwards. */
+  close(): void
 }
 
 export interface DirectDekSettings {
@@ -51,6 +53,7 @@ export function createDirectDeks(settings: DirectDekSettings): DirectDeks {
   /** DEKs that left the cache while somebody may still use them. */
   const leaving = new Set<CachedDek>()
   let zeroed = 0
+  let closed = false
   const cache = createRevalidatingCache<CachedDek>({
     clock,
     maxEntries,
@@ -86,6 +89,7 @@ export function createDirectDeks(settings: DirectDekSettings): DirectDeks {
     drop,
     dropRecord: (tenant, id) => drop(`${tenant}\0${id}\0`),
     async get(key, wrap, context) {
+      if (closed) throw new FieldsealError('ERR_CLOSED')
       const name = nameOf(key, wrap, context)
       const known = cache.fresh(name)
       if (known !== undefined) return known
@@ -104,6 +108,10 @@ export function createDirectDeks(settings: DirectDekSettings): DirectDeks {
     purge(tenant) {
       drop(`${tenant}\0`)
       cache.forgive(`${tenant}\0`)
+    },
+    close() {
+      closed = true
+      drop('')
     },
   }
 }

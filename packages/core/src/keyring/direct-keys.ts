@@ -163,13 +163,12 @@ export function createDirectKeys(settings: DirectKeySettings): DirectKeys {
 
     async newDek(key, context) {
       const { cmk } = key
-      if (cmk.generate !== undefined) {
-        const generated = await call(key, 'generate', context, async (request) => cmk.generate?.(request))
-        if (generated !== undefined) return { dek: generated.key, wrap: seen(key, generated.wrap) }
-      }
-      const dek = new SecretKey(random.bytes(KEY_LENGTH))
+      const generated =
+        cmk.generate && (await call(key, 'generate', context, async (request) => cmk.generate?.(request)))
+      const dek = generated?.key ?? new SecretKey(random.bytes(KEY_LENGTH))
       try {
-        return { dek, wrap: seen(key, await call(key, 'wrap', context, (request) => cmk.wrap(dek, request))) }
+        const wrap = generated?.wrap ?? (await call(key, 'wrap', context, (request) => cmk.wrap(dek, request)))
+        return { dek, wrap: seen(key, wrap) }
       } catch (error) {
         dek[Symbol.dispose]()
         throw error

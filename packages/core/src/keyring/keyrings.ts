@@ -289,6 +289,7 @@ export function createKeyrings(settings: KeyringSettings): Keyrings {
     close() {
       closed = true
       drop('')
+      settings.directDeks.close()
     },
   }
 

@@ -290,3 +290,32 @@ it('asks for the keys of tokens again when they were purged while DEKs were made
     'unwrap index',
   ])
 })
+
+it('zeroes a DEK that the KMS made when its wrap cannot be stored', async () => {
+  const cmk = fakeCmk('one', { generates: true, keyVersion: 'v'.repeat(65) })
+  const { seal } = directClinic({ cmk })
+  await expect(seal('a', { ssn: 'x' })).rejects.toMatchObject({ code: 'ERR_KMS_CONFIG' })
+  expect(cmk.given.map(({ disposed }) => disposed)).toEqual([true])
+})
+
+it('keeps no DEK that a batch asked for when it was closed meanwhile', async () => {
+  const { openRows, cells, cmk, fieldseal, alive } = await cold(2)
+  const gate = Promise.withResolvers<void>()
+  cmk.before = (_operation, { context }) => (context['row'] === `uuid:${cells[1]?.[0]}` ? gate.promise : undefined)
+  const reading = openRows(cells)
+  await new Promise((resolve) => setTimeout(resolve, 5))
+  await fieldseal.close()
+  gate.resolve()
+  await expect(reading).rejects.toMatchObject({ code: 'ERR_CLOSED' })
+  await new Promise((resolve) => setImmediate(resolve))
+  expect(alive()).toBe(0)
+})
+
+it('zeroes DEKs that nobody asks for any more when others come after their time', async () => {
+  const { openRows, cells, cmk, clock, alive } = await cold(4)
+  await openRows(cells.slice(0, 3))
+  clock.advance(300_000)
+  expect(cmk.given).toHaveLength(3)
+  await openRows(cells.slice(3))
+  expect(alive()).toBe(1)
+})
