@@ -40,8 +40,8 @@ export function printError(output: Output, error: unknown): void {
 /** Node gives the errors of a connection tried by several addresses no message of their own. */
 function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
-  const code = 'code' in error ? error.code : undefined
-  return error.message === '' ? String(code ?? error.name) : error.message
+  if (error.message !== '') return error.message
+  return 'code' in error && typeof error.code === 'string' ? error.code : error.name
 }
 
 export function reportText(report: Report): string {
