@@ -4,7 +4,7 @@ import { FieldsealError } from '@fieldseal/core/adapter'
 export interface Policy {
   /** A KEK older than this is due for rotation. @defaultValue 365 */
   readonly maxAgeDays?: number
-  /** A KEK is due when as many rows stand under it: each was wrapped at least once. @defaultValue 2 ** 31 */
+  /** A KEK is due when as many rows stand under it: each was wrapped at least once. @defaultValue 2 ** 31, more than is worth a count: rows are counted where it is less */
   readonly maxWraps?: number
   /** Readable versions of one keyspace; beyond it `rotate kek --due` starts a rewrap. @defaultValue 3 */
   readonly maxLiveVersions?: number
