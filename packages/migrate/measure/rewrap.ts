@@ -91,7 +91,10 @@ told('plain UPDATE, 500 rows at a time', sample, startedAt)
 await client.query('VACUUM ANALYZE patients')
 
 await migrator.rotateKek({ tenant: 'a' })
-let peak = 0
+const memory = () => process.memoryUsage().rss
+const before = memory()
+const cpu = process.cpuUsage()
+let peak = before
 const tenths: number[] = []
 let lastAt = performance.now()
 let nextTenth = rows / 10
@@ -100,7 +103,7 @@ await migrator.rewrap({
   batchSize: Number(process.argv[3] ?? 500),
   concurrency: Number(process.argv[4] ?? 2),
   onProgress({ rows: done, pass }) {
-    peak = Math.max(peak, process.memoryUsage().rss)
+    peak = Math.max(peak, memory())
     if (pass > 1 || done < nextTenth) return
     tenths.push(performance.now() - lastAt)
     lastAt = performance.now()
@@ -108,8 +111,10 @@ await migrator.rewrap({
   },
 })
 const rewrap = told('rewrap', rows, startedAt)
+const { user, system } = process.cpuUsage(cpu)
+const mib = (bytes: number) => Math.round(bytes / 2 ** 20)
 process.stdout.write(
-  `${(rewrap / loop).toFixed(1)}× the loop; last tenth / first tenth: ${((tenths.at(-1) ?? 0) / (tenths[0] ?? 1)).toFixed(2)}; at most ${Math.round(peak / 2 ** 20)} MiB\n`,
+  `${(rewrap / loop).toFixed(1)}× the loop; last tenth / first tenth: ${((tenths.at(-1) ?? 0) / (tenths[0] ?? 1)).toFixed(2)}; ${Math.round((user + system) / rows)} µs of CPU a row; at most ${mib(peak - before)} MiB more than the ${mib(before)} that filling the table has left\n`,
 )
 startedAt = performance.now()
 await migrator.verify()
