@@ -33,6 +33,8 @@ describe.runIf(hasMongo())('what is printed', () => {
         grid: [[{ type: String, encrypted: true }]],
         history: [{ note: { type: String, encrypted: true, minlength: 3 } }],
         phones: { type: Map, of: { type: String, encrypted: true } },
+        visits: [{ count: { type: Number, encrypted: true } }],
+        count: Number,
       }),
     )
   })
@@ -130,6 +132,18 @@ describe.runIf(hasMongo())('what is printed', () => {
     ['a bulk write', [{ insertOne: { document: { ssn: CANARY } } }, { updateOne: { filter: { email: CANARY } } }]],
     ['arguments', { filter: { ssn: CANARY }, options: { arrayFilters: [{ 'h.note': CANARY }, { h: CANARY }] } }],
     ['a list of documents', { docs: [{ ssn: CANARY }] }],
+    ['an expression', { $expr: { $and: [{ $eq: ['$email', CANARY] }, { $in: [{ $toLower: '$ssn' }, [CANARY]] }] } }],
+    ['a value that looks like a path', { $push: { name: '$ssn', history: { note: `$${CANARY}` } } }],
+    ['a condition in code', { $where: `this.ssn === '${CANARY}'` }],
+    [
+      'expressions of a pipeline',
+      [
+        { $addFields: { found: { $regexMatch: { input: '$$ROOT.ssn', regex: CANARY } } } },
+        { $group: { _id: { $cond: [{ $eq: ['$email', { $literal: CANARY }] }, 1, 0] } } },
+        { $project: { of: { $filter: { input: '$history', cond: { $eq: ['$$this.note', CANARY] } } } } },
+        { $redact: { $cond: [{ $eq: ['$ssn', CANARY] }, '$$KEEP', '$$PRUNE'] } },
+      ],
+    ],
   ])('redacts %s', (_what, value) => {
     const before = inspect(value, { depth: 12 })
     expect(inspect(redactOperation(Person, value), { depth: 12 })).not.toContain(CANARY)
@@ -140,6 +154,11 @@ describe.runIf(hasMongo())('what is printed', () => {
   it('keeps paths, operators, plain values and nulls, and leaves other models alone', () => {
     const shown = redactOperation(Person, { name: 'x', ssn: null, $set: { name: 'y', email: 'z' }, age: { $gt: 1 } })
     expect(shown).toEqual({ name: 'x', ssn: null, $set: { name: 'y', email: '[redacted]' }, age: '[redacted]' })
+    const stages = [{ $match: { $expr: { $eq: ['$name', 'x'] } } }, { $unwind: '$history' }, { $limit: 3 }]
+    expect(redactOperation(Person, stages)).toEqual(stages)
+    expect(redactOperation(Person, { $expr: { $eq: ['$ssn', 'x'] } })).toEqual({
+      $expr: { $eq: ['$ssn', '[redacted]'] },
+    })
     const Plain = clinic.model(new Schema({ ssn: String }))
     expect(redactOperation(Plain, { ssn: 'x' })).toEqual({ ssn: 'x' })
   })
@@ -170,6 +189,12 @@ describe.runIf(hasMongo())('what is printed', () => {
     ['a document that is not found', () => Person.findOne({ email: CANARY }).orFail()],
     ['an update that finds nothing', () => Person.findOneAndUpdate({ email: CANARY }, { ssn: CANARY }).orFail()],
     ['a delete that finds nothing', () => Person.deleteOne({ email: CANARY }).orFail()],
+    ['a cast inside an array whose name a plain path has', () => Person.find({ 'visits.count': CANARY })],
+    ['the same in $elemMatch', () => Person.find({ visits: { $elemMatch: { count: CANARY } } })],
+    ['the same in $pull', () => Person.updateOne({}, { $pull: { visits: { count: CANARY } } })],
+    ['castObject', async () => Person.castObject({ born: CANARY, history: [CANARY] } as never)],
+    ['text in place of a document', () => Person.insertMany([`{"ssn":"${CANARY}"}`] as never)],
+    ['text in place of a filter', () => Person.findOne(`{"ssn":"${CANARY}"}` as never)],
     ['a range', () => Person.find({ ssn: { $gt: CANARY } })],
     ['a pattern', () => Person.find({ ssn: new RegExp(CANARY) })],
     ['a condition on a path without an index', () => Person.find({ ssn: CANARY })],

@@ -17,6 +17,7 @@ export function reliedOn(
         'validate',
         'bulkWrite',
         'bulkSave',
+        'castObject',
         'watch',
         'collection',
         'db',

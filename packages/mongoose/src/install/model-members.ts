@@ -20,6 +20,7 @@ export interface ModelMembers {
   validate: Method
   bulkWrite: Method
   bulkSave: Method
+  castObject: Method
   watch: Method
 }
 
@@ -49,7 +50,7 @@ export function overrideModel(model: Model<unknown>, state: CollectionState): vo
     return hydrate.apply(this, args)
   }
   members.watch = refusedMethod(state, 'watch')
-  for (const name of ['insertMany', 'validate', 'bulkWrite', 'bulkSave'] as const)
+  for (const name of ['insertMany', 'validate', 'bulkWrite', 'bulkSave', 'castObject'] as const)
     members[name] = redacting(members[name], state)
   for (const name of ['save', '$save', 'validate', '$validate', 'validateSync']) {
     const method = members.prototype[name]

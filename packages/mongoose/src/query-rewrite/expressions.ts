@@ -32,7 +32,7 @@ export function assertPlainExpression(expression: unknown, root: PathNode, model
 }
 
 /** The path that `'$a.b'` or `'$$ROOT.a'` reads, `''` for the whole document; undefined for text and other variables. */
-function pathOf(text: string): string | undefined {
+export function pathOf(text: string): string | undefined {
   for (const whole of WHOLE) {
     if (text === whole) return ''
     if (text.startsWith(`${whole}.`)) return text.slice(whole.length + 1)

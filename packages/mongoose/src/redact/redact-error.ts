@@ -3,6 +3,7 @@ import mongoose from 'mongoose'
 import { isDoc, plain, setKey, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { walkPath } from '../path-graph/walk-path.ts'
+import { pathOf } from '../query-rewrite/expressions.ts'
 
 export const REDACTED = '[redacted]'
 /** Mongoose quotes no more of a text that is too long. */
@@ -15,14 +16,16 @@ const SHORTENED = 30
 export function redactOrmError(error: unknown, root: PathNode): unknown {
   if (!(error instanceof Error)) return error
   if (error instanceof mongoose.Error.DocumentNotFoundError) redactNotFound(error, root)
+  if (QUOTING.includes(error.name)) redactQuoted(error)
   const { errors } = error as { readonly errors?: unknown }
+  const redaction = redactionOf(root)
   if (error instanceof mongoose.Error.ValidationError && isDoc(errors)) {
-    for (const [path, each] of Object.entries(errors)) redactOne(each, path, root)
+    for (const [path, each] of Object.entries(errors)) redactOne(each, path, redaction)
     error.message = `${error.message.split(':')[0]}: ${Object.entries(errors)
       .map(([path, each]) => `${path}: ${String(Reflect.get(Object(each), 'message'))}`)
       .join(', ')}`
   }
-  redactOne(error, String(Reflect.get(error, 'path') ?? ''), root)
+  redactOne(error, String(Reflect.get(error, 'path') ?? ''), redaction)
   hideDocuments(error)
   return error
 }
@@ -45,11 +48,21 @@ function redactNotFound(error: Error, root: PathNode): void {
   if (isDoc(result) && '$where' in result) result['$where'] = shown // Mongoose 8
 }
 
-function redactOne(error: unknown, path: string, root: PathNode): void {
+/** Errors that quote what stands in place of an object, and have it nowhere else. */
+const QUOTING: readonly string[] = ['ObjectParameterError', 'ObjectExpectedError']
+
+function redactQuoted(error: Error): void {
+  const { message, stack } = error
+  error.message = message.replace(/(?<=, got ").*(?=" \(type )|(?<= value `).*(?=`$)/s, REDACTED)
+  if (stack !== undefined) error.stack = stack.replaceAll(message, error.message)
+}
+
+function redactOne(error: unknown, path: string, { root, names }: Redaction): void {
   if (typeof error !== 'object' || error === null || path === '') return
   const { node, inside } = walkPath(root, path)
-  // A path that is not known may be one inside a container, told from there.
-  if (inside === undefined && node?.reaches === false) return
+  // A path may be told from inside a container, where it is another one than from the root.
+  const mayBeBelow = path.split('.').some((name) => names.has(name))
+  if (inside === undefined && node?.reaches === false && !mayBeBelow) return
   const value: unknown = Reflect.get(error, 'value')
   const texts = [value, Reflect.get(error, 'stringValue') as unknown]
     .map(textOf)
@@ -80,20 +93,22 @@ function textOf(value: unknown): string {
  * operators stay.
  */
 export function redactFilter(given: unknown, root: PathNode): unknown {
-  return redactAt(given, root, { root, names: new Set(namesOf(root)) })
+  return redactAt(given, root, redactionOf(root))
 }
 
 interface Redaction {
   readonly root: PathNode
-  /** Last names of encrypted paths: what holds them may stand under a name that is no path. */
+  /** Names on encrypted paths: one may stand in a path that does not begin at the root, or where no path does. */
   readonly names: ReadonlySet<string>
 }
 
+function redactionOf(root: PathNode): Redaction {
+  return { root, names: new Set(namesOf(root)) }
+}
+
 function namesOf(node: PathNode): string[] {
-  return [...node.names].flatMap(([name, child]) => {
-    const leaf = child.element ?? child.values ?? child
-    return leaf.annotation === undefined && child.annotation === undefined ? namesOf(leaf) : [name]
-  })
+  const own = [...node.names].flatMap(([name, child]) => (child.reaches ? [name] : []))
+  return [...own, ...[...node.children()].flatMap(namesOf)]
 }
 
 function redactAt(given: unknown, node: PathNode, redaction: Redaction): unknown {
@@ -110,11 +125,52 @@ function redactAt(given: unknown, node: PathNode, redaction: Redaction): unknown
 
 function redactKey(key: string, value: unknown, node: PathNode, redaction: Redaction): unknown {
   if (value === null || value === undefined) return value
-  if (key.startsWith('$')) return redactAt(value, node, redaction)
+  if (key === '$where') return REDACTED
+  if (key.startsWith('$'))
+    return !PARTS.includes(key) && isReading(value, redaction.root)
+      ? withoutLiterals(value, redaction.root)
+      : redactAt(value, node, redaction)
   const { node: at, inside } = walkPath(node, key)
   if (inside !== undefined) return REDACTED
-  if (at !== undefined) return at.reaches ? redactAt(value, at, redaction) : value
+  if (at?.reaches === true) return redactAt(value, at, redaction)
+  if (at !== undefined) return isReading(value, redaction.root) ? withoutLiterals(value, redaction.root) : value
   // Not a path: the name of an operation, of an argument, or of an element in an array filter.
   if (key === 'arrayFilters' || redaction.names.has(key.slice(key.lastIndexOf('.') + 1))) return REDACTED
   return redactAt(value, redaction.root, redaction)
+}
+
+/** Operators whose operands are conditions, stages or expressions, each of which is looked at by itself. */
+const PARTS: readonly string[] = [
+  '$and',
+  '$or',
+  '$nor',
+  '$match',
+  '$facet',
+  '$lookup',
+  '$unionWith',
+  '$project',
+  '$group',
+  '$set',
+  '$addFields',
+]
+
+/** Whether an expression reads an encrypted path, so that what stands beside may be a value of it. */
+function isReading(expression: unknown, root: PathNode): boolean {
+  if (typeof expression === 'string') {
+    const path = pathOf(expression)
+    const { node, inside } = walkPath(root, path ?? '')
+    return path === '' || inside !== undefined || node?.reaches === true
+  }
+  if (Array.isArray(expression)) return expression.some((each) => isReading(each, root))
+  return isDoc(expression) && Object.values(expression).some((each) => isReading(each, root))
+}
+
+/** An expression with nothing but its operators and the paths of the schema that it reads. */
+function withoutLiterals(expression: unknown, root: PathNode): unknown {
+  if (expression === null || expression === undefined) return expression
+  if (Array.isArray(expression)) return expression.map((each) => withoutLiterals(each, root))
+  if (isDoc(expression))
+    return Object.fromEntries(Object.entries(expression).map(([key, each]) => [key, withoutLiterals(each, root)]))
+  const path = typeof expression === 'string' ? pathOf(expression) : undefined
+  return path !== undefined && walkPath(root, path).node !== undefined ? expression : REDACTED
 }
