@@ -6,7 +6,7 @@ import { createDirectLookup, type DirectDeps } from './direct-lookup.ts'
 import { assertOwnRow, createKeyLookup } from './key-lookup.ts'
 import { type Newest, newestOf } from './newest.ts'
 import { type Lookups, openSlice, type PendingRow, type Reader, unreadable } from './open-slice.ts'
-import { parseRow, plainValueOf } from './parse-row.ts'
+import { parseRow } from './parse-row.ts'
 import type { OpenedRow, Row } from './ports.ts'
 import { inTimeSlices } from './time-slices.ts'
 import { isUnreadable } from './unreadable.ts'
@@ -76,10 +76,16 @@ async function openWith(
 
 function parsePending(row: Row<unknown>, place: RowPlace, reader: Reader): PendingRow {
   assertOwnRow(row.map.id, row.facts, reader.context)
-  const values = row.cells.map(({ field, value }): unknown => plainValueOf(field, value)?.value ?? null)
-  const { cells, wraps } = parseRow(row, (column, error) => {
-    values[column] = unreadable(row, column, error, reader)
-  })
+  const values = row.cells.map((): unknown => null)
+  const { cells, wraps } = parseRow(
+    row,
+    (column, error) => {
+      values[column] = unreadable(row, column, error, reader)
+    },
+    (column, value) => {
+      values[column] = value ?? null
+    },
+  )
   return { row, place, cells, wraps, values, outdated: [] }
 }
 

@@ -36,13 +36,25 @@ export interface ParsedRow {
   readonly wraps: readonly RowWrap[]
 }
 
-/** Parses the stored cells of a row; `onError` hears of those that cannot be envelopes of their field, and may throw. */
-export function parseRow(row: Row<unknown>, onError: (column: number, error: unknown) => void): ParsedRow {
+/**
+ * Parses the stored cells of a row; `onError` hears of those that cannot be envelopes of their field, and may throw;
+ * `onPlain` of those that are stored unencrypted while they may be.
+ */
+export function parseRow(
+  row: Row<unknown>,
+  onError: (column: number, error: unknown) => void,
+  onPlain?: (column: number, value: unknown) => void,
+): ParsedRow {
   const cells: ParsedCell[] = []
   const wraps: RowWrap[] = []
   for (let column = 0; column < row.cells.length; column++) {
     const cell = row.cells[column] as Cell<unknown> // column < length
     const field = built.field(cell.field)
+    const plain = plainValueOf(field, cell.value)
+    if (plain !== undefined) {
+      onPlain?.(column, plain.value)
+      continue
+    }
     try {
       const parsed = parseCell(row, field, cell.value)
       if (parsed === null) continue
@@ -81,9 +93,8 @@ function wrapAt(wraps: RowWrap[], { bytes, layout, rowBound }: ParsedEnvelope): 
   return wraps.push({ envelope: bytes, layout, kekId: keyIdOf(bytes), rowBound }) - 1
 }
 
-/** The envelope of a cell, null for a database NULL and for a value stored unencrypted while it may be. Checks all that can be known without a key. */
+/** The envelope of a cell, null for a database NULL. Checks all that can be known without a key. */
 function parseCell({ map, facts }: Row<unknown>, field: BuiltField, value: unknown): ParsedEnvelope | null {
-  if (plainValueOf(field, value) !== undefined) return null
   if (value === null || value === undefined) {
     if (field.encryptNull) throw new FieldsealError('ERR_PLAINTEXT_FOUND', { reason: 'NULL where nulls are encrypted' })
     return null
