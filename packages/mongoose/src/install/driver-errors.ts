@@ -1,10 +1,10 @@
 import { isFieldsealError } from '@fieldseal/core/adapter'
 import { isDoc } from '../bson/documents.ts'
 import { walkPath } from '../path-graph/walk-path.ts'
+import { REDACTED } from '../redact/redact-filter.ts'
 import type { CollectionState } from './collection-state.ts'
 
 const DUPLICATE_KEY = 11000
-const REDACTED = '[redacted]'
 
 /**
  * The error that a caller sees: one of ours that the driver has wrapped is taken out again; a violated unique index is

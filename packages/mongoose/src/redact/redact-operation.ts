@@ -1,5 +1,5 @@
 import { stateOf } from '../install/intercept.ts'
-import { REDACTED, redactFilter } from './redact-error.ts'
+import { REDACTED, redactFilter } from './redact-filter.ts'
 
 /**
  * What subscribers of Mongoose's tracing channels (`mongoose:*`, since 9.7) may log: Mongoose publishes arguments above
