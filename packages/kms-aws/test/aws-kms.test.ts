@@ -1,7 +1,7 @@
 import { fromTemporaryCredentials } from '@aws-sdk/credential-providers'
 import { SecretKey } from '@fieldseal/core/kms'
 import { CONTEXT, failure, newKey, portSuite, request } from '@fieldseal/kms-emulators/vitest'
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { awsKms } from '../src/index.ts'
 import { useAws } from './support/aws.ts'
 
@@ -177,6 +177,57 @@ it('gives each scope a client of its own: what one learns of the clock, the othe
   expect((await failure(wrapIn('one'))).code).toBe('ERR_KMS_CLOCK_SKEW')
   await wrapIn('one')
   expect((await failure(wrapIn('two'))).code).toBe('ERR_KMS_CLOCK_SKEW')
+})
+
+it('holds no more clients than it may: the one not used for longest has forgotten what it learnt', async () => {
+  const { arn } = aws.cmk()
+  const kms = aws.kms({ maxClients: 2 })
+  const wrapIn = (scope: string) => kms.cmk(arn, { credentialScope: scope }).wrap(newKey(), request())
+  aws.emulator.clockOffsetMs = 3_600_000
+  for (const scope of ['one', 'two']) {
+    expect((await failure(wrapIn(scope))).code).toBe('ERR_KMS_CLOCK_SKEW')
+    await wrapIn(scope)
+  }
+  await wrapIn('one')
+  await failure(wrapIn('three'))
+  await wrapIn('one')
+  expect((await failure(wrapIn('two'))).code).toBe('ERR_KMS_CLOCK_SKEW')
+})
+
+it('resolves the default chain once, for the clients of all scopes', async () => {
+  const { arn } = aws.cmk()
+  const roles = ['one', 'two'].map((name) => `arn:aws:iam::111122223333:role/${name}`)
+  const kms = awsKms({ endpoint: aws.emulator.endpoint })
+  try {
+    for (const role of roles) {
+      const { accessKeyId, secretAccessKey } = aws.emulator.credentials(role)
+      vi.stubEnv('AWS_ACCESS_KEY_ID', accessKeyId)
+      vi.stubEnv('AWS_SECRET_ACCESS_KEY', secretAccessKey)
+      await kms.cmk(arn, { credentialScope: role }).wrap(newKey(), request())
+    }
+    expect(aws.emulator.calls.map(({ principal }) => principal)).toEqual([roles[0], roles[0]])
+  } finally {
+    vi.unstubAllEnvs()
+    await kms.close?.()
+  }
+})
+
+it('sends grant tokens along with every call', async () => {
+  const bodies: string[] = []
+  const seen = { handle: async ({ body }: { body: string }) => (bodies.push(body), Promise.reject(new Error('seen'))) }
+  const { arn } = aws.cmk()
+  const cmk = aws.kms({ clientOptions: { requestHandler: seen as never } }).cmk(arn, { grantTokens: ['new-grant'] })
+  const wrap = { blob: new Uint8Array(64), versionEvidence: 'unknown' as const }
+  for (const work of [
+    cmk.wrap(newKey(), request()),
+    cmk.unwrap(wrap, request()),
+    cmk.generate?.(request()),
+    cmk.rewrap?.(wrap, request()),
+    cmk.describe?.(request()),
+  ])
+    await failure(work ?? Promise.resolve())
+  expect(bodies.map((body) => JSON.parse(body).GrantTokens)).toEqual(bodies.map(() => ['new-grant']))
+  expect(bodies).toHaveLength(5)
 })
 
 it('leaves no timer behind when a call ends at its signal', async () => {

@@ -51,6 +51,16 @@ it('puts no text of AWS’s, key, context or principal into an error', async () 
   })
 })
 
+it('takes no text for the name of an error', async () => {
+  const { cmk } = aws.cmk()
+  for (const text of ['role/app may not', 'role/app', 'r'.repeat(65)]) {
+    aws.emulator.fail(text)
+    const error = await failure(cmk.wrap(newKey(), request()))
+    expect(error.code).toBe('ERR_KMS_UNKNOWN')
+    tellsNothing(error, [text])
+  }
+})
+
 it('says that our credentials are missing, and does not end the process', async () => {
   const { code, stdout, stderr } = await run('no-credentials-script.ts', {
     AWS_EC2_METADATA_DISABLED: 'true',

@@ -30,7 +30,7 @@ export function errorTable(cloud: CloudUnderTest, rows: readonly ErrorRow[]): vo
       const { cmk } = cloud.cmk()
       const wrap = await cmk.wrap(newKey(), request())
       arrange(cmk.uri)
-      const error = await failure(cmk.unwrap(wrap, request({ signal: AbortSignal.timeout(300) })))
+      const error = await failure(cmk.unwrap(wrap, request({ signal: AbortSignal.timeout(1_000) })))
       expect({ code: error.code, kind: error.kind }).toEqual({ code, kind })
       expect(ERROR_CODES[code]).toMatchObject({ disposition, retries })
       expect(error.cause).toBeUndefined()

@@ -108,6 +108,17 @@ it('refuses to run while the environment tells Google’s client to print keys',
   }
 })
 
+it('closes the client not used for longest when it would hold more than it may', async () => {
+  const kms = gcp.kms({ maxClients: 2 })
+  const name = gcp.emulator.createKey()
+  const before = gcp.emulator.connections()
+  for (const scope of ['one', 'two', 'three', 'four'])
+    await kms.cmk(name, { credentialScope: scope }).wrap(newKey(), request())
+  await expect.poll(() => gcp.emulator.connections()).toBe(before + 2)
+  await kms.close?.()
+  await expect.poll(() => gcp.emulator.connections()).toBe(before)
+})
+
 it('computes CRC32C, not the checksum of zip files', () => {
   expect(crc32c(Buffer.from('123456789'))).toBe(0xe3069283)
   expect(crc32c(new Uint8Array(32))).toBe(0x8a9136aa)
@@ -153,6 +164,18 @@ describe('credentials of a tenant', () => {
     }
     await kms.cmk(name).wrap(newKey(), request())
     expect(secure.calls.map(({ principal }) => principal)).toEqual([...tenants, ...tenants, operator])
+    await kms.close?.()
+  })
+
+  it('are changed for a scope from the next port on', async () => {
+    const accounts = ['f@six.iam.gserviceaccount.com', 'g@seven.iam.gserviceaccount.com']
+    for (const email of accounts) secure.createServiceAccount(email)
+    secure.forgetCalls()
+    const kms = gcpKms({ clientOptions: secure.clientOptions(operator) })
+    const name = secure.createKey()
+    for (const email of accounts)
+      await kms.cmk(name, { credentialScope: 'one', authClient: impersonated(email) }).wrap(newKey(), request())
+    expect(secure.calls.map(({ principal }) => principal)).toEqual(accounts)
     await kms.close?.()
   })
 

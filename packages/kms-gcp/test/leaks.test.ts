@@ -52,4 +52,14 @@ it('puts no text of Google’s, key, context or principal into an error', async 
   expect(refused.details).toEqual({ provider: 'gcp-kms', vendorCode: 'grpc:7/IAM_PERMISSION_DENIED' })
 })
 
+it('takes no text for the name of an error', async () => {
+  const { cmk } = gcp.cmk()
+  for (const text of ['app@operator may not', 'APP@OPERATOR', 'R'.repeat(64)]) {
+    gcp.emulator.fail('PERMISSION_DENIED', { reason: text, violations: [{ type: text, subject: text }] })
+    const error = await failure(cmk.wrap(newKey(), request()))
+    expect(error.details).toEqual({ provider: 'gcp-kms', vendorCode: 'grpc:7' })
+    tellsNothing(error, [text])
+  }
+})
+
 refusesStreamDebugging(gcp)

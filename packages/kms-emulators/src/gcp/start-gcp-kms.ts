@@ -44,6 +44,8 @@ export interface GcpKmsEmulator extends EmulatorControl<GcpAnswer>, GcpKeysContr
   /** Credentials of a principal, as a `sourceClient` of `Impersonated` wants them. */
   authClient(principal: string): OAuth2Client
   createServiceAccount(email: string, trusts?: (principal: string) => boolean): void
+  /** Connections of clients that are open now. */
+  connections(): number
   /** Ends the tokens of a principal. */
   revoke(principal: string): void
   /** An error of Google's for the next calls. */
@@ -160,6 +162,7 @@ export async function startGcpKms({ port = 0, tls = false }: GcpEmulatorOptions 
       return client
     },
     createServiceAccount: iam.createServiceAccount,
+    connections: gate.connections,
     revoke: iam.revoke,
     fail: (code: keyof typeof grpc.status, { message = 'as asked', times = 1, ...details } = {}) =>
       control.faults.add({ kind: 'error', error: new GrpcFailure(grpc.status[code], message, details) }, { times }),

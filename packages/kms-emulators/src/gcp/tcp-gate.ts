@@ -3,6 +3,8 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 /** A door before a server whose connections can be cut: HTTP/2 servers give theirs to nobody. */
 export interface TcpGate {
   readonly port: number
+  /** Connections that are open now. */
+  connections(): number
   /** Cuts all open connections; new ones are welcome. */
   cut(): void
   close(): Promise<void>
@@ -27,6 +29,7 @@ export async function openGate(port: number, innerPort: number): Promise<TcpGate
   }
   return {
     port: (server.address() as AddressInfo).port, // listening on TCP
+    connections: () => open.size / 2,
     cut,
     async close() {
       cut()
