@@ -5,7 +5,7 @@ import type { Use } from '../cache/revalidating-cache.ts'
 import type { RandomSource } from '../cipher/random.ts'
 import type { EncryptionContext } from '../context/encryption-context.ts'
 import { RECORD_ID_BYTES, recordIdFrom, type RecordId } from '../context/record-id.ts'
-import { FieldsealError } from '../errors/fieldseal-error.ts'
+import { dispositionOf, FieldsealError } from '../errors/fieldseal-error.ts'
 import type { Cmk, CmkWrap, KmsRequest } from '../keys/cmk.ts'
 import type { KeyspaceRef, KeyStore } from '../keys/key-store.ts'
 import type { DirectKeyRecord, KeyStoreRecord } from '../keys/records.ts'
@@ -32,7 +32,7 @@ export interface DirectKeys {
   /**
    * The key of a record, current or former.
    * @throws FieldsealError before any call that needs a key: ERR_KEY_NOT_FOUND, ERR_KEY_RETIRED, ERR_KEY_ERASED, and ERR_KMS_CONFIG when the
-   * record names a CMK that is not configured
+   * record names a CMK that is not configured; kind `unavailable` when one that may be it does not tell its name
    */
   toUnwrap(ref: KeyspaceRef, id: RecordId, use: Use, via?: unknown): Promise<DirectKey>
   /** The record id that `toWrap` would use now; undefined where it would make one or may not. */
@@ -143,10 +143,17 @@ export function createDirectKeys(settings: DirectKeySettings): DirectKeys {
       if (record?.kind !== 'direct') throw new FieldsealError('ERR_KEY_NOT_FOUND', { tenant: ref.tenant, kekId: id })
       assertUsable(record, deniedKeks)
       // Invariant: a record's uri counts only if it is one of the tenant's configured CMKs.
+      let silence: { readonly error: unknown } | undefined
       for (const cmk of [...keys.cmks, ...keys.formerCmks]) {
         if (cmk.provider !== record.provider) continue
-        if ((await wraps.canonicalUri(cmk, uriContext(ref), keys)) === record.uri) return { ref, record, cmk, keys }
+        try {
+          if ((await wraps.canonicalUri(cmk, uriContext(ref), keys)) === record.uri) return { ref, record, cmk, keys }
+        } catch (error) {
+          if (dispositionOf(error) !== 'serve-stale') throw error
+          silence ??= { error } // another one may be the record's
+        }
       }
+      if (silence !== undefined) throw silence.error
       throw new FieldsealError('ERR_KMS_CONFIG', {
         tenant: ref.tenant,
         kekId: id,

@@ -353,3 +353,19 @@ it('reads back whatever was written, in any mix of rows, cells and modes', async
     { numRuns: 30 },
   )
 })
+
+it('reads by the CMK of the record also while another one does not tell its name', async () => {
+  const old = fakeCmk('old', { credentialScope: 'old' })
+  const before = directClinic({ cmk: old })
+  const { envelopes } = await before.seal('a', { ssn: 'x' })
+  const silent = fakeCmk('alias', { canonical: 'new', credentialScope: 'silent' })
+  const after = redeployed(before, { cmk: silent, keys: { cmks: [silent], formerCmks: [old] } })
+  silent.failure = 'ERR_KMS_UNKNOWN'
+  expect((await after.open('a', { ssn: envelopes[0] })).values).toEqual(['x'])
+  silent.failure = 'ERR_KMS_KEY_DISABLED'
+  after.fieldseal.purge('a')
+  await expect(after.open('a', { ssn: envelopes[0] })).rejects.toMatchObject({ code: 'ERR_KMS_KEY_DISABLED' })
+  const without = redeployed(before, { cmk: silent, keys: { cmks: [silent] } })
+  silent.failure = 'ERR_KMS_UNKNOWN'
+  await expect(without.open('a', { ssn: envelopes[0] })).rejects.toMatchObject({ code: 'ERR_KMS_UNKNOWN' })
+})
