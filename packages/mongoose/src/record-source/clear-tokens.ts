@@ -2,15 +2,16 @@ import type { Doc } from '../bson/documents.ts'
 import type { CollectionState } from '../install/collection-state.ts'
 import { SLOT_NAMES } from '../query-rewrite/token-terms.ts'
 import type { DocumentKey } from './document-key.ts'
+import { DURABLE } from './send-with-keys.ts'
 
 /** Removes the tokens of documents, and leaves their ciphertext. */
 export async function clearTokens({ raw }: CollectionState, keys: readonly unknown[]): Promise<void> {
-  for (const key of keys) {
+  const operations = keys.flatMap((key) => {
     const { id, paths, plain } = key as DocumentKey // opaque to core: it gives back what pages() made
     const unset: Doc = {}
     for (const path of [...paths.values(), ...[...plain.values()].map((cell) => cell.path)].flat())
       for (const slot of Object.values(SLOT_NAMES)) unset[`${path}.${slot}`] = 1
-    if (Object.keys(unset).length > 0) await raw.updateOne({ _id: id }, { $unset: unset }, DURABLE)
-  }
+    return Object.keys(unset).length === 0 ? [] : [{ updateOne: { filter: { _id: id }, update: { $unset: unset } } }]
+  })
+  if (operations.length > 0) await raw.bulkWrite(operations, { ...DURABLE, ordered: false })
 }
-const DURABLE = { writeConcern: { w: 'majority' } } as const

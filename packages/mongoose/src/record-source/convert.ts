@@ -13,12 +13,12 @@ import { mongo } from 'mongoose'
 import { AS_STORED } from '../bson/bson-codec.ts'
 import type { Doc } from '../bson/documents.ts'
 import { toDriverValue } from '../bson/driver-values.ts'
-import type { CollectionState } from '../install/collection-state.ts'
+import type { CollectionState, RawCollection } from '../install/collection-state.ts'
 import { besidePath } from '../path-graph/walk-path.ts'
 import { SLOT_NAMES } from '../query-rewrite/token-terms.ts'
 import { kekIdOf } from '../write-path/draft.ts'
-import { DURABLE, sendWithKeys } from './compare-and-set.ts'
 import { cellName, type DocumentKey } from './document-key.ts'
+import { DURABLE, sendWithKeys, type KeyedUpdate, type Sending } from './send-with-keys.ts'
 
 const { Binary } = mongo
 
@@ -32,29 +32,43 @@ const REFUSALS: readonly unknown[] = [11_000, 121]
  * @throws FieldsealError ERR_WRITE_UNSUPPORTED for cells that would leave their envelopes in another state than `plaintext`
  */
 export async function convert(
-  state: CollectionState,
+  { raw, collation }: CollectionState,
   patches: readonly RowPatch<PatchedCell>[],
 ): Promise<readonly Converted[]> {
-  return Promise.all(patches.map((patch) => convertOne(state, patch)))
+  // Under a collation a text equals others, and a write of one of them would be lost.
+  const sending = { refusals: REFUSALS, ...(collation() ? { collation: { locale: 'simple' } } : {}) }
+  const updates = patches.map(updateOf)
+  const keyed = updates.filter((each) => each !== undefined && (each.replaced.size > 0 || each.added.length > 0))
+  const outcomes = await sendWithKeys(raw, keyed as KeyedUpdate[], sending)
+  const known = new Map(keyed.map((each, at) => [each, outcomes[at]]))
+  return Promise.all(updates.map((each) => (each && (known.get(each) ?? sendPlain(raw, each, sending))) ?? 'changed'))
 }
 
-async function convertOne({ raw, collation }: CollectionState, patch: RowPatch<PatchedCell>): Promise<Converted> {
-  const key = patch.key as DocumentKey // opaque to core: it gives back what documentKey() made
-  const change = changeOf(key, patch.cells)
-  if (change === undefined) return 'changed' // cells of another document
-  const update = Object.fromEntries(
-    Object.entries({ $set: change.set, $unset: change.unset }).filter(([, paths]) => Object.keys(paths).length > 0),
-  )
-  // Under a collation a text equals others, and a write of one of them would be lost.
-  const options = collation() ? { ...DURABLE, collation: { locale: 'simple' } } : DURABLE
+/** An update that leaves the envelopes alone, and with them the keys of its document. */
+async function sendPlain(
+  raw: RawCollection,
+  { filter, update }: KeyedUpdate,
+  { refusals = [], collation }: Sending,
+): Promise<Converted> {
   try {
-    if (change.replaced.size === 0 && change.added.length === 0)
-      return (await raw.updateOne(change.filter, update, options)).matchedCount > 0 ? 'updated' : 'changed'
-    return await sendWithKeys(raw, key, { ...change, update, options })
+    const options = { ...DURABLE, ...(collation && { collation }) }
+    return (await raw.updateOne(filter, update, options)).matchedCount > 0 ? 'updated' : 'changed'
   } catch (error) {
-    if (REFUSALS.includes(Reflect.get(Object(error), 'code'))) return 'refused'
+    if (refusals.includes(Reflect.get(Object(error), 'code'))) return 'refused'
     throw error
   }
+}
+
+/** Undefined for cells of another document. */
+function updateOf(patch: RowPatch<PatchedCell>): KeyedUpdate | undefined {
+  const key = patch.key as DocumentKey // opaque to core: it gives back what documentKey() made
+  const change = changeOf(key, patch.cells)
+  if (change === undefined) return undefined
+  const { filter, set, unset, replaced, added } = change
+  const update = Object.fromEntries(
+    Object.entries({ $set: set, $unset: unset }).filter(([, paths]) => Object.keys(paths).length > 0),
+  )
+  return { key, filter, update, replaced, added }
 }
 
 interface Change {

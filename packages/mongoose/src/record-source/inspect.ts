@@ -3,6 +3,7 @@ import { isDoc, type Doc } from '../bson/documents.ts'
 import type { CollectionState } from '../install/collection-state.ts'
 import { touchesEncrypted } from '../path-graph/walk-path.ts'
 import { KEYS_PATH } from '../path-graph/stored-model.ts'
+import { toArray } from './to-array.ts'
 
 const NO_SUCH_COLLECTION = 26
 
@@ -34,8 +35,7 @@ export async function inspectIndexes(
 
 async function indexesOf({ raw }: CollectionState): Promise<readonly Doc[] | undefined> {
   try {
-    const listing = (await raw.listIndexes({})) as { toArray(): Promise<Doc[]> } // a cursor, or a promise of one
-    return await listing.toArray()
+    return await toArray(raw.listIndexes({}))
   } catch (error) {
     if (isDoc(error) && error['code'] === NO_SUCH_COLLECTION) return undefined
     throw error

@@ -18,6 +18,7 @@ import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
 import { canonical, collectRows, stored, type StoredRow as CollectedRow } from '../read-path/collect-rows.ts'
 import { kekIdOf, storedKekId } from '../write-path/draft.ts'
 import { documentKey } from './document-key.ts'
+import { toArray } from './to-array.ts'
 
 const { BSON, Binary } = mongo
 
@@ -95,10 +96,6 @@ async function readAll(state: CollectionState, model: StoredModel, documents: re
   if (documents.length === 0) return []
   const filter = { _id: { $in: documents.map(({ _id }) => _id) } }
   return toArray(state.raw.find(filter, { ...AS_STORED, projection: projectionOf(model), sort: { _id: 1 } }))
-}
-
-async function toArray(made: unknown): Promise<Doc[]> {
-  return ((await made) as { toArray(): Promise<Doc[]> }).toArray() // a cursor, or a promise of one while a connection opens
 }
 
 /** `$gt` in a filter compares only within the type of its operand. */
