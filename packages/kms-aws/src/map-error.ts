@@ -1,4 +1,4 @@
-import { type FieldsealError, type KmsErrorCode, kmsError } from '@fieldseal/core/kms'
+import { type FieldsealError, type KmsErrorCode, kmsError, memberOf, textIn } from '@fieldseal/core/kms'
 
 export const PROVIDER = 'aws-kms'
 
@@ -95,7 +95,8 @@ export function awsCodeOf(error: unknown): KmsErrorCode {
   if (TIMEOUT.test(system)) return 'ERR_KMS_TIMEOUT'
   // What the SDK's endpoint rules say, without a name.
   if (CERTIFICATE.test(system) || message.startsWith('Invalid Configuration')) return 'ERR_KMS_CONFIG'
-  const status = read(read(error, '$metadata'), 'httpStatusCode') ?? read(read(error, '$response'), 'statusCode')
+  const status =
+    memberOf(memberOf(error, '$metadata'), 'httpStatusCode') ?? memberOf(memberOf(error, '$response'), 'statusCode')
   const failed = typeof status === 'number' && status >= 500
   // A proxy's page about an outage is no JSON either.
   if (name === 'SyntaxError' && failed) return 'ERR_KMS_UNAVAILABLE'
@@ -141,7 +142,7 @@ export function mapAwsError(error: unknown): FieldsealError {
   const vendorCode = [textIn(cause, 'name'), textIn(cause, 'code')].find(
     (name) => /^[A-Z][A-Za-z0-9_]{2,63}$/.test(name) && name !== 'Error',
   )
-  const requestId = textIn(read(cause, '$metadata'), 'requestId')
+  const requestId = textIn(memberOf(cause, '$metadata'), 'requestId')
   return kmsError(
     awsCodeOf(error),
     {
@@ -154,23 +155,7 @@ export function mapAwsError(error: unknown): FieldsealError {
 }
 
 function retryAfterMs(error: unknown): number | undefined {
-  const header = read(read(read(error, '$response'), 'headers'), 'retry-after')
+  const header = memberOf(memberOf(memberOf(error, '$response'), 'headers'), 'retry-after')
   const seconds = typeof header === 'string' && /^\d{1,6}$/.test(header) ? Number(header) : undefined
   return seconds === undefined ? undefined : Math.min(seconds * 1_000, MAX_RETRY_AFTER_MS)
-}
-
-/** A member of anything, also of what throws when it is asked. */
-function read(value: unknown, member: string): unknown {
-  try {
-    return (typeof value === 'object' && value !== null) || typeof value === 'function'
-      ? (value as Record<string, unknown>)[member] // anything may be asked for a member
-      : undefined
-  } catch {
-    return undefined
-  }
-}
-
-function textIn(value: unknown, member: string): string {
-  const text = read(value, member)
-  return typeof text === 'string' ? text : ''
 }

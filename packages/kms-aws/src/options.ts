@@ -1,4 +1,4 @@
-import { FieldsealError } from '@fieldseal/core/kms'
+import { FieldsealError, turnsOnSection } from '@fieldseal/core/kms'
 import type { KMSClientConfig } from '@aws-sdk/client-kms'
 
 /** What one CMK may have of its own, and `awsKms` may set for all. */
@@ -82,21 +82,12 @@ export function assertKmsOptions(options: AwsKmsOptions): void {
  * @throws FieldsealError ERR_CONFIG_INVALID
  */
 export function assertNoStreamDebugging(sections: string | undefined): void {
-  if (!matchesSection(sections ?? '', 'stream')) return
+  if (!turnsOnSection(sections, 'stream')) return
   throw new FieldsealError('ERR_CONFIG_INVALID', {
     field: 'NODE_DEBUG',
     reason: 'it would print keys',
     hint: 'leave out stream and * from this environment variable',
   })
-}
-
-/** As Node reads the variable: names with commas between, `*` for anything, any case. */
-function matchesSection(sections: string, name: string): boolean {
-  const pattern = sections
-    .replace(/[|\\{}()[\]^$+?.]/g, '\\$&')
-    .replaceAll('*', '.*')
-    .replaceAll(',', '$|^')
-  return new RegExp(`^${pattern}$`, 'i').test(name)
 }
 
 function invalid(field: string, reason: string, hint?: string): FieldsealError {

@@ -1,4 +1,4 @@
-import { type FieldsealError, type KmsErrorCode, kmsError } from '@fieldseal/core/kms'
+import { type FieldsealError, type KmsErrorCode, kmsError, memberOf, textIn } from '@fieldseal/core/kms'
 
 export const PROVIDER = 'gcp-kms'
 
@@ -46,7 +46,7 @@ const CERTIFICATE =
  */
 export function gcpCodeOf(error: unknown): KmsErrorCode {
   if (error instanceof CredentialsFailure) return credentialsCodeOf(error)
-  const status = read(error, 'code')
+  const status = memberOf(error, 'code')
   const message = textIn(error, 'message')
   if (typeof status !== 'number') return codeWithoutStatus(error, message)
   switch (status) {
@@ -57,7 +57,7 @@ export function gcpCodeOf(error: unknown): KmsErrorCode {
         : 'ERR_KMS_CONFIG'
     case 7:
       // The one reason that is always about our own project, never about the tenant's.
-      return read(error, 'reason') === 'USER_PROJECT_DENIED' ? 'ERR_KMS_CONFIG' : 'ERR_KMS_ACCESS_DENIED'
+      return memberOf(error, 'reason') === 'USER_PROJECT_DENIED' ? 'ERR_KMS_CONFIG' : 'ERR_KMS_ACCESS_DENIED'
     case 8:
       return /message larger than/i.test(message) ? 'ERR_KMS_INTEGRITY_FAILED' : 'ERR_KMS_THROTTLED'
     case 9:
@@ -114,7 +114,7 @@ function vendorCodeOf(error: unknown): string {
   const failure = error instanceof CredentialsFailure ? error.failure : error
   const http = httpStatusOf(failure)
   if (error instanceof CredentialsFailure && http !== undefined) return `http:${http}`
-  const status = read(failure, 'code')
+  const status = memberOf(failure, 'code')
   if (typeof status !== 'number' || !Number.isSafeInteger(status))
     return /^[A-Z][A-Z0-9_]{2,40}$/.test(textIn(failure, 'code')) ? textIn(failure, 'code') : 'none'
   const detail = [...violationsOf(failure), textIn(failure, 'reason')].find((name) =>
@@ -124,7 +124,7 @@ function vendorCodeOf(error: unknown): string {
 }
 
 function httpStatusOf(error: unknown): number | undefined {
-  const status = read(error, 'status') ?? read(read(error, 'response'), 'status')
+  const status = memberOf(error, 'status') ?? memberOf(memberOf(error, 'response'), 'status')
   return typeof status === 'number' ? status : undefined
 }
 
@@ -135,24 +135,8 @@ function violationsOf(error: unknown): readonly string[] {
   )
 }
 
-/** A member of anything, also of what throws when it is asked. */
-function read(value: unknown, member: string): unknown {
-  try {
-    return (typeof value === 'object' && value !== null) || typeof value === 'function'
-      ? (value as Record<string, unknown>)[member] // anything may be asked for a member
-      : undefined
-  } catch {
-    return undefined
-  }
-}
-
-function textIn(value: unknown, member: string): string {
-  const text = read(value, member)
-  return typeof text === 'string' ? text : ''
-}
-
 function listIn(value: unknown, member: string): readonly unknown[] {
-  const list = read(value, member)
+  const list = memberOf(value, member)
   try {
     return Array.isArray(list) ? [...list] : []
   } catch {

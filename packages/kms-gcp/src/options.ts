@@ -1,5 +1,5 @@
 import type { KeyManagementServiceClient } from '@google-cloud/kms'
-import { FieldsealError } from '@fieldseal/core/kms'
+import { FieldsealError, turnsOnSection } from '@fieldseal/core/kms'
 
 /** What the vendor's client takes. */
 export type ClientOptions = NonNullable<ConstructorParameters<typeof KeyManagementServiceClient>[0]>
@@ -66,19 +66,10 @@ export function assertCmk(uri: string, { credentialScope, apiEndpoint }: GcpCmkO
 export function assertNoPayloadLogging(env: Readonly<Record<string, string | undefined>>): void {
   // Google's `all` is `*`; a filter such as `kms:v1` is about a part of it.
   const sdk = (env['GOOGLE_SDK_NODE_LOGGING'] ?? '').replace(/\s/g, '').replace(/(^|,)all(?=,|$)/gi, '$1*')
-  if (['kms', 'gax'].some((name) => matchesSection(sdk, name)) || /(^|,)(kms|gax):/i.test(sdk))
+  if (['kms', 'gax'].some((name) => turnsOnSection(sdk, name)) || /(^|,)(kms|gax):/i.test(sdk))
     throw printsKeys('GOOGLE_SDK_NODE_LOGGING', 'leave out kms, gax, all and * from this environment variable')
-  if (matchesSection(env['NODE_DEBUG'] ?? '', 'stream'))
+  if (turnsOnSection(env['NODE_DEBUG'], 'stream'))
     throw printsKeys('NODE_DEBUG', 'leave out stream and * from this environment variable')
-}
-
-/** As Node and Google read such a variable: names with commas between, `*` for anything, any case. */
-function matchesSection(sections: string, name: string): boolean {
-  const pattern = sections
-    .replace(/[|\\{}()[\]^$+?.]/g, '\\$&')
-    .replaceAll('*', '.*')
-    .replaceAll(',', '$|^')
-  return new RegExp(`^${pattern}$`, 'i').test(name)
 }
 
 function printsKeys(field: string, hint: string): FieldsealError {
