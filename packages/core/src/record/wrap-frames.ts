@@ -12,9 +12,9 @@ export interface WrapFrames {
 
 export function createWrapFrames(): WrapFrames {
   const frames = new Map<string, WrapFrame>()
-  let last:
-    | { readonly kek: LiveKek; readonly envelope: Buffer; readonly place: RowPlace; readonly frame: WrapFrame }
-    | undefined
+  // Rows of a batch follow each other under the same frame: mostly it is that of the row before.
+  let opened: LastFrame<{ readonly envelope: Buffer }> | undefined
+  let sealed: LastFrame<{ readonly salt: Uint8Array; readonly rowBound: boolean }> | undefined
 
   function frameFor(kek: LiveKek, header: Buffer, salt: Uint8Array, place: RowPlace): WrapFrame {
     const { tenant, keyspace, model } = place
@@ -26,17 +26,28 @@ export function createWrapFrames(): WrapFrames {
 
   return {
     toOpen(kek, envelope, place) {
-      if (last !== undefined && last.kek === kek && last.place === place && sharesFrame(last.envelope, envelope))
-        return last.frame
+      if (opened?.kek === kek && isSame(opened.place, place) && sharesFrame(opened.envelope, envelope))
+        return opened.frame
       const header = envelope.subarray(0, WRAPPED_HEADER_BYTES)
       const frame = frameFor(kek, header, envelope.subarray(KEK_AT.salt, KEK_AT.salt + SALT_BYTES), place)
-      last = { kek, envelope, place, frame }
+      opened = { kek, envelope, place, frame }
       return frame
     },
     toSeal(kek, rowBound, place) {
-      return frameFor(kek, kekHeader(kek.idBytes, rowBound), kek.nextWrap().salt, place)
+      const { salt } = kek.nextWrap()
+      if (sealed?.kek === kek && sealed.salt === salt && sealed.rowBound === rowBound && isSame(sealed.place, place))
+        return sealed.frame
+      const frame = frameFor(kek, kekHeader(kek.idBytes, rowBound), salt, place)
+      sealed = { kek, salt, rowBound, place, frame }
+      return frame
     },
   }
+}
+
+type LastFrame<Of> = Of & { readonly kek: LiveKek; readonly place: RowPlace; readonly frame: WrapFrame }
+
+function isSame(a: RowPlace, b: RowPlace): boolean {
+  return a === b || (a.tenant === b.tenant && a.keyspace === b.keyspace && a.model === b.model)
 }
 
 function sharesFrame(a: Buffer, b: Buffer): boolean {

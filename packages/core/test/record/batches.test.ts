@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
 import { isUnreadable } from '../../src/record/unreadable.ts'
-import type { ModelDeclaration, Row } from '../../src/record/ports.ts'
+import type { ModelDeclaration, RecordMap, Row } from '../../src/record/ports.ts'
 import { inTimeSlices } from '../../src/record/time-slices.ts'
 import { rotateKek } from '../../src/attach.ts'
 import { type Clinic, clinic, ID, OTHER_ID, PATIENTS } from '../support/clinic.ts'
@@ -36,6 +36,37 @@ it('seals the values of a row under one DEK and those of two rows, or two writes
   expect(wrapOf(one?.envelopes[0])).not.toBe(wrapOf(two?.envelopes[0]))
   const [again] = await sealAll(world, [world.rowOf('a', { ssn: 'x' }, ID)])
   expect(wrapOf(again?.envelopes[0])).not.toBe(wrapOf(one?.envelopes[0]))
+})
+
+it('binds each row of a batch to its own model and row, also where it alternates between models and bindings', async () => {
+  const world = clinic()
+  const notes = world.host.defineModel({ ...PATIENTS, id: 'notes' })
+  const as = (map: RecordMap, row: Row<unknown>): Row<unknown> => ({
+    map,
+    facts: row.facts,
+    cells: row.cells.map((cell) => ({
+      ...cell,
+      field: map.fields.find(({ path }) => path === cell.field.path) ?? cell.field,
+    })),
+  })
+  const unbound = (row: Row<unknown>): Row<unknown> => ({ ...row, facts: { ...row.facts, rowId: undefined } })
+  const rows = Array.from({ length: 8 }, (_, i) => {
+    const row = world.rowOf('a', { ssn: `s${i}` }, uuid(i))
+    const placed = (i >> 1) & 1 ? as(notes, row) : row
+    return ((i + 1) >> 1) & 1 ? unbound(placed) : placed // from row to row one of both changes
+  })
+  const sealed = await sealAll(world, rows)
+  const stored = rows.map((row, i) => ({
+    ...row,
+    cells: row.cells.map((cell) => ({ ...cell, value: sealed[i]?.envelopes[0] })),
+  }))
+  const together = await openAll(world, stored)
+  for (const [i, row] of stored.entries()) {
+    expect(together[i]?.values).toEqual([`s${i}`])
+    expect((await openAll(world, [row]))[0]?.values).toEqual([`s${i}`])
+    const elsewhere = as((i >> 1) & 1 ? world.map : notes, row)
+    await expect(openAll(world, [elsewhere])).rejects.toMatchObject({ code: 'ERR_DECRYPT_FAILED' })
+  }
 })
 
 it('never repeats a nonce', async () => {
