@@ -38,13 +38,22 @@ export async function convert(
   // Under a collation a text equals others, and a write of one of them would be lost.
   const sending = { refusals: REFUSALS, ...(collation() ? { collation: { locale: 'simple' } } : {}) }
   const updates = patches.map(updateOf)
-  const keyed = updates.filter((each) => each !== undefined && (each.replaced.size > 0 || each.added.length > 0))
+  const keyed = updates.filter((each) => each !== undefined && keepsKeys(each))
   const outcomes = await sendWithKeys(raw, keyed as KeyedUpdate[], sending)
   const known = new Map(keyed.map((each, at) => [each, outcomes[at]]))
-  return Promise.all(updates.map((each) => (each && (known.get(each) ?? sendPlain(raw, each, sending))) ?? 'changed'))
+  return Promise.all(
+    updates.map(async (each) => {
+      if (each === undefined) return 'changed'
+      return known.get(each) ?? sendPlain(raw, each, sending)
+    }),
+  )
 }
 
-/** An update that leaves the envelopes alone, and with them the keys of its document. */
+/** False for a document without envelopes that gets none: it keeps no keys, and nothing of ours but tokens. */
+function keepsKeys({ key, replaced, added }: KeyedUpdate): boolean {
+  return key.keys !== undefined || replaced.size > 0 || added.length > 0
+}
+
 async function sendPlain(
   raw: RawCollection,
   { filter, update }: KeyedUpdate,
