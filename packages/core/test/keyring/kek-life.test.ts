@@ -3,6 +3,7 @@ import { rotateKek } from '../../src/attach.ts'
 import { changeKek, denyKey, findKey, listKeys, rewrapChildren, rotateCmk } from '../../src/maintenance.ts'
 import type { KekId } from '../../src/keys/records.ts'
 import { clinic, NOTES, OTHER_ID } from '../support/clinic.ts'
+import { fakeCmk } from '../support/fake-cmk.ts'
 
 const DAY = 86_400_000
 
@@ -133,6 +134,23 @@ it('wraps KEKs anew by the newest version of their CMK, each wrap seen to open',
     if (operation === 'update') keyStore.tamper(id, { rowVersion: 9 })
   }
   expect(await rotateCmk(fieldseal, { tenant: 'a' })).toMatchObject({ changed: 1 })
+})
+
+it('wraps no KEK anew whose record was altered, and keeps the good wrap when the new one opens to another key', async () => {
+  const cmk = fakeCmk('one', { rewraps: true })
+  const app = clinic({ cmk })
+  const { envelopes } = await app.seal('a', { ssn: '1' })
+  const [kek] = app.keyStore.keks()
+  if (kek === undefined) return expect.unreachable()
+  cmk.before = (operation) => void (cmk.liar = operation === 'rewrap')
+  await expect(rotateCmk(app.fieldseal, { tenant: 'a' })).rejects.toMatchObject({ code: 'ERR_KMS_INTEGRITY_FAILED' })
+  cmk.before = undefined
+  cmk.liar = false
+  expect(app.keyStore.keks()).toEqual([kek])
+  expect((await app.open('a', { ssn: envelopes[0] })).values).toEqual(['1'])
+  app.keyStore.tamper(kek.id, { compromised: true })
+  await expect(rotateCmk(app.fieldseal, { tenant: 'a' })).rejects.toMatchObject({ code: 'ERR_KEY_RECORD_INVALID' })
+  expect(app.keyStore.keks()[0]?.wraps).toEqual(kek.wraps)
 })
 
 it('wraps the keys of data subjects by the tenant’s newest key, but hides none that may be known', async () => {
