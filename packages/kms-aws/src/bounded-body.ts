@@ -1,5 +1,5 @@
 /** The longest answer of a KMS: two blobs of 6,144 bytes in base64 and some ARNs. */
-export const MAX_BODY_BYTES = 65_536
+const MAX_BODY_BYTES = 65_536
 
 /** Collects a response's body, but no more than an answer of a KMS can have. The SDK itself has no limit. */
 export async function collectBounded(body: unknown): Promise<Uint8Array> {

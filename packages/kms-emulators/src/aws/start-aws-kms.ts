@@ -83,7 +83,7 @@ export async function startAwsKms({ port = 0, tls = false }: AwsEmulatorOptions 
       facts = { ...facts, principal: signer.principal }
       if (signer.service === 'sts') {
         facts = { ...facts, operation: 'AssumeRole' }
-        await meet(facts, faultOf(facts), response)
+        await meet(facts, control.faults.take(facts), response)
         const { status, xml } = assumeRole(principals, signer.principal, body.toString())
         if (status !== 200) outcome = 'AccessDenied'
         response.writeHead(status, { 'content-type': 'text/xml' }).end(xml)
@@ -93,7 +93,7 @@ export async function startAwsKms({ port = 0, tls = false }: AwsEmulatorOptions 
       facts = { ...facts, key: namedKey(input, signer.region), ...contextIn(input) }
       dryRun = input['DryRun'] === true
       const call: AwsCall = { operation: facts.operation, principal: signer.principal, region: signer.region, input }
-      const fault = faultOf(facts)
+      const fault = control.faults.take(facts)
       await meet(facts, fault, response)
       const { output, logged } = answer(keys, control, call)
       facts = { ...facts, ...logged }
@@ -114,10 +114,6 @@ export async function startAwsKms({ port = 0, tls = false }: AwsEmulatorOptions 
         ...(keyVersion === undefined ? {} : { keyVersion }),
       })
     }
-  }
-
-  function faultOf(facts: CallFacts): Fault<JsonAnswer> | undefined {
-    return control.faults.take(facts)
   }
 
   /** What happens before the answer. @throws AwsFailure */
