@@ -4,7 +4,7 @@ import { expect, it } from 'vitest'
 import type { Retirement } from '../src/plan/retire.ts'
 import type { Shred } from '../src/plan/shred.ts'
 import { type Statement, statementHolds } from '../src/report/statement.ts'
-import { clinic, range } from './support/clinic.ts'
+import { clinic, PATIENTS, range } from './support/clinic.ts'
 
 const DAY = 86_400_000
 const HOUR = 3_600_000
@@ -93,6 +93,37 @@ it('does not retire the parent of a data subject’s key before that has another
   expect(await migrator.apply(plan)).toMatchObject({ state: 'retired' })
   expect(await as('a', () => source.read('notes', { id: 1 }))).toEqual({ text: 'note 1' })
   await expect(migrator.plan('retire', { kek: 'f'.repeat(24) })).rejects.toMatchObject({ code: 'ERR_ARGUMENT_INVALID' })
+})
+
+it('does not retire the record of a CMK that still wraps rows of mode direct, not even while it has none', async () => {
+  const direct = { ...PATIENTS, options: { ...PATIENTS.options, mode: 'direct' as const } }
+  let cmks = ['old']
+  let former: string[] = []
+  const app = clinic(
+    {
+      keys: async () => ({
+        cmks: cmks.map((uri) => app.kms.cmk(uri)),
+        formerCmks: former.map((uri) => app.kms.cmk(uri)),
+      }),
+    },
+    [direct],
+  )
+  const { migrator, fill, source, clock, readAll, fieldseal } = app
+  await fill('a', [1])
+  const rows = source.rows.get('patients')
+  const kek = kekOf([...(rows?.values() ?? [])][0]?.cells['ssn'])
+  rows?.clear()
+  await expect(migrator.plan('retire', { kek })).rejects.toMatchObject({ code: 'ERR_PLAN_REFUSED' })
+  await fill('a', [2])
+  cmks = ['new']
+  former = ['old']
+  fieldseal.purge('a')
+  const plan = await migrator.plan('retire', { kek })
+  clock.advance(HOUR)
+  await expect(migrator.apply(plan)).rejects.toMatchObject({ code: 'ERR_KEY_NEEDED' })
+  await migrator.rewrap({ tenant: 'a' })
+  expect(await migrator.apply(plan)).toMatchObject({ state: 'retired' })
+  expect(await readAll('a', [2])).toBe(true)
 })
 
 it('shreds a data subject: unreadable at once, destroyed after a week, tokens cleared, the report signed', async () => {

@@ -11,6 +11,7 @@ import {
 import type { Surroundings } from '../engine/target.ts'
 import { isKek } from '../keys/key-versions.ts'
 import { needsOf, rowsUnder } from '../keys/need.ts'
+import { cmksOf } from './move.ts'
 import { beginApply, cancelPlan, endApply, type Plan, stateOf } from './plan.ts'
 
 export interface RetireOptions {
@@ -43,6 +44,7 @@ export async function planRetire(surroundings: Surroundings, options: RetireOpti
     throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'longestTransactionMs', reason: 'milliseconds' })
   const record = await keyOf(surroundings, kek)
   assertWrapsNoMore(record)
+  await assertNotWrapping(surroundings, record)
   const now = nowOf(fieldseal)
   const bound = (fieldseal as Fieldseal<'multi'>).revocationBoundMs(record.tenant) // ignored in tenancy `single`
   const rows = await rowsUnder(surroundings, record.id)
@@ -75,6 +77,7 @@ export async function applyRetire(surroundings: Surroundings, plan: Plan, cancel
   }
   const checkpoint = await beginApply<Retirement>(surroundings, plan, nowOf(fieldseal), async () => stateOf([record]))
   if ('result' in checkpoint) return checkpoint.result
+  await assertNotWrapping(surroundings, record)
   await assertUnneeded(surroundings, record)
   await setState(surroundings, record, 'retired')
   try {
@@ -113,6 +116,21 @@ function assertWrapsNoMore(record: KeyInfo): void {
     kekId: record.id,
     reason: `it is ${record.state}`,
     ...(record.state === 'active' ? { hint: 'rotate kek first: the newer key makes this one decrypt-only' } : {}),
+  })
+}
+
+/** A direct key record has no state that says so: it wraps as long as its CMK is the first of the tenant's. @throws FieldsealError ERR_PLAN_REFUSED */
+async function assertNotWrapping(surroundings: Surroundings, record: KeyInfo): Promise<void> {
+  const { sources, host } = surroundings
+  if (record.kind !== 'direct' || !sources.some(({ models }) => models.some(({ mode }) => mode === 'direct'))) return
+  const { current } = await cmksOf(surroundings, host.tenancy === 'single' ? undefined : record.tenant)
+  if (current[0] !== `${record.provider} ${record.uri}`) return
+  throw new FieldsealError('ERR_PLAN_REFUSED', {
+    operation: 'retire',
+    tenant: record.tenant,
+    kekId: record.id,
+    reason: 'rows of mode direct are wrapped by its CMK',
+    hint: 'name another CMK first among cmks and this one under formerCmks, rewrap the rows, then retire it',
   })
 }
 
