@@ -1,9 +1,10 @@
-import { rotateKek, type KekId, type PageOptions, type StoredRow } from '@fieldseal/core/adapter'
+import { rotateKek, type KekId, type PageOptions, type PatchedCell, type StoredRow } from '@fieldseal/core/adapter'
 import { hasMongo } from '@fieldseal/servers/vitest'
 import mongoose, { Schema, Types } from 'mongoose'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { mongooseSource } from '../src/index.ts'
 import { useClinic, type LooseModel } from './support/clinic.ts'
+import { envelope } from './support/sealed.ts'
 
 const { Long } = mongoose.mongo
 
@@ -291,5 +292,35 @@ describe.runIf(hasMongo())('record source of many tenants', () => {
     const own = await rows({ size: 2, tenant: one.toHexString() })
     expect(own.map(({ columns }) => columns['clinic'])).toEqual([one.toHexString(), one.toHexString()])
     expect(await source.count(map, 'all')).toEqual({ rows: 3, exact: true })
+  })
+
+  it('leaves a document that has become the one of another tenant since it was read', async () => {
+    const Letter = clinic.model(
+      new Schema(
+        {
+          _id: Number,
+          clinicId: String,
+          code: { type: String, encrypted: { blindIndex: true } },
+          note: { type: String, encrypted: { state: 'migrating' } },
+        },
+        { encrypted: { tenantBy: 'clinicId' } },
+      ),
+    )
+    const source = mongooseSource(clinic.connection)
+    const map = source.models.find(({ id }) => id === Letter.collection.collectionName) ?? expect.unreachable()
+    const note = map.at('note').field ?? expect.unreachable()
+    const as = <R>(tenant: string, run: () => R) => clinic.fieldseal.runAs({ tenant }, run)
+    await as('a', () => Letter.create({ _id: 1, clinicId: 'a', code: clinic.secret('code of a') }))
+    await clinic.direct(Letter).updateOne({}, { $set: { note: 'public' } })
+    const [row] = (await source.pages(map, { size: 1 })[Symbol.asyncIterator]().next()).value ?? []
+    await as('a', () => Letter.deleteOne({ _id: 1, clinicId: 'a' }))
+    await as('b', () => Letter.create({ _id: 1, clinicId: 'b', code: clinic.secret('code of b') }))
+    await clinic.direct(Letter).updateOne({}, { $set: { note: 'public' } })
+    const before = (row as StoredRow).occurrences?.find(({ field }) => field === note)?.value ?? expect.unreachable()
+    const cells = [{ field: note, before, after: envelope().value() as never }] as readonly PatchedCell[]
+    expect(await source.convert?.(map, [{ key: row?.key, cells }])).toEqual(['changed'])
+    await source.clearTokens?.(map, [row?.key])
+    const found = as('b', () => Letter.findOne({ clinicId: 'b', code: 'code of b' }).lean())
+    expect(await found).toMatchObject({ code: 'code of b', note: 'public' })
   })
 })

@@ -151,6 +151,25 @@ describe.runIf(hasMongo())('what is printed', () => {
     expect(inspect(value, { depth: 12 })).toBe(before)
   })
 
+  it('redacts what a pipeline asks of documents of another collection', () => {
+    const from = Person.collection.collectionName
+    const Visit = clinic.model(new Schema({ ssn: String, place: String }))
+    const Bill = clinic.model(new Schema({ ssn: String, paid: { type: Boolean, encrypted: true } }))
+    for (const Other of [Visit, Bill]) {
+      const pipeline = [
+        { $lookup: { from, as: 'people', pipeline: [{ $match: { ssn: CANARY, name: 'x' } }] } },
+        { $match: { 'people.email': CANARY } },
+        { $addFields: { found: { $in: [CANARY, '$people.ssn'] } } },
+      ]
+      const shown = redactOperation(Other, { pipeline })
+      expect(inspect(shown, { depth: 12 })).not.toContain(CANARY)
+      expect(shown).toMatchObject({ pipeline: [{ $lookup: { from, pipeline: [{ $match: { name: 'x' } }] } }, {}, {}] })
+      expect(redactOperation(Other, { pipeline: [{ $match: { ssn: 'x' } }] })).toEqual({
+        pipeline: [{ $match: { ssn: 'x' } }],
+      })
+    }
+  })
+
   it('keeps paths, operators, plain values and nulls, and leaves other models alone', () => {
     const shown = redactOperation(Person, { name: 'x', ssn: null, $set: { name: 'y', email: 'z' }, age: { $gt: 1 } })
     expect(shown).toEqual({ name: 'x', ssn: null, $set: { name: 'y', email: '[redacted]' }, age: '[redacted]' })

@@ -7,11 +7,13 @@ import { DURABLE } from './send-with-keys.ts'
 /** Removes the tokens of documents, and leaves their ciphertext. */
 export async function clearTokens({ raw }: CollectionState, keys: readonly unknown[]): Promise<void> {
   const operations = keys.flatMap((key) => {
-    const { id, paths, plain } = key as DocumentKey // opaque to core: it gives back what pages() made
+    const { id, owner, paths, plain } = key as DocumentKey // opaque to core: it gives back what pages() made
     const unset: Doc = {}
     for (const path of [...paths.values(), ...[...plain.values()].map((cell) => cell.path)].flat())
       for (const slot of Object.values(SLOT_NAMES)) unset[`${path}.${slot}`] = 1
-    return Object.keys(unset).length === 0 ? [] : [{ updateOne: { filter: { _id: id }, update: { $unset: unset } } }]
+    return Object.keys(unset).length === 0
+      ? []
+      : [{ updateOne: { filter: { _id: id, ...owner }, update: { $unset: unset } } }]
   })
   if (operations.length > 0) await raw.bulkWrite(operations, { ...DURABLE, ordered: false })
 }

@@ -90,7 +90,8 @@ interface Change {
 }
 
 function changeOf(key: DocumentKey, cells: readonly PatchedCell[]): Change | undefined {
-  const change: Change = { filter: { _id: key.id }, set: {}, unset: {}, replaced: new Set(), added: [] }
+  // Plaintext may be the same in a document that has become another tenant's, who could not open what is sealed here.
+  const change: Change = { filter: { _id: key.id, ...key.owner }, set: {}, unset: {}, replaced: new Set(), added: [] }
   const nth = new Map<unknown, number>()
   for (const cell of cells) {
     const known = pathsOf(key, cell)

@@ -1,11 +1,15 @@
 import { isEnvelope, isPlainCell, type Field, type PlainCell } from '@fieldseal/core/adapter'
 import type { mongo } from 'mongoose'
+import type { Doc } from '../bson/documents.ts'
 import type { StoredRow } from '../read-path/collect-rows.ts'
 import { kekIdOf } from '../write-path/draft.ts'
+import { isStill } from '../write-path/still.ts'
 
 /** What is needed to find a document and its cells again. */
 export interface DocumentKey {
   readonly id: unknown
+  /** What says whose document it is, as conditions that it still is; none when only a part of it was read. */
+  readonly owner: Doc
   /** Paths by the bytes of the cell that stands there. */
   readonly paths: ReadonlyMap<string, readonly string[]>
   /** Paths of values that are stored unencrypted, and whether tokens stand there. */
@@ -21,7 +25,7 @@ export interface DocumentKey {
 }
 
 /** @param whole every path of the document was read */
-export function documentKey({ document, stamp, cells, places }: StoredRow, whole: boolean): DocumentKey {
+export function documentKey({ model, document, stamp, cells, places }: StoredRow, whole: boolean): DocumentKey {
   const paths = new Map<string, string[]>()
   const plain = new Map<PlainCell, { path: string; hasTokens: boolean }>()
   const nulls = new Map<Field, string[]>()
@@ -37,7 +41,9 @@ export function documentKey({ document, stamp, cells, places }: StoredRow, whole
     if (envelope === value) paths.set(name, [...(paths.get(name) ?? []), path])
   })
   const id = document['_id']
-  const key = { id, paths, plain, nulls }
+  const facts = whole ? model.facts.filter((fact) => fact !== model.id) : []
+  const owner = Object.fromEntries(facts.map(({ path }) => [path, isStill(document, path)]))
+  const key = { id, owner, paths, plain, nulls }
   return whole && stamp !== undefined ? { ...key, keys: { stamp, keks } } : key
 }
 

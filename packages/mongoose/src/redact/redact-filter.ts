@@ -8,19 +8,23 @@ export const REDACTED = '[redacted]'
 /**
  * A filter, update, document, pipeline or list of operations with the values of encrypted paths replaced; paths and
  * operators stay.
+ *
+ * @param others encrypted documents that a pipeline brings from other collections
  */
-export function redactFilter(given: unknown, root: PathNode): unknown {
-  return redactAt(given, root, redactionOf(root))
+export function redactFilter(given: unknown, root: PathNode, others: readonly PathNode[] = []): unknown {
+  return redactAt(given, root, redactionOf(root, others))
 }
 
 export interface Redaction {
   readonly root: PathNode
   /** Names on encrypted paths: one may stand in a path that does not begin at the root, or where no path does. */
   readonly names: ReadonlySet<string>
+  /** Those of documents from other collections, which may stand anywhere. */
+  readonly otherNames: ReadonlySet<string>
 }
 
-export function redactionOf(root: PathNode): Redaction {
-  return { root, names: new Set(namesOf(root)) }
+export function redactionOf(root: PathNode, others: readonly PathNode[] = []): Redaction {
+  return { root, names: new Set(namesOf(root)), otherNames: new Set(others.flatMap(namesOf)) }
 }
 
 function namesOf(node: PathNode): string[] {
@@ -44,13 +48,14 @@ function redactKey(key: string, value: unknown, node: PathNode, redaction: Redac
   if (value === null || value === undefined) return value
   if (key === '$where') return REDACTED
   if (key.startsWith('$'))
-    return !PARTS.includes(key) && isReading(value, redaction.root)
+    return !PARTS.includes(key) && isReading(value, redaction)
       ? withoutLiterals(value, redaction.root)
       : redactAt(value, node, redaction)
+  if (namesOther(key, redaction)) return REDACTED
   const { node: at, inside } = walkPath(node, key)
   if (inside !== undefined) return REDACTED
   if (at?.reaches === true) return redactAt(value, at, redaction)
-  if (at !== undefined) return isReading(value, redaction.root) ? withoutLiterals(value, redaction.root) : value
+  if (at !== undefined) return isReading(value, redaction) ? withoutLiterals(value, redaction.root) : value
   // Not a path: the name of an operation, of an argument, or of an element in an array filter.
   if (key === 'arrayFilters' || redaction.names.has(key.slice(key.lastIndexOf('.') + 1))) return REDACTED
   return redactAt(value, redaction.root, redaction)
@@ -72,14 +77,19 @@ const PARTS: readonly string[] = [
 ]
 
 /** Whether an expression reads an encrypted path, so that what stands beside may be a value of it. */
-function isReading(expression: unknown, root: PathNode): boolean {
+function isReading(expression: unknown, redaction: Redaction): boolean {
   if (typeof expression === 'string') {
     const path = pathOf(expression)
-    const { node, inside } = walkPath(root, path ?? '')
-    return path === '' || inside !== undefined || node?.reaches === true
+    if (path === undefined) return false
+    const { node, inside } = walkPath(redaction.root, path)
+    return path === '' || inside !== undefined || node?.reaches === true || namesOther(path, redaction)
   }
-  if (Array.isArray(expression)) return expression.some((each) => isReading(each, root))
-  return isDoc(expression) && Object.values(expression).some((each) => isReading(each, root))
+  if (Array.isArray(expression)) return expression.some((each) => isReading(each, redaction))
+  return isDoc(expression) && Object.values(expression).some((each) => isReading(each, redaction))
+}
+
+function namesOther(path: string, { otherNames }: Redaction): boolean {
+  return path.split('.').some((name) => otherNames.has(name))
 }
 
 /** An expression with nothing but its operators and the paths of the schema that it reads. */
