@@ -94,13 +94,7 @@ function collectGarbage(): void {
 }
 
 function summarize(group: BenchGroup, name: string, values: readonly number[], floor: readonly number[]): CaseResult {
-  const ratios = values.map((value, round) => value / (floor[round] ?? Number.NaN))
-  const bootstrap = Array.from({ length: 1_000 }, () =>
-    quantile(
-      ratios.map(() => pick(ratios)),
-      0.5,
-    ),
-  )
+  const { median: ratio, low, high } = medianOf(values.map((value, round) => value / (floor[round] ?? Number.NaN)))
   const goal = group.goals?.[name]
   return {
     group: group.name,
@@ -110,11 +104,28 @@ function summarize(group: BenchGroup, name: string, values: readonly number[], f
     p10: quantile(values, 0.1),
     p90: quantile(values, 0.9),
     min: Math.min(...values),
-    ratio: quantile(ratios, 0.5),
-    ratioLow: quantile(bootstrap, 0.025),
-    ratioHigh: quantile(bootstrap, 0.975),
+    ratio,
+    ratioLow: low,
+    ratioHigh: high,
     ...(goal === undefined ? {} : { goal }),
   }
+}
+
+export interface Median {
+  readonly median: number
+  readonly low: number
+  readonly high: number
+}
+
+/** The median with its 95 % bootstrap interval. */
+export function medianOf(values: readonly number[]): Median {
+  const bootstrap = Array.from({ length: 1_000 }, () =>
+    quantile(
+      values.map(() => pick(values)),
+      0.5,
+    ),
+  )
+  return { median: quantile(values, 0.5), low: quantile(bootstrap, 0.025), high: quantile(bootstrap, 0.975) }
 }
 
 export function quantile(values: readonly number[], q: number): number {
@@ -129,7 +140,7 @@ function pick(values: readonly number[]): number {
   return values[Math.floor(Math.random() * values.length)] ?? Number.NaN
 }
 
-function shuffled<T>(items: readonly T[]): T[] {
+export function shuffled<T>(items: readonly T[]): T[] {
   const out = [...items]
   for (let i = out.length - 1; i > 0; i--) {
     const j = Math.floor(Math.random() * (i + 1))

@@ -6,13 +6,15 @@ import { rowGroups } from './cases/core-cases.ts'
 import { hangingKms, hangingKmsToMarkdown } from './cases/hanging-kms.ts'
 import { mongooseBench } from './cases/mongoose-cases.ts'
 import { slowKmsBench } from './cases/mongoose-slow-kms.ts'
+import { rotationBench, rotationToMarkdown } from './cases/rotation.ts'
 import { typeormBench } from './cases/typeorm-cases.ts'
 import { runGroup, type CaseResult } from './harness.ts'
 import { toMarkdown } from './report.ts'
 
 const { values } = parseArgs({
   options: {
-    rounds: { type: 'string', default: '21' },
+    rounds: { type: 'string' },
+    rows: { type: 'string', default: '20000' },
     'sample-ms': { type: 'string', default: '40' },
     only: { type: 'string' },
     json: { type: 'string' },
@@ -20,7 +22,7 @@ const { values } = parseArgs({
 })
 
 const options = {
-  rounds: Number(values.rounds),
+  rounds: Number(values.rounds ?? 21),
   sampleMs: Number(values['sample-ms']),
   onProgress: (text: string) => process.stderr.write(`\r${text.padEnd(70)}`),
 }
@@ -32,14 +34,13 @@ const wanted = (name: string) => values.only === undefined || name.includes(valu
 const groups = [...(await rowGroups(64, 1.1)), ...(await rowGroups(5, 1.25))]
 for (const group of groups) if (wanted(group.name)) results.push(...(await runGroup(group, options)))
 
-if (wanted('TypeORM')) {
-  const server = await startPostgres()
-  const bench = await typeormBench(server.url)
-  for (const group of bench.groups)
-    results.push(...(await runGroup(group, { ...options, sampleMs: Math.max(60, options.sampleMs) })))
-  await bench.close()
-  await server.stop()
-}
+if (wanted('TypeORM'))
+  await onPostgres(async (url) => {
+    const bench = await typeormBench(url)
+    for (const group of bench.groups)
+      results.push(...(await runGroup(group, { ...options, sampleMs: Math.max(60, options.sampleMs) })))
+    await bench.close()
+  })
 if (wanted('Mongoose')) {
   const server = await startMongo()
   for (const makeBench of [mongooseBench, slowKmsBench]) {
@@ -50,13 +51,27 @@ if (wanted('Mongoose')) {
   }
   await server.stop()
 }
+// One round of it takes as long as a hundred of the others.
+const rotation = { ...options, rounds: Number(values.rounds ?? 7), rows: Number(values.rows) }
+const rotated = wanted('rotation') ? await onPostgres((url) => rotationBench(url, rotation)) : undefined
 const beside = wanted('hanging KMS') ? await hangingKms(options.onProgress) : undefined
 process.stderr.write('\n')
-process.stdout.write(
-  `Node ${process.versions.node}, OpenSSL ${process.versions.openssl}, ${options.rounds} rounds\n\n${toMarkdown(results)}${beside === undefined ? '' : `\n${hangingKmsToMarkdown(beside)}`}`,
-)
+const sections = [
+  `Node ${process.versions.node}, OpenSSL ${process.versions.openssl}, ${options.rounds} rounds\n`,
+  toMarkdown(results),
+  ...(rotated === undefined ? [] : [rotationToMarkdown(rotated)]),
+  ...(beside === undefined ? [] : [hangingKmsToMarkdown(beside)]),
+]
+process.stdout.write(sections.join('\n'))
 if (values.json !== undefined)
   writeFileSync(
     values.json,
-    `${JSON.stringify({ node: process.versions.node, rounds: options.rounds, results }, null, 2)}\n`,
+    `${JSON.stringify({ node: process.versions.node, rounds: options.rounds, results, rotation: rotated }, null, 2)}\n`,
   )
+
+async function onPostgres<R>(run: (url: string) => Promise<R>): Promise<R> {
+  const server = await startPostgres()
+  const result = await run(server.url)
+  await server.stop()
+  return result
+}

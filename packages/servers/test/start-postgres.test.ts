@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { createDatabase } from '../src/database.ts'
 import { embeddedBinaries, localBinaries } from '../src/postgres-binaries.ts'
 import { startPostgresProcess } from '../src/postgres-process.ts'
 import { startPostgres } from '../src/start-postgres.ts'
@@ -48,6 +49,19 @@ describe('startPostgres', () => {
     await server.stop()
     expect(existsSync(data)).toBe(false)
     await refusesConnections(server.url)
+  })
+
+  it('gives databases, and copies of them that live on their own', async () => {
+    const server = await startPostgres()
+    const database = await createDatabase(server.url)
+    await query(database.url, 'CREATE TABLE t AS SELECT 1 AS id')
+    const copy = await database.copy()
+    await query(copy.url, 'UPDATE t SET id = 2')
+    await database.drop()
+    expect(await query(copy.url, 'SELECT id FROM t')).toEqual([{ id: 2 }])
+    await copy.drop()
+    await expect(query(copy.url, 'SELECT 1')).rejects.toThrow(/does not exist/)
+    await server.stop()
   })
 
   it('uses a server named by POSTGRES_URL, in a database of its own that it drops', async () => {
