@@ -106,6 +106,23 @@ onEachEngine('record source', (engine) => {
     expect(await clinic.repository(Document).find()).toHaveLength(25)
   })
 
+  it('replaces cells of a row of which somebody changed something else meanwhile, or wrote the same again', async () => {
+    const map = mapOf('documents')
+    const rows = (await walk('documents', { size: 3 })).flat()
+    const title = map.at('title').field ?? expect.unreachable()
+    const patches = rows.map(({ key, cells }) => {
+      const before = Buffer.from(String(cells['title']).slice(3), 'base64url')
+      const after = Buffer.from(before)
+      after[20] = (after[20] ?? 0) ^ 1
+      return { key, cells: [{ field: title, before: before as never, after: after as never }] }
+    })
+    const [one, two] = rows.map(({ cells }) => cells['title'])
+    await clinic.dataSource.query('UPDATE documents SET body = NULL WHERE title = $1', [one])
+    await clinic.dataSource.query('UPDATE documents SET title = title WHERE title = $1', [two])
+    expect(await source().compareAndSet(map, patches)).toEqual(['updated', 'updated', 'updated'])
+    expect(await source().compareAndSet(map, patches)).toEqual(['changed', 'changed', 'changed'])
+  })
+
   it('keeps checkpoints, compared by version', async () => {
     const runner = clinic.dataSource.createQueryRunner()
     await new CreateFieldsealTables1764000000000().up(runner)

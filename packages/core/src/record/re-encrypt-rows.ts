@@ -8,7 +8,7 @@ import { type OpenedRaw, openRaw, type RawRow, zeroRaw } from './open-raw.ts'
 import { type ParsedCell, parseRow } from './parse-row.ts'
 import type { Envelope, RewrittenCell, Row } from './ports.ts'
 import type { RewrapDeps } from './rewrap-row.ts'
-import type { RewrittenRow } from './rewrap-rows.ts'
+import type { RewrittenRow } from './renew-rows.ts'
 import { sealDirectRows } from './seal-direct.ts'
 import { createWrapFrames, type WrapFrames } from './wrap-frames.ts'
 

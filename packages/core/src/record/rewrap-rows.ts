@@ -6,11 +6,9 @@ import { type OpenedRaw, openRaw, type RawRow, zeroRaw } from './open-raw.ts'
 import { parseRow, type RowWrap } from './parse-row.ts'
 import type { Envelope, RewrittenCell, Row } from './ports.ts'
 import { type RewrapDeps, rewrapRow, type Target, targetOf, withHead } from './rewrap-row.ts'
+import { type DueRow, renewRows, type RewrittenRow } from './renew-rows.ts'
 import type { RowId } from './row-id.ts'
 import { createWrapFrames, type WrapFrames } from './wrap-frames.ts'
-
-/** What became of one row: the cells to replace, none when all are as they should be; or why it could not be opened. */
-export type RewrittenRow = { readonly cells: readonly RewrittenCell[] } | { readonly error: unknown }
 
 export interface RewrapRowsOptions {
   /** Binds values to the row where they stand now: that certifies the place they were found in. @defaultValue false */
@@ -21,7 +19,8 @@ export interface RewrapRowsOptions {
 
 /**
  * The DEKs of many rows wrapped anew, with one look-up of keys for all. What is wrapped as it would be now is not opened.
- * Without `bind` a rewrap keeps what it finds: tenant, keyspace, model, field and the binding to the row.
+ * Without `bind` a rewrap keeps what it finds: tenant, keyspace, model, field and the binding to the row. Values are opened
+ * only where a row is bound to another place, or a direct wrap, which nothing but its value confirms, becomes one by a KEK.
  */
 export async function rewrapRows(
   rows: readonly Row<unknown>[],
@@ -31,7 +30,8 @@ export async function rewrapRows(
   const targets = new Map<string, Promise<Target>>()
   const release: (() => void)[] = []
   const outcomes: RewrittenRow[] = rows.map(() => ({ cells: [] }))
-  const toOpen: { readonly at: number; readonly raw: RawRow; readonly target: Target }[] = []
+  const toRenew: (DueRow & { readonly at: number })[] = []
+  const toOpen: { readonly at: number; readonly raw: RawRow; readonly target: KekTarget }[] = []
   const alone: number[] = []
   try {
     for (const [at, row] of rows.entries()) {
@@ -41,13 +41,17 @@ export async function rewrapRows(
           throw error
         })
         const formerRowId = options.formerRowIds?.[at]
-        if (formerRowId === undefined && !parsed.wraps.some((wrap) => isDue(row, wrap, target, options))) continue
-        if ('kek' in target) toOpen.push({ at, raw: { row, parsed, formerRowId }, target })
-        else alone.push(at) // one call to a KMS each
+        const due = placesOfDue(row, parsed.wraps, target, options)
+        if (formerRowId === undefined && due.length === 0) continue
+        if (!('kek' in target)) alone.push(at) // one call to a KMS each
+        else if (formerRowId !== undefined || options.bind === true || due.some((i) => isDirect(parsed.wraps[i])))
+          toOpen.push({ at, raw: { row, parsed, formerRowId }, target })
+        else toRenew.push({ at, row, parsed, due, kek: target.kek })
       } catch (error) {
         outcomes[at] = { error }
       }
     }
+    for (const [i, renewed] of (await renewRows(toRenew, deps)).entries()) outcomes[toRenew[i]?.at ?? -1] = renewed
     const opened = await openRaw(
       toOpen.map(({ raw }) => raw),
       deps,
@@ -56,7 +60,7 @@ export async function rewrapRows(
       const frames = createWrapFrames()
       for (const [i, { at, raw, target }] of toOpen.entries()) {
         const outcome = opened[i]
-        if (outcome === undefined || !('kek' in target)) continue
+        if (outcome === undefined) continue
         outcomes[at] = 'error' in outcome ? outcome : { cells: rewrapped(raw, outcome, target, frames, options, deps) }
       }
     } finally {
@@ -96,6 +100,23 @@ async function targetFor(
   return target
 }
 
+type KekTarget = Extract<Target, { readonly kek: unknown }>
+
+function isDirect(wrap: RowWrap | undefined): boolean {
+  return wrap?.layout === 'direct'
+}
+
+function placesOfDue(
+  row: Row<unknown>,
+  wraps: readonly RowWrap[],
+  target: Target,
+  options: RewrapRowsOptions,
+): readonly number[] {
+  const due: number[] = []
+  for (let i = 0; i < wraps.length; i++) if (isDue(row, wraps[i] as RowWrap, target, options)) due.push(i) // i < length
+  return due
+}
+
 function isDue(row: Row<unknown>, wrap: RowWrap, { newest }: Target, { bind = false }: RewrapRowsOptions): boolean {
   if (isOutdated(wrap, newest)) return true
   return bind && !wrap.rowBound && canBind(row) && !newest.compromised.has(wrap.kekId)
@@ -108,7 +129,7 @@ function canBind({ map, facts }: Row<unknown>): boolean {
 function rewrapped(
   { row, parsed }: RawRow,
   { deks, moved }: OpenedRaw,
-  target: Extract<Target, { readonly kek: unknown }>,
+  target: KekTarget,
   frames: WrapFrames,
   options: RewrapRowsOptions,
   { random }: RewrapDeps,

@@ -72,6 +72,18 @@ it('gives each row an outcome of its own', async () => {
   ])
 })
 
+it('copies values unopened: what was moved to another field is as unreadable after a rewrap, and whole when it is put back', async () => {
+  const app = await prepared()
+  await rotateKek(app.fieldseal, { tenant: TENANT })
+  const { ssn, email } = app.stored
+  const swapped = { ...app.stored, ssn: email, email: ssn }
+  const [outcome] = await rewrapRows(app.fieldseal, [app.rowOf(TENANT, swapped, ID)], contextOf(app))
+  const now = applied(swapped, cellsOf(outcome))
+  await expect(app.open(TENANT, now)).rejects.toMatchObject({ code: 'ERR_DECRYPT_FAILED' })
+  const back = { ...now, ssn: now['email'], email: now['ssn'] }
+  expect((await app.open(TENANT, back)).values).toEqual(['1', 'A@x.org', new Date(0)])
+})
+
 it('binds what was unbound only when told to', async () => {
   const app = await prepared()
   const rows = [app.rowOf(TENANT, app.loose, ID)]

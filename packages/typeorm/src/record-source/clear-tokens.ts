@@ -1,8 +1,8 @@
 import type { RecordMap, StoredRow } from '@fieldseal/core/adapter'
 import type { Installation } from '../install/installation.ts'
-import type { RowKey } from './compare-and-set.ts'
 import { slotsOf } from './pages.ts'
-import { keyText, keyTypes, onPrimary, tableOf } from './table.ts'
+import { keyArrays } from './row-key.ts'
+import { keyTypes, onPrimary, tableOf } from './table.ts'
 
 /** Sets every token column of these rows to NULL. */
 export async function clearTokens(
@@ -23,7 +23,7 @@ export async function clearTokens(
     const set = slots.map(({ databaseName }) => `${escape(databaseName)} = NULL`).join(', ')
     await query(
       `UPDATE ${table.name} t SET ${set} FROM unnest(${arrays}) AS v(${keyNames}) WHERE (${names}) = (${values})`,
-      table.keys.map(({ path }) => keys.map((key) => keyText((key as RowKey)[path]))), // keys that pages() made
+      keyArrays(table, keys),
     )
   })
 }

@@ -14,9 +14,10 @@ import {
 import { storedForm } from '../carrier/stored-form.ts'
 import { turnsInPlace, type SealedColumn } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
-import { patchedColumns, type RowKey } from './compare-and-set.ts'
-import { guardedUpdate } from './guarded-update.ts'
-import { columnTypes, keyText, onPrimary, tableOf, type ColumnTypes, type ModelTable } from './table.ts'
+import { patchedColumns } from './compare-and-set.ts'
+import { updateRows } from './guarded-update.ts'
+import type { Form, Place } from './place.ts'
+import { columnTypes, onPrimary, tableOf, type ColumnTypes } from './table.ts'
 
 type Patches = readonly RowPatch<PatchedCell>[]
 
@@ -40,15 +41,11 @@ export async function convert(
   return onPrimary(installation, async (query) => {
     const types = await columnTypes(table, query)
     const escape = (name: string) => installation.dataSource.driver.escape(name)
-    const parts = partsOf(installation, columns, types, escape).filter((part) =>
-      patches.some(({ cells }) => cells.some((cell) => cell.field === part.field && part.isTouched(cell))),
-    )
-    const keys = table.keys.map(({ column }) => types.get(column.databaseName)?.open ?? 'text')
-    const statement = statementOf(table, parts, keys, escape)
+    const places = columns.flatMap((column) => placesOf(installation, column, types, escape))
+    const keyTypes = table.keys.map(({ column }) => types.get(column.databaseName)?.open ?? 'text')
     const run = async (some: Patches): Promise<readonly Converted[]> => {
-      const updated = await query(statement, parametersOf(table, parts, some))
-      const places = new Set(updated.map(({ place }) => Number(place)))
-      return some.map((_, index) => (places.has(index + 1) ? 'updated' : 'changed'))
+      const updated = await updateRows(table, places, some, { query, escape, keyTypes })
+      return updated.map((isUpdated) => (isUpdated ? 'updated' : 'changed'))
     }
     try {
       return await run(patches)
@@ -73,79 +70,54 @@ export function isRefusal(error: unknown): boolean {
   return REFUSALS.test(String(Reflect.get(Object(error), 'code')))
 }
 
-/** One column of a field: what must stand there, and what shall. A value is undefined where a patch leaves it alone. */
-interface Part {
-  readonly name: string
-  /** In which form the values travel. */
-  readonly type: 'text' | 'bytea'
-  /** SQL of what is stored there, in that form. */
-  readonly stored: string
-  /** SQL of a value that travelled, in the type of the column. */
-  readonly cast: (value: string) => string
-  readonly field: Field
-  readonly before: (cell: PatchedCell) => unknown
-  readonly after: (cell: PatchedCell) => unknown
-  readonly isTouched: (cell: PatchedCell) => boolean
-}
-
-function partsOf(
+/** The columns of one field: its envelope, its old plaintext where that stands apart, its tokens. */
+function placesOf(
   { conversions }: Installation,
-  columns: readonly SealedColumn[],
+  sealed: SealedColumn,
   types: ColumnTypes,
   escape: (name: string) => string,
-): readonly Part[] {
-  return columns.flatMap((sealed): Part[] => {
-    const { field, envelope, plain, storage, slots } = sealed
-    const name = escape(envelope.databaseName)
-    const type = storage === 'text' ? 'text' : 'bytea'
-    const inPlace = turnsInPlace(sealed)
-    const own = (cell: StoredCell) => ownForm(sealed, cell)
-    const changed = (form: (cell: StoredCell) => unknown) => (cell: PatchedCell) =>
-      cell.after === cell.before ? undefined : form(cell.after)
-    const parts: Part[] = [
-      {
-        name,
-        type,
-        stored: `t.${name}`,
-        cast: (value) => value,
-        field,
-        before: ({ before }) => own(before),
-        after: changed(own),
-        isTouched: () => true,
-      },
-    ]
-    if (plain !== undefined && !inPlace) {
-      const plainForm = (cell: StoredCell) => (isPlainCell(cell) ? conversions.persist(cell.value, plain) : null)
-      const old = escape(plain.databaseName)
-      parts.push({
-        name: old,
-        type: 'text',
-        stored: `t.${old}::text`,
-        // Without length or precision: those apply when the value is assigned, and refuse instead of cutting it.
-        cast: (value) => `${value}::${types.get(plain.databaseName)?.open ?? 'text'}`,
-        field,
-        before: ({ before }) =>
-          isPlainCell(before) ? (before.stored ?? conversions.persist(before.value, plain)) : null,
-        // What is there already is not written again: its spelling may be finer than the value.
-        after: (cell) => (keepsPlaintext(cell) ? undefined : changed(plainForm)(cell)),
-        isTouched: () => true,
-      })
-    }
-    for (const slot of slots === undefined ? [] : (['odd', 'even'] as const)) {
-      const column = escape(slots?.[slot].databaseName ?? '')
-      parts.push({
-        name: column,
-        type: 'bytea',
-        stored: `t.${column}`,
-        cast: (value) => value,
-        field,
-        before: () => undefined,
-        after: ({ tokens }) => tokens && bufferOf(tokens.find((token) => tokenSlot(token) === slot)),
-        isTouched: ({ tokens }) => tokens !== undefined,
-      })
-    }
-    return parts
-  })
+): readonly Place[] {
+  const { field, envelope, plain, storage, slots } = sealed
+  const own = (cell: StoredCell) => ownForm(sealed, cell)
+  const changed = (form: (cell: StoredCell) => Form) => (cell: PatchedCell) =>
+    cell.after === cell.before ? undefined : form(cell.after)
+  const places: Place[] = [
+    {
+      field,
+      name: escape(envelope.databaseName),
+      type: storage === 'text' ? 'text' : 'bytea',
+      before: ({ before }) => own(before),
+      after: changed(own),
+      read: ({ columns }) => columns[envelope.databaseName],
+    },
+  ]
+  if (plain !== undefined && !turnsInPlace(sealed)) {
+    const persisted = ({ value }: PlainCell) => conversions.persist(value, plain) as Form // as the driver takes it
+    const name = escape(plain.databaseName)
+    places.push({
+      field,
+      name,
+      type: 'text',
+      stored: `t.${name}::text`,
+      // Without length or precision: those apply when the value is assigned, and refuse instead of cutting it.
+      cast: (form) => `${form}::${types.get(plain.databaseName)?.open ?? 'text'}`,
+      before: ({ before }) => (isPlainCell(before) ? ((before.stored as Form | undefined) ?? persisted(before)) : null), // a text of the database
+      // What is there already is not written again: its spelling may be finer than the value.
+      after: (cell) =>
+        keepsPlaintext(cell) ? undefined : changed((after) => (isPlainCell(after) ? persisted(after) : null))(cell),
+      read: (version) => version.plainTexts.get(field),
+    })
+  }
+  for (const slot of slots === undefined ? [] : (['odd', 'even'] as const))
+    places.push({
+      field,
+      name: escape(slots?.[slot].databaseName ?? ''),
+      type: 'bytea',
+      before: () => undefined,
+      after: ({ tokens }) => tokens && bufferOf(tokens.find((token) => tokenSlot(token) === slot)),
+      read: () => undefined,
+    })
+  return places
 }
 
 function keepsPlaintext({ before, after }: PatchedCell): boolean {
@@ -153,7 +125,7 @@ function keepsPlaintext({ before, after }: PatchedCell): boolean {
 }
 
 /** What stands in the column of envelopes. */
-function ownForm(sealed: SealedColumn, cell: StoredCell): string | Buffer | null {
+function ownForm(sealed: SealedColumn, cell: StoredCell): Form {
   if (cell === null) return null
   if (!isPlainCell(cell)) return storedForm(cell, sealed.storage)
   if (!turnsInPlace(sealed)) return cell.outlived === undefined ? null : storedForm(cell.outlived, sealed.storage)
@@ -167,37 +139,4 @@ function textOf({ model, path }: Field, { value }: PlainCell): string {
 
 function bufferOf(bytes: Uint8Array | Envelope | undefined): Buffer | null {
   return bytes === undefined ? null : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-}
-
-function statementOf(
-  table: ModelTable,
-  parts: readonly Part[],
-  types: readonly string[],
-  escape: (name: string) => string,
-): string {
-  return guardedUpdate(table, types, escape, {
-    arrays: parts.flatMap(({ type }, index) => [
-      { name: `c${index}`, type: 'boolean' },
-      { name: `o${index}`, type },
-      { name: `s${index}`, type: 'boolean' },
-      { name: `n${index}`, type },
-    ]),
-    unchanged: parts.map(({ stored }, index) => `(NOT v.c${index} OR ${stored} IS NOT DISTINCT FROM v.o${index})`),
-    set: parts.map(
-      ({ name, cast }, index) => `${name} = CASE WHEN v.s${index} THEN ${cast(`v.n${index}`)} ELSE t.${name} END`,
-    ),
-  })
-}
-
-function parametersOf(table: ModelTable, parts: readonly Part[], patches: Patches): unknown[][] {
-  const keys = table.keys.map(({ path }) => patches.map(({ key }) => keyText((key as RowKey)[path]))) // keys are ours: pages() makes them
-  const values = parts.flatMap(({ field, before, after }) => {
-    const cells = patches.map((patch) => patch.cells.find((cell) => cell.field === field))
-    const [old, fresh] = [before, after].map((form) => cells.map((cell) => cell && form(cell)))
-    return [old, fresh].flatMap((column = []) => [
-      column.map((value) => value !== undefined),
-      column.map((value) => value ?? null),
-    ])
-  })
-  return [...keys, ...values]
 }

@@ -1,41 +1,145 @@
-import type { ModelTable } from './table.ts'
+import type { PatchedCell, RowPatch } from '@fieldseal/core/adapter'
+import { formsOf, isAsRead, type Form, type Forms, type Place } from './place.ts'
+import { keyArrays, versionOf } from './row-key.ts'
+import type { ModelTable, Query } from './table.ts'
 
-/** One parameter of a guarded update: an array with one element for each row. */
-export interface RowArray {
-  readonly name: string
-  readonly type: string
+export interface UpdateDeps {
+  readonly query: Query
+  /** SQL types of the key columns. */
+  readonly keyTypes: readonly string[]
+  readonly escape: (name: string) => string
+}
+
+type Patches = readonly RowPatch<PatchedCell>[]
+
+/**
+ * Writes all places of a row or none, each row only where its places still hold what they held; says which were written.
+ * One statement for all rows that are still the version that a page read, and another for those that are not, or of which
+ * nobody knows: these are compared place by place. Rows that somebody has locked are skipped.
+ */
+export async function updateRows(
+  table: ModelTable,
+  places: readonly Place[],
+  patches: Patches,
+  deps: UpdateDeps,
+): Promise<readonly boolean[]> {
+  const updated = patches.map(() => false)
+  const rowsOfCells = patches.map(({ cells }) => cells)
+  const forms = formsOf(places, rowsOfCells)
+  async function run(rows: readonly number[], guard: Guard): Promise<void> {
+    if (rows.length === 0) return
+    const { sql, parameters } = statementOf(table, forms, patches, rows, guard, deps)
+    for (const { place } of await deps.query(sql, parameters)) updated[rows[Number(place) - 1] ?? -1] = true
+  }
+  const all = [...patches.keys()]
+  const asRead = all.filter((row) => {
+    const version = versionOf(patches[row]?.key)
+    return version !== undefined && isAsRead(forms, row, version)
+  })
+  await run(asRead, isSameVersion)
+  await run(
+    all.filter((row) => updated[row] === false),
+    holdsTheSame,
+  )
+  return updated
+}
+
+/** A parameter of a statement: an array with one element for each row. */
+interface RowArray {
+  /** SQL of the array. */
+  readonly all: string
+  /** SQL of its element for a row. */
+  readonly own: string
+}
+
+type AddArray = (type: string, values: readonly unknown[]) => RowArray
+
+interface Guarded {
+  readonly table: ModelTable
+  readonly forms: readonly Forms[]
+  readonly patches: Patches
+  readonly rows: readonly number[]
+  readonly keys: readonly { readonly column: string; readonly type: string; readonly array: RowArray }[]
+  readonly add: AddArray
 }
 
 /**
- * One statement that updates many rows, each only where it still is what was read. It locks what it is about to write and
- * skips what others have locked; `place` of the rows written comes back, counted from 1.
- *
- * The keys stand twice: as a set, so that the planner reads them through the index of the key, however small it takes the
- * table for; and row by row. What was locked is met again by its place on disk.
- *
- * @param arrays after the key columns of the table, which are text
- * @param unchanged conditions over `t` and `v`, the rows and the arrays
- * @param set assignments over `t` and `v`
+ * Conditions for rows to be what they were, over `t` and `v`. Where rows are found is said twice, as a set as well: so the
+ * planner looks there for them, however small it takes the table for.
  */
-export function guardedUpdate(
+type Guard = (statement: Guarded) => readonly string[]
+
+const isSameVersion: Guard = ({ patches, rows, add }) => {
+  const versions = rows.map((row) => versionOf(patches[row]?.key))
+  const at = versions.map((version) => version?.place)
+  const place = add('tid', at)
+  const writer = add(
+    'text',
+    versions.map((version) => version?.writer),
+  )
+  return [`t.ctid = ANY(${place.all})`, `t.ctid = ${place.own}`, `t.xmin = ${writer.own}::xid`]
+}
+
+const holdsTheSame: Guard = ({ forms, rows, keys, add }) => [
+  ...keys.map(({ column, type, array }) => `${column} = ANY(${array.all}::${type}[])`),
+  ...forms.flatMap(({ place: { name, type, stored = `t.${name}` }, before }) => {
+    const given = rows.map((row) => before[row])
+    if (given.every((form) => form === undefined)) return []
+    const old = add(type, given.map(orNull))
+    const isSame = `${stored} IS NOT DISTINCT FROM ${old.own}`
+    if (!given.includes(undefined)) return isSame
+    return `(NOT ${add('boolean', given.map(isGiven)).own} OR ${isSame})`
+  }),
+]
+
+/** It locks what it is about to write, skips what others have locked, and meets it again by its place on disk. */
+function statementOf(
   table: ModelTable,
-  types: readonly string[],
-  escape: (name: string) => string,
-  {
-    arrays,
-    unchanged,
-    set,
-  }: { readonly arrays: readonly RowArray[]; readonly unchanged: readonly string[]; readonly set: readonly string[] },
-): string {
-  const all = [...table.keys.map((_, index) => ({ name: `k${index}`, type: 'text' })), ...arrays]
-  const keys = table.keys.map(({ column }, index) => ({ name: `t.${escape(column.databaseName)}`, type: types[index] }))
-  const isAmong = keys.map(({ name, type }, index) => `${name} = ANY($${index + 1}::text[]::${type}[])`)
-  const isRow = keys.map(({ name, type }, index) => `${name} = v.k${index}::${type}`)
-  const unnested = all.map(({ type }, index) => `$${index + 1}::${type}[]`).join(', ')
-  const names = all.map(({ name }) => name).join(', ')
-  return [
-    `WITH r AS (SELECT * FROM unnest(${unnested}) WITH ORDINALITY AS v(${names}, place)),`,
-    `l AS MATERIALIZED (SELECT v.*, t.ctid AS at FROM r v JOIN ${table.name} t ON ${[...isAmong, ...isRow, ...unchanged].join(' AND ')} FOR UPDATE OF t SKIP LOCKED)`,
-    `UPDATE ${table.name} t SET ${set.join(', ')} FROM l v WHERE ${['t.ctid = v.at', ...isRow, ...unchanged].join(' AND ')} RETURNING v.place`,
+  forms: readonly Forms[],
+  patches: Patches,
+  rows: readonly number[],
+  guard: Guard,
+  { keyTypes, escape }: UpdateDeps,
+): { readonly sql: string; readonly parameters: readonly unknown[] } {
+  const types: string[] = []
+  const parameters: unknown[] = []
+  const add: AddArray = (type, values) => {
+    types.push(type)
+    const nth = parameters.push(values)
+    return { all: `$${nth}::${type}[]`, own: `v.p${nth}` }
+  }
+  const ofRows = rows.map((row) => patches[row]?.key)
+  const keys = keyArrays(table, ofRows).map((values, i) => ({
+    column: `t.${escape(table.keys[i]?.column.databaseName ?? '')}`,
+    type: keyTypes[i] ?? 'text',
+    array: add('text', values),
+  }))
+  const isRow = keys.map(({ column, type, array }) => `${column} = ${array.own}::${type}`)
+  const isUnchanged = guard({ table, forms, patches, rows, keys, add })
+  const set = forms.flatMap((form) => assignmentOf(form, rows, add))
+  const names = types.map((_, i) => `p${i + 1}`)
+  const arrays = types.map((type, i) => `$${i + 1}::${type}[]`)
+  const sql = [
+    `WITH r AS (SELECT * FROM unnest(${arrays.join(', ')}) WITH ORDINALITY AS v(${names.join(', ')}, place)),`,
+    `l AS MATERIALIZED (SELECT v.*, t.ctid AS at FROM r v JOIN ${table.name} t ON ${[...isRow, ...isUnchanged].join(' AND ')} FOR UPDATE OF t SKIP LOCKED)`,
+    `UPDATE ${table.name} t SET ${set.join(', ')} FROM l v WHERE ${['t.ctid = v.at', ...isRow].join(' AND ')} RETURNING v.place`,
   ].join(' ')
+  return { sql, parameters }
+}
+
+function assignmentOf({ place, after }: Forms, rows: readonly number[], add: AddArray): readonly string[] {
+  const { name, type, cast = (form: string) => form } = place
+  const given = rows.map((row) => after[row])
+  if (given.every((form) => form === undefined)) return []
+  const fresh = cast(add(type, given.map(orNull)).own)
+  if (!given.includes(undefined)) return [`${name} = ${fresh}`]
+  return [`${name} = CASE WHEN ${add('boolean', given.map(isGiven)).own} THEN ${fresh} ELSE t.${name} END`]
+}
+
+function orNull(form: Form | undefined): Form {
+  return form ?? null
+}
+
+function isGiven(form: Form | undefined): boolean {
+  return form !== undefined
 }

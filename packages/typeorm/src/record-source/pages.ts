@@ -12,6 +12,7 @@ import { turnsInPlace, type SealedColumn } from '../entity-map/entity-model.ts'
 import { startsLikeEnvelope } from '../entity-map/tripwire.ts'
 import type { Installation } from '../install/installation.ts'
 import { storedCell } from '../read-path/stored-cell.ts'
+import { rowKey } from './row-key.ts'
 import { onPrimary, keyTypes, tableOf, type ModelTable } from './table.ts'
 
 /** Magic and version, then a suite of layout `kek` or `direct`: what may stand before a KEK id. */
@@ -105,10 +106,11 @@ function pageStatement(
     ...table.columns.flatMap(({ envelope, plain }) => (plain === undefined ? [envelope] : [envelope, plain])),
     ...slots,
   ]
+  const version = ['ctid::text AS "row place"', 'xmin::text AS "row writer"']
   const others = new Set(columns.map(({ databaseName }) => escape(databaseName)))
   const where = conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`
   const order = table.keys.map(({ column }) => escape(column.databaseName)).join(', ')
-  return `SELECT ${[...keys, ...texts, ...others].join(', ')} FROM ${table.name}${where} ORDER BY ${order} LIMIT ${size}`
+  return `SELECT ${[...keys, ...version, ...texts, ...others].join(', ')} FROM ${table.name}${where} ORDER BY ${order} LIMIT ${size}`
 }
 
 /** Both token columns of a field's index. */
@@ -134,21 +136,25 @@ function storedRow(
   tokens: boolean,
 ): StoredRow {
   const keys = table.keys.map((_, index) => String(row[`key ${index}`]))
+  const plainTexts = new Map<Field, unknown>()
+  const cells: Record<string, StoredRow['cells'][string]> = {}
+  for (const [index, sealed] of table.columns.entries()) {
+    const { field, column, twin } = sealed
+    const plainText = row[`plain ${index}`]
+    if (plainText !== undefined) plainTexts.set(field, plainText)
+    const places = {
+      own: row[column.databaseName],
+      ...(twin === undefined ? {} : { twin: row[twin.databaseName] }),
+      ...(typeof plainText === 'string' ? { plainText } : {}),
+    }
+    cells[field.path] = storedCell(sealed, places, conversions) as StoredRow['cells'][string] // text, or bytes of an envelope
+  }
+  const columns = Object.fromEntries(table.keys.map(({ path }, index) => [path, keys[index]]))
+  const version = { place: String(row['row place']), writer: String(row['row writer']), columns: row, plainTexts }
   return {
-    key: Object.fromEntries(table.keys.map(({ path }, index) => [path, keys[index]])),
+    key: rowKey(columns, version),
     after: Buffer.from(JSON.stringify(keys), 'utf8'),
-    cells: Object.fromEntries(
-      table.columns.map((sealed, index) => {
-        const { field, column, twin } = sealed
-        const plainText = row[`plain ${index}`]
-        const places = {
-          own: row[column.databaseName],
-          ...(twin === undefined ? {} : { twin: row[twin.databaseName] }),
-          ...(typeof plainText === 'string' ? { plainText } : {}),
-        }
-        return [field.path, storedCell(sealed, places, conversions) as StoredRow['cells'][string]] // text, or bytes of an envelope
-      }),
-    ),
+    cells,
     columns: Object.fromEntries(table.facts.map(({ path, column }) => [path, row[column.databaseName]])),
     ...(tokens ? { tokens: storedTokens(table, row) } : {}),
   }
