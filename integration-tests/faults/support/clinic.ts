@@ -1,0 +1,102 @@
+import 'reflect-metadata'
+import { createFieldseal } from '@fieldseal/core'
+import { localKms } from '@fieldseal/kms-local'
+import {
+  EncryptedModel,
+  encryptedSchemaColumn,
+  typeormKeyStore,
+  typeormSource,
+  withFieldseal,
+} from '@fieldseal/typeorm'
+import { DataSource, EntitySchema } from 'typeorm'
+
+export interface Patient {
+  id: string
+  clinicId: string
+  email: string
+  ssn: string
+}
+
+export interface Note {
+  id: number
+  clinicId: string
+  patient: string
+  text: string
+}
+
+/** What is deployed, and where. */
+export interface Deployed {
+  readonly url: string
+  readonly keyFile: string
+  readonly cmks?: readonly string[]
+  readonly formerCmks?: readonly string[]
+  readonly state?: 'plaintext' | 'migrating' | 'encrypted'
+  readonly bindRow?: 'never' | 'when-known'
+  readonly synchronize?: boolean
+  /** Shown by the database beside each connection. */
+  readonly name?: string
+}
+
+function schemas({ state = 'encrypted', bindRow = 'when-known' }: Deployed) {
+  const patients = new EntitySchema<Patient>({
+    name: 'patients',
+    columns: {
+      id: { type: 'uuid', primary: true, generated: 'uuid' },
+      clinicId: { type: 'varchar' },
+      email: encryptedSchemaColumn({ blindIndex: { normalize: 'email' }, state }),
+      ssn: encryptedSchemaColumn({ state }),
+    },
+  })
+  EncryptedModel<Patient>({ tenantBy: 'clinicId', bindRow })(patients)
+  const notes = new EntitySchema<Note>({
+    name: 'notes',
+    columns: {
+      id: { type: 'integer', primary: true },
+      clinicId: { type: 'varchar' },
+      patient: { type: 'varchar' },
+      text: encryptedSchemaColumn({ blindIndex: true }),
+    },
+  })
+  EncryptedModel<Note>({ tenantBy: 'clinicId', keyspace: { per: 'patient', of: 'patient' } })(notes)
+  return { patients, notes }
+}
+
+/** One process of an application over PostgreSQL, with its own caches and pools. */
+export function startClinic(deployed: Deployed) {
+  const { url, keyFile, cmks = ['one'], formerCmks = [], synchronize = false, name = 'application' } = deployed
+  const { patients, notes } = schemas(deployed)
+  const dataSource = new DataSource({
+    type: 'postgres',
+    url,
+    entities: [patients, notes],
+    synchronize,
+    applicationName: name,
+  })
+  const kms = localKms({ file: keyFile })
+  const fieldseal = createFieldseal({
+    app: 'clinic',
+    tenancy: 'multi',
+    keyStore: typeormKeyStore(dataSource.options),
+    keys: async () => ({ cmks: cmks.map((one) => kms.cmk(one)), formerCmks: formerCmks.map((one) => kms.cmk(one)) }),
+    cache: { refreshAfterMs: 20, validForMs: 100, maxStaleMs: 200, callDeadlineMs: 1_500 },
+  })
+  withFieldseal(dataSource, { fieldseal })
+  return {
+    fieldseal,
+    dataSource,
+    patients: () => dataSource.getRepository<Patient>(patients),
+    notes: () => dataSource.getRepository<Note>(notes),
+    async stop() {
+      await fieldseal.close()
+      if (dataSource.isInitialized) await dataSource.destroy()
+    },
+    config: {
+      fieldseal,
+      sources: [typeormSource(dataSource)],
+      open: () => dataSource.initialize(),
+      close: () => dataSource.destroy(),
+    },
+  }
+}
+
+export type Clinic = ReturnType<typeof startClinic>
