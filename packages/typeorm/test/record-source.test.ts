@@ -108,10 +108,10 @@ onEachEngine('record source', (engine) => {
 
   it('replaces cells of a row of which somebody changed something else meanwhile, or wrote the same again', async () => {
     const map = mapOf('documents')
-    const rows = (await walk('documents', { size: 3 })).flat()
+    const rows = (await walk('documents', { size: 3 })).flat().slice(0, 3)
     const title = map.at('title').field ?? expect.unreachable()
     const patches = rows.map(({ key, cells }) => {
-      const before = Buffer.from(String(cells['title']).slice(3), 'base64url')
+      const before = Buffer.from((cells['title'] as string).slice(3), 'base64url')
       const after = Buffer.from(before)
       after[20] = (after[20] ?? 0) ^ 1
       return { key, cells: [{ field: title, before: before as never, after: after as never }] }

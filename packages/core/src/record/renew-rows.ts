@@ -85,11 +85,11 @@ function renewed({ row, parsed, due }: DueRow, heads: readonly (Buffer | undefin
   if (heads.includes(undefined))
     return { error: new FieldsealError('ERR_DECRYPT_FAILED', { model: row.map.id, tenant: row.facts.tenant }) }
   const cells: RewrittenCell[] = []
-  for (const { cell, parsed: { bytes, valueAt }, wrap } of parsed.cells) {
+  for (const { cell, parsed: envelope, wrap } of parsed.cells) {
     const head = heads[due.indexOf(wrap)]
     if (head === undefined) continue
-    const before = bytes as Uint8Array as Envelope // parsed before
-    const after = withHead(bytes, valueAt, head)
+    const before = envelope.bytes as Uint8Array as Envelope // parsed before
+    const after = withHead(envelope.bytes, envelope.valueAt, head)
     cells.push(
       cell.mapKeys === undefined
         ? { field: cell.field, before, after }

@@ -43,7 +43,8 @@ export async function rewrapRows(
         const formerRowId = options.formerRowIds?.[at]
         const due = placesOfDue(row, parsed.wraps, target, options)
         if (formerRowId === undefined && due.length === 0) continue
-        if (!('kek' in target)) alone.push(at) // one call to a KMS each
+        if (!('kek' in target))
+          alone.push(at) // one call to a KMS each
         else if (formerRowId !== undefined || options.bind === true || due.some((i) => isDirect(parsed.wraps[i])))
           toOpen.push({ at, raw: { row, parsed, formerRowId }, target })
         else toRenew.push({ at, row, parsed, due, kek: target.kek })
