@@ -141,6 +141,47 @@ describe.runIf(hasMongo())('a field on its way from plaintext', () => {
     expect(await migrating.countDocuments({ email: { $in: ['new-1@example.org', 'new-2@example.org'] } })).toBe(2)
   })
 
+  it('is found in state plaintext, by equality, where a newer build has encrypted it', async () => {
+    const { plaintext, migrating } = deploys
+    const [old, fresh] = [plaintext, migrating]
+    await old.create({ ...ADA, kind: 'old' })
+    await old.create({ kind: 'other', email: 'bob@example.org', contact: { phone: '1' } })
+    await old.create({ kind: 'none' })
+    const { kind: _, ...more } = ADA
+    await fresh.create({ ...more, kind: 'new', email: 'eve@example.org' })
+    const kinds = async (filter: Stored) => {
+      const found: Stored[] = await old.find(filter).lean()
+      expect(await old.countDocuments(filter)).toBe(found.length)
+      return found.map(({ kind }) => String(kind)).toSorted()
+    }
+    expect(await kinds({ email: 'eve@example.org' })).toEqual(['new'])
+    expect(await kinds({ email: { $in: ['ada@example.org', 'eve@example.org', 'x'] } })).toEqual(['new', 'old'])
+    expect(await kinds({ 'contact.phone': ADA.contact.phone })).toEqual(['new', 'old'])
+    expect(await kinds({ 'contact.phone': { $ne: ADA.contact.phone } })).toEqual(['none', 'other'])
+    expect(await kinds({ 'contact.phone': { $nin: [ADA.contact.phone, '1'] } })).toEqual(['none'])
+    expect(await kinds({ $nor: [{ 'contact.phone': ADA.contact.phone }] })).toEqual(['none', 'other'])
+    expect(await kinds({ 'contact.phone': null })).toEqual(['none'])
+    expect(await kinds({ 'contact.phone': { $exists: true } })).toEqual(['new', 'old', 'other'])
+    expect(await kinds({ consent: null })).toEqual(['none', 'other'])
+    expect(await kinds({ 'history.doctor': 'doctor-1' })).toEqual(['new', 'old'])
+    expect(await kinds({ history: { $elemMatch: { doctor: 'doctor-1' } } })).toEqual(['new', 'old'])
+    expect(await old.aggregate([{ $match: { email: 'eve@example.org' } }, { $project: { kind: 1 } }])).toMatchObject([
+      { kind: 'new' },
+    ])
+    // Other operators see plaintext alone.
+    expect(await kinds({ 'contact.phone': /^555/ })).toEqual(['old'])
+    expect(await kinds({ email: { $gt: 'a' } })).toEqual(['old', 'other'])
+    await expect(old.create({ email: 'EVE@example.org' })).rejects.toMatchObject({ code: 11000 })
+    await old.updateOne({ email: 'eve@example.org' }, { kind: 'newer' })
+    await old.updateOne({ email: 'eve@example.org' }, { kind: 'newest' }, { upsert: true })
+    await old.updateOne({ email: 'cy@example.org' }, { kind: 'upserted' }, { upsert: true })
+    expect(await kinds({ email: { $in: ['eve@example.org', 'cy@example.org'] } })).toEqual(['newest', 'upserted'])
+    expect(await fresh.find({ email: 'cy@example.org' }).lean()).toMatchObject([{ kind: 'upserted' }])
+    await old.deleteOne({ email: 'eve@example.org' })
+    expect(await kinds({ email: 'eve@example.org' })).toEqual([])
+    expect(await old.countDocuments()).toBe(4)
+  })
+
   it('clears the other place of a value with every write', async () => {
     await deploys.plaintext.create(ADA)
     const update = {
@@ -523,5 +564,32 @@ describe.runIf(hasMongo())('a field on its way from plaintext', () => {
       const document = await stages.direct(deploys).findOne({ _id })
       for (const path of ['consent', 'agreed', 'name']) expect(document).not.toHaveProperty(path)
     }
+  })
+})
+
+describe.runIf(hasMongo())('a field of many tenants on its way from plaintext', () => {
+  const stages = useStages('multi')
+
+  it('is sought as plaintext alone in state plaintext where no token answers: across tenants, or in a truncated index', async () => {
+    const deploys = stages.deploy(
+      (state) =>
+        new Schema(
+          {
+            tenant: String,
+            email: { type: String, encrypted: { state, plaintextIn: 'mail', blindIndex: true } },
+            city: { type: String, encrypted: { state, plaintextIn: 'town', blindIndex: { bits: 24 } } },
+          },
+          { encrypted: { tenantBy: 'tenant' } } as never,
+        ),
+    )
+    const { plaintext: own } = stages.fieldseals
+    for (const state of ['plaintext', 'migrating'] as const)
+      await stages.fieldseals[state].runAs({ tenant: 'a' }, () =>
+        deploys[state].create({ tenant: 'a', email: 'ada@example.org', city: 'rome' }),
+      )
+    const count = (filter: Stored) => async () => deploys.plaintext.countDocuments({ tenant: 'a', ...filter })
+    expect(await own.runAs({ tenant: 'a' }, count({ email: 'ada@example.org' }))).toBe(2)
+    expect(await own.runAs({ tenant: 'a' }, count({ city: 'rome' }))).toBe(1)
+    expect(await own.runAsSystem({ reason: 'test' }, count({ email: 'ada@example.org' }))).toBe(1)
   })
 })

@@ -1,15 +1,28 @@
 import type { FieldState } from '@fieldseal/core/adapter'
 import { fakeKms, type FakeKms } from '@fieldseal/testkit'
-import { Column, Entity, In, IsNull, Like, ManyToOne, Not, PrimaryGeneratedColumn, type Repository } from 'typeorm'
+import {
+  Column,
+  Entity,
+  Equal,
+  In,
+  IsNull,
+  Like,
+  ManyToOne,
+  Not,
+  Or,
+  PrimaryGeneratedColumn,
+  type Repository,
+} from 'typeorm'
 import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
-import { EncryptedColumn } from '../src/index.ts'
+import { EncryptedColumn, EncryptedModel } from '../src/index.ts'
 import { startClinic, type Clinic } from './support/clinic.ts'
-import { onEachEngine } from './support/engine.ts'
+import { onEachEngine, onPglite } from './support/engine.ts'
 
 interface StaffRow {
   id: string
   name: string
   email?: string | null
+  login?: string | null
   born?: Date | null
   oldBorn?: unknown
 }
@@ -21,6 +34,7 @@ function build(state: FieldState) {
     @PrimaryGeneratedColumn('uuid') id!: string
     @Column('varchar', { default: '' }) name!: string
     @EncryptedColumn({ nullable: true, blindIndex: { normalize: 'email' }, state }) email?: string | null
+    @EncryptedColumn({ nullable: true, blindIndex: { unique: true }, state }) login?: string | null
     @EncryptedColumn({
       name: 'born_sealed',
       type: 'date',
@@ -49,6 +63,7 @@ onEachEngine('fields on their way from plaintext', (engine) => {
     kms = fakeKms()
   })
   beforeEach(async () => {
+    kms.restore()
     const { clinic } = await deploy('plaintext')
     await clinic.dataSource.query('TRUNCATE staff, shifts')
   })
@@ -87,6 +102,7 @@ onEachEngine('fields on their way from plaintext', (engine) => {
     expect(await raw()).toMatchObject([{ ...row, email: 'ada@x.org' }])
     expect(await staff.findOneByOrFail({ id: saved.id })).toEqual({
       id: saved.id,
+      login: null,
       name: 'ada',
       email: 'ada@x.org',
       born: BORN,
@@ -184,6 +200,113 @@ onEachEngine('fields on their way from plaintext', (engine) => {
     const builder = staff.createQueryBuilder('s').where('s.born IS NULL')
     await expect(builder.getMany()).rejects.toMatchObject({ code: 'ERR_QUERY_UNSUPPORTED' })
     await staff.delete({ email: 'ada@x.org' }).catch(() => undefined)
+  })
+
+  it('finds in state plaintext, by equality, what a newer build has encrypted', async () => {
+    await (await deploy('plaintext')).staff.insert([
+      { name: 'old', email: 'ada@x.org', born: BORN },
+      { name: 'other', email: 'bob@x.org' },
+      { name: 'none' },
+    ])
+    const fresh = await (await deploy('migrating')).staff.save({ name: 'new', email: 'ada@x.org', born: BORN })
+    const { staff, shifts, names, raw } = await deploy('plaintext')
+    expect(await names(staff.findBy({ email: 'ada@x.org' }))).toEqual(['new', 'old'])
+    expect(await names(staff.findBy({ email: 'Ada@X.org' }))).toEqual(['new']) // its token is normalised
+    expect(await names(staff.findBy({ email: In(['ada@x.org', 'nobody']) }))).toEqual(['new', 'old'])
+    expect(await names(staff.findBy({ email: Not('ada@x.org') }))).toEqual(['other'])
+    expect(await names(staff.findBy({ born: BORN }))).toEqual(['new', 'old'])
+    expect(await names(staff.findBy({ born: Not(BORN) }))).toEqual([])
+    expect(await names(staff.findBy({ born: IsNull() }))).toEqual(['none', 'other'])
+    expect(await names(staff.findBy({ born: Not(IsNull()) }))).toEqual(['new', 'old'])
+    expect(await names(staff.findBy([{ email: 'bob@x.org' }, { born: BORN }]))).toEqual(['new', 'old', 'other'])
+    expect(await staff.countBy({ email: 'ada@x.org' })).toBe(2)
+    await shifts.save({ staff: { id: fresh.id } as never })
+    expect(await shifts.countBy({ staff: { email: 'ada@x.org' } as never })).toBe(1)
+    expect(await shifts.countBy({ staff: { email: Not('ada@x.org') } as never })).toBe(0)
+    // Other operators see plaintext alone, as do fragments of SQL.
+    expect(await names(staff.findBy({ email: Like('ada%') }))).toEqual(['old'])
+    expect(await names(staff.findBy({ email: Or(Equal('ada@x.org'), Like('bob%')) }))).toEqual(['old', 'other'])
+    expect(
+      await names(staff.createQueryBuilder('s').where('s.email = :email', { email: 'ada@x.org' }).getMany()),
+    ).toEqual(['old'])
+    await staff.update({ email: 'ada@x.org' }, { born: null })
+    expect(await raw()).toMatchObject([{ born: null, born_sealed: null }, {}, { born: null, born_sealed: null }, {}])
+    await shifts.clear()
+    await staff.delete({ email: 'ada@x.org' })
+    expect(await names(staff.find())).toEqual(['none', 'other'])
+  })
+
+  it('answers equality in state plaintext from the index of the old column and that of the tokens', async () => {
+    const { staff, clinic } = await deploy('plaintext')
+    const run = (sql: string, parameters?: unknown[]) =>
+      clinic.dataSource.query(sql, parameters) as Promise<Record<string, string>[]>
+    await run('CREATE INDEX staff_email ON staff (email)')
+    await run('CREATE INDEX staff_born ON staff (born)')
+    await run(`INSERT INTO staff (name, email, born, email_bidx, born_sealed_bidx)
+      SELECT i, i || '@x.org', to_timestamp(i), decode(md5(i::text), 'hex'), decode(md5(i::text), 'hex')
+      FROM generate_series(1, 5000) i`)
+    await run('ANALYZE staff')
+    await staff.insert({ name: 'ada', email: 'ada@x.org', born: BORN })
+    for (const [where, index] of [
+      [{ email: 'ada@x.org' }, 'staff_email'],
+      [{ born: In([BORN]) }, 'staff_born'],
+    ] as const) {
+      const [sql, parameters] = staff.createQueryBuilder('s').where(where).getQueryAndParameters()
+      const plan = (await run(`EXPLAIN ${sql}`, parameters)).map((line) => line['QUERY PLAN']).join('\n')
+      expect(plan).toMatch(/BitmapOr/)
+      expect(plan).toContain(`on ${index}`)
+      expect(plan).not.toContain('Seq Scan')
+    }
+    for (const index of ['staff_email', 'staff_born']) await run(`DROP INDEX ${index}`)
+  })
+
+  it('takes null for IsNull of both places where the application says so', async () => {
+    await (await deploy('plaintext')).staff.insert([{ name: 'old', born: BORN }, { name: 'none' }])
+    await (await deploy('migrating')).staff.insert({ name: 'new', born: BORN })
+    for (const state of ['plaintext', 'migrating'] as const) {
+      const { staff, names, clinic } = await deploy(state)
+      await expect(staff.findBy({ born: null } as never)).rejects.toThrow(/Null value/)
+      Object.assign(clinic.dataSource.options, { invalidWhereValuesBehavior: { null: 'sql-null' } })
+      expect(await names(staff.findBy({ born: null } as never))).toEqual(['none'])
+    }
+  })
+
+  it('lets plaintext decide in state plaintext too, whatever token stands beside it', async () => {
+    const { staff, clinic, names } = await deploy('plaintext')
+    await staff.insert({ name: 'ada', email: 'ada@x.org', born: BORN })
+    const later = new Date('1852-11-27T00:00:00.000Z')
+    await clinic.dataSource.query("UPDATE staff SET email = 'eve@x.org', born = $1", [later])
+    expect(await names(staff.findBy({ email: 'ada@x.org' }))).toEqual([])
+    expect(await names(staff.findBy({ born: BORN }))).toEqual([])
+    expect(await names(staff.findBy({ email: Not('ada@x.org'), born: Not(BORN) }))).toEqual(['ada'])
+  })
+
+  it('needs no key for equality in state plaintext before the first token', async () => {
+    const { clinic, staff, names } = await deploy('plaintext')
+    await clinic.dataSource.query("INSERT INTO staff (name, email) VALUES ('ada', 'ada@x.org')")
+    await clinic.dataSource.query('DELETE FROM fieldseal_keys')
+    kms.deny('test-key')
+    expect(await names(staff.findBy({ email: 'ada@x.org' }))).toEqual(['ada'])
+    expect(await names(staff.findBy({ email: Not('bob@x.org') }))).toEqual(['ada'])
+    kms.restore()
+    await staff.insert({ name: 'bob', email: 'bob@x.org' })
+    const { staff: cold, names: namesOf } = await deploy('plaintext')
+    kms.deny('test-key')
+    await expect(cold.findBy({ email: 'ada@x.org' })).rejects.toMatchObject({ code: 'ERR_KMS_ACCESS_DENIED' })
+    expect(await namesOf(cold.findBy({ name: 'ada' }))).toEqual(['ada'])
+  })
+
+  it('keeps values unique between a build in state plaintext and a newer one', async () => {
+    await (await deploy('migrating')).staff.insert({ name: 'new', login: 'ada' })
+    const { staff, clinic } = await deploy('plaintext')
+    await expect(staff.insert({ name: 'old', login: 'ada' })).rejects.toThrow(/duplicate key/)
+    await clinic.dataSource.query('CREATE UNIQUE INDEX staff_login ON staff (login)')
+    await expect(staff.upsert({ name: 'old', login: 'ada' }, ['login'])).rejects.toThrow(/duplicate key/)
+    await clinic.dataSource.query('DROP INDEX staff_login')
+    await staff.insert({ name: 'old', login: 'bob' })
+    await expect((await deploy('migrating')).staff.insert({ name: 'new2', login: 'bob' })).rejects.toThrow(
+      /duplicate key/,
+    )
   })
 
   it('lets plaintext decide that a build without Fieldseal wrote beside an older envelope and token', async () => {
@@ -288,5 +411,47 @@ onEachEngine('fields on their way from plaintext', (engine) => {
     expect(entities).toMatchObject([{ email: 'ada@x.org', born: BORN }])
     expect(found).toMatchObject([{ s_email: 'ada@x.org', s_born_sealed: null }])
     expect(await raw()).toMatchObject([{ email: 'ada@x.org' }])
+  })
+})
+
+onPglite('fields of many tenants on their way from plaintext', (engine) => {
+  function build(state: FieldState) {
+    @Entity('members')
+    @EncryptedModel({ tenantBy: 'clinicId' })
+    class Member {
+      @PrimaryGeneratedColumn('uuid') id!: string
+      @Column('varchar') clinicId!: string
+      @EncryptedColumn({ blindIndex: true, state }) email!: string
+      @EncryptedColumn({ blindIndex: { bits: 24 }, state }) city!: string
+    }
+    return Member
+  }
+
+  it('asks the plaintext alone in state plaintext where no token answers: across tenants, and of a truncated index', async () => {
+    const kms = fakeKms()
+    const found: Record<string, unknown> = {}
+    for (const state of ['migrating', 'plaintext'] as const) {
+      const Member = build(state)
+      const clinic = await startClinic(engine, {
+        entities: [Member],
+        tenancy: 'multi',
+        kms,
+        fieldseal: { app: 'members' },
+        sendsPlaintext: true,
+      })
+      const members = clinic.repository(Member)
+      const { fieldseal } = clinic
+      await fieldseal.runAs({ tenant: 'a' }, () => members.insert({ clinicId: 'a', email: 'x', city: 'rome' }))
+      if (state === 'plaintext') {
+        const asked = { clinicId: 'a', email: 'x' }
+        found['own'] = await fieldseal.runAs({ tenant: 'a' }, () => members.countBy(asked))
+        found['truncated'] = await fieldseal.runAs({ tenant: 'a' }, () =>
+          members.countBy({ clinicId: 'a', city: 'rome' }),
+        )
+        found['system'] = await fieldseal.runAsSystem({ reason: 'test' }, () => members.countBy(asked))
+      }
+      await clinic.close()
+    }
+    expect(found).toEqual({ own: 2, truncated: 1, system: 1 })
   })
 })

@@ -36,6 +36,8 @@ export interface IndexKeys {
    * @throws FieldsealError ERR_INDEX_UNKNOWN when a live epoch is not what the annotation describes, or none is looked up
    */
   live(tenant: string, index: IndexDescription, use: Use, via?: unknown): Promise<readonly LiveIndexKey[]>
+  /** The same for look-ups that make nothing: none where no token can be stored yet. No KMS is asked then. */
+  known(tenant: string, index: IndexDescription, via?: unknown): Promise<readonly LiveIndexKey[]>
 }
 
 export interface IndexKeySettings {
@@ -55,7 +57,8 @@ export function createIndexKeys({ app, keyrings, keyStore, random }: IndexKeySet
     await answered(() => inserterFor(keyStore, ref, via)(record), ref)
   }
 
-  async function recordsOf(
+  /** Records of live epochs; none only where the index never had any. */
+  async function knownRecords(
     ref: KeyspaceRef,
     index: IndexDescription,
     use: Use,
@@ -67,6 +70,17 @@ export function createIndexKeys({ app, keyrings, keyStore, random }: IndexKeySet
     if (again.some(isLive)) return again.filter(isLive)
     // An index that has had epochs has stored tokens: a new first epoch would find none of them.
     if (again.length > 0) await refuseOld(ref, index, again, use, via)
+    return []
+  }
+
+  async function recordsOf(
+    ref: KeyspaceRef,
+    index: IndexDescription,
+    use: Use,
+    via: unknown,
+  ): Promise<readonly LiveRecord[]> {
+    const known = await knownRecords(ref, index, use, via)
+    if (known.length > 0) return known
     const create = () => createRecord(ref, index, via)
     // Whoever holds the only connection waits for nobody who waits for it.
     const name = JSON.stringify([ref.tenant, index.model, index.index])
@@ -97,24 +111,44 @@ export function createIndexKeys({ app, keyrings, keyStore, random }: IndexKeySet
     throw unknown(ref.tenant, index, 'no epoch is live')
   }
 
+  async function keysOf(
+    ref: KeyspaceRef,
+    index: IndexDescription,
+    records: readonly LiveRecord[],
+    use: Use,
+    via: unknown,
+  ): Promise<readonly LiveIndexKey[]> {
+    const shapes = records.map((record) => describedShape(record, index))
+    assertSlots(records, index)
+    const keks = await keyrings.toUnwrap(
+      ref,
+      records.map((record) => record.kekId),
+      use,
+      via,
+    )
+    return records.map((record, i): LiveIndexKey => {
+      const kek = keks.get(record.kekId)
+      if (kek === undefined || kek.record.purpose !== 'index') throw invalid(ref, record)
+      const shape = shapes[i] as IndexShape // one for each record
+      return { epoch: record.epoch, role: record.role, shape, key: keyOf(ref, index, record, kek), kek }
+    })
+  }
+
+  const refOf = (tenant: string, { acrossTenants }: IndexDescription): KeyspaceRef => ({
+    app,
+    tenant: acrossTenants ? SHARED_TENANT : tenant,
+    keyspace: DEFAULT_KEYSPACE,
+  })
+
   return {
     async live(tenant, index, use, via) {
-      const ref = { app, tenant: index.acrossTenants ? SHARED_TENANT : tenant, keyspace: DEFAULT_KEYSPACE }
-      const records = await recordsOf(ref, index, use, via)
-      const shapes = records.map((record) => describedShape(record, index))
-      assertSlots(records, index)
-      const keks = await keyrings.toUnwrap(
-        ref,
-        records.map((record) => record.kekId),
-        use,
-        via,
-      )
-      return records.map((record, i): LiveIndexKey => {
-        const kek = keks.get(record.kekId)
-        if (kek === undefined || kek.record.purpose !== 'index') throw invalid(ref, record)
-        const shape = shapes[i] as IndexShape // one for each record
-        return { epoch: record.epoch, role: record.role, shape, key: keyOf(ref, index, record, kek), kek }
-      })
+      const ref = refOf(tenant, index)
+      return keysOf(ref, index, await recordsOf(ref, index, use, via), use, via)
+    },
+    async known(tenant, index, via) {
+      const ref = refOf(tenant, index)
+      const records = await knownRecords(ref, index, 'read', via)
+      return records.length === 0 ? [] : keysOf(ref, index, records, 'read', via)
     },
   }
 

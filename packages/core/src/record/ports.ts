@@ -158,7 +158,7 @@ export interface RecordCipher {
    * plain cells, and text that is no envelope: those values come back as they are.
    */
   open(rows: readonly Row<unknown>[], context: OperationContext, via?: unknown): Promise<readonly OpenedRow[]>
-  /** Tokens to look for: per term and value (one per field of the index) one token for every epoch that look-ups must ask; empty for null. */
+  /** Tokens to look for: per term and value (one per field of the index) one token for every epoch that look-ups must ask; empty for null, and in state `plaintext` where the index never had a token: no key is made then. */
   tokens(
     terms: readonly TokenTerm[],
     context: OperationContext,

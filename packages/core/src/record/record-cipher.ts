@@ -25,7 +25,12 @@ export function createRecordCipher(deps: SealDeps & OpenDeps): RecordCipher {
     }
     if (index.matchKey(values) === null) return [] // before any key is asked for
     const { description } = built.index(index)
-    const live = await deps.indexKeys.live(typeof tenant === 'string' ? tenant : '', description, 'read', via)
+    const owner = typeof tenant === 'string' ? tenant : ''
+    // Before anything is encrypted a query needs no key; afterwards one may be an upsert, which stores what it looks for.
+    const live = index.fields.some(({ state }) => state === 'plaintext')
+      ? await deps.indexKeys.known(owner, description, via)
+      : await deps.indexKeys.live(owner, description, 'read', via)
+    if (live.length === 0) return []
     const token = soughtToken(live, values, description)
     return token === undefined ? [] : [token]
   }

@@ -26,8 +26,9 @@ async function stored(world: Clinic, tenant: string, value: unknown) {
 
 it('finds what was stored under any spelling that the normaliser makes equal', async () => {
   const world = clinic({}, model('string', { blindIndex: { normalize: 'email' } }))
-  expect(await tokensOf(world, 'a', ' ada@EXAMPLE.org')).toEqual(await stored(world, 'a', 'Ada@Example.org'))
-  expect(await tokensOf(world, 'a', 'bob@example.org')).not.toEqual(await stored(world, 'a', 'Ada@Example.org'))
+  const token = await stored(world, 'a', 'Ada@Example.org')
+  expect(await tokensOf(world, 'a', ' ada@EXAMPLE.org')).toEqual(token)
+  expect(await tokensOf(world, 'a', 'bob@example.org')).not.toEqual(token)
 })
 
 it('gives tenants, processes and fields keys of their own, processes of one tenant the same', async () => {
@@ -36,7 +37,11 @@ it('gives tenants, processes and fields keys of their own, processes of one tena
   const other = clinic({ keyStore: one.keyStore, cmk: one.cmk }, model('string', { blindIndex: true, id: 'other' }))
   const token = await stored(one, 'a', 'x')
   expect(await tokensOf(two, 'a', 'x')).toEqual(token)
-  expect(await tokensOf(one, 'b', 'x')).not.toEqual(token)
+  await stored(one, 'b', 'y')
+  const [ofOther] = (await tokensOf(one, 'b', 'x')) ?? []
+  expect(ofOther).toBeDefined()
+  expect([ofOther]).not.toEqual(token)
+  await stored(other, 'a', 'y')
   expect(await tokensOf(other, 'a', 'x')).not.toEqual(token)
 })
 
@@ -69,7 +74,8 @@ it('looks for every indexable type, -0 as 0', async () => {
   ]
   for (const [type, one, same] of values) {
     const world = clinic({}, model(type, { blindIndex: true }))
-    expect(await tokensOf(world, 'a', same), type).toEqual(await stored(world, 'a', one))
+    const token = await stored(world, 'a', one)
+    expect(await tokensOf(world, 'a', same), type).toEqual(token)
     expect(world.map.indexes[0]?.matchKey([one])).toBe(world.map.indexes[0]?.matchKey([same]))
   }
 })
@@ -145,6 +151,7 @@ it('refuses look-ups on a tenant’s index in a system context, and answers on o
     )
   await expect(ask(own)).rejects.toMatchObject({ code: 'ERR_QUERY_UNSUPPORTED', details: { reason: 'system-context' } })
   const shared = clinic({}, model('string', { blindIndex: { acrossTenants: true } }))
-  const [[token] = []] = await ask(shared)
-  expect(hex(token)).toBe((await stored(shared, 'a', 'x'))?.[0])
+  const [token] = (await stored(shared, 'a', 'x')) ?? []
+  const [[found] = []] = await ask(shared)
+  expect(hex(found)).toBe(token)
 })

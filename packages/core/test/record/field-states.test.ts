@@ -6,7 +6,7 @@ import { envelopeToText } from '../../src/envelope/text-form.ts'
 import { leakGuard } from '../../src/record/leak-guard.ts'
 import type { FieldState } from '../../src/record/options.ts'
 import { isPlainCell, plainCell } from '../../src/record/plain-cell.ts'
-import type { Envelope, ModelDeclaration } from '../../src/record/ports.ts'
+import type { BlindIndex, Envelope, ModelDeclaration } from '../../src/record/ports.ts'
 import { clinic, ID } from '../support/clinic.ts'
 
 function declared(state: FieldState, more: { readonly plaintextIn?: string; readonly encryptNull?: boolean } = {}) {
@@ -52,6 +52,22 @@ function staff(state: FieldState, more: Parameters<typeof declared>[1] = {}, bas
 }
 
 const states = ['plaintext', 'migrating'] as const
+
+it('makes no key for a look-up in state plaintext, and asks no KMS where the index never had a token', async () => {
+  const base = clinic()
+  const { host, map } = staff('plaintext', {}, base)
+  const index = map.indexes[0] as BlindIndex
+  const look = () =>
+    base.fieldseal.runAs({ tenant: 'a' }, async () =>
+      host.cipher.tokens([{ index, values: ['555-01'] }], host.capture()),
+    )
+  expect(await look()).toEqual([[]])
+  expect(base.cmk.calls).toEqual([])
+  expect(base.keyStore.calls).not.toContain('insert')
+  const newer = clinic({ keyStore: base.keyStore, cmk: base.cmk })
+  const sealed = await staff('migrating', {}, newer).seal('555-01')
+  expect(await look()).toEqual([[...(sealed?.tokens.values() ?? [])][0]?.[0]]) // at once, whoever stored it
+})
 
 it.each(states)('reads plaintext and envelopes in state %s', async (state) => {
   const { seal, open } = staff(state)

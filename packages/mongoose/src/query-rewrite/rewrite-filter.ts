@@ -6,6 +6,7 @@ import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH } from '../path-graph/stored-model.ts'
 import { isPosition, plainPathOf, walkPath, type Walked } from '../path-graph/walk-path.ts'
 import { eitherPlace } from './either-place.ts'
+import { reachesBothPlaces } from './both-places.ts'
 import { assertPlainExpression } from './expressions.ts'
 import { refuseOldPlace, refuseQuery } from './refuse.ts'
 import type { FoundToken, SlotName, TokenTerms } from './token-terms.ts'
@@ -96,7 +97,9 @@ function rewritePath(
   const { node, inside, positional, mapKeys } = walked
   const [whole, plainPath] = [inside?.node ?? node, plainPathOf(walked, path)]
   if (whole?.plainOf !== undefined) refuseOldPlace(scope.model, path, whole.plainOf)
-  if (plainPath !== undefined && whole?.state === 'plaintext') return conditions.add(plainPath, value)
+  const isPlaintext = plainPath !== undefined && whole?.state === 'plaintext'
+  if (isPlaintext && !(node !== undefined && reachesBothPlaces(value, walked, scope)))
+    return conditions.add(plainPath, value)
   if (inside !== undefined)
     refuseQuery(scope.model, inside.path, 'filter-inside', 'it is one encrypted value: query a path of its own')
   if (node === undefined || !node.conceals) return conditions.add(path, value)
@@ -106,7 +109,7 @@ function rewritePath(
   if (field === undefined) return conditions.add(path, rewriteParent(path, value, node, scope))
   // One place of several is meant, and a token beside the value tells only that it is in one of them.
   const narrowed = branch || positional || mapKeys.length > 0
-  if (plainPath !== undefined && field.state === 'migrating')
+  if (plainPath !== undefined && field.state !== 'encrypted')
     return rewriteEither(value, { path, field, isArray: false, scope, branch: narrowed }, plainPath, walked, conditions)
   rewriteLeaf(value, { path, field, isArray: field !== node.field, scope, branch: narrowed }, conditions)
 }

@@ -1,5 +1,5 @@
+import { randomBytes } from 'node:crypto'
 import {
-  FieldsealError,
   SoughtTokens,
   tokenSlot,
   type AdapterHost,
@@ -30,11 +30,18 @@ interface Term {
  */
 export class TokenTerms {
   readonly #terms: Term[] = []
+  readonly #context: OperationContext | undefined
   readonly #answers: readonly (readonly IndexToken[])[] | undefined
   #next = 0
 
-  private constructor(answers?: readonly (readonly IndexToken[])[]) {
+  private constructor(context: OperationContext | undefined, answers?: readonly (readonly IndexToken[])[]) {
+    this.#context = context
     this.#answers = answers
+  }
+
+  /** Whether an index can be asked in the caller's context: the keys of most belong to one tenant. */
+  reaches({ acrossTenants }: BlindIndex): boolean {
+    return this.#context !== undefined && (acrossTenants || typeof this.#context.tenant === 'string')
   }
 
   /** The token of a value. @throws FieldsealError ERR_VALUE_INVALID when the value does not fit the field */
@@ -45,17 +52,19 @@ export class TokenTerms {
       return { slot: 'b', token: new mongo.Binary(new Uint8Array()) }
     }
     const [token] = this.#answers[this.#next++] ?? []
-    if (token === undefined) throw new FieldsealError('ERR_INDEX_UNKNOWN', { model: index.model, field: index.id })
+    // No token was ever stored. Nobody can have put there what nobody can guess.
+    if (token === undefined) return { slot: 'b', token: new mongo.Binary(randomBytes(32)) }
     return { slot: SLOT_NAMES[tokenSlot(token)], token: new mongo.Binary(token, mongo.Binary.SUBTYPE_USER_DEFINED) }
   }
 
   /** Runs a rewriting. It is called once or twice and must do the same each time. */
   static async rewrite<R>(
     host: AdapterHost,
-    context: OperationContext | undefined,
+    given: OperationContext | undefined,
     run: (terms: TokenTerms) => R,
   ): Promise<{ readonly result: R; readonly sought: ReadonlyMap<BlindIndex, SoughtTokens> }> {
-    const asked = new TokenTerms()
+    const context = given ?? host.captureIfAny()
+    const asked = new TokenTerms(context)
     const first = run(asked)
     if (asked.#terms.length === 0) return { result: first, sought: new Map() }
     const terms = asked.#terms.map(({ index, value }) => ({ index, values: [value] }))
@@ -66,6 +75,6 @@ export class TokenTerms {
       ofIndex.add(values, answers[at] ?? [])
       sought.set(index, ofIndex)
     })
-    return { result: run(new TokenTerms(answers)), sought }
+    return { result: run(new TokenTerms(context, answers)), sought }
   }
 }

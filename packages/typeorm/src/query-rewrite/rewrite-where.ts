@@ -1,7 +1,8 @@
 import { FieldsealError, type ErrorCode } from '@fieldseal/core/adapter'
-import { InstanceChecker, Raw, type EntityMetadata, type FindOperator, type ObjectLiteral } from 'typeorm'
+import { InstanceChecker, IsNull, Raw, type EntityMetadata, type FindOperator, type ObjectLiteral } from 'typeorm'
 import { isPlaintext, type SealedColumn } from '../entity-map/entity-model.ts'
 import type { BuilderState } from './builder-state.ts'
+import { reachesBothPlaces } from './both-places.ts'
 import { conditionSql } from './term-sql.ts'
 
 /** A builder as the conditions need it. */
@@ -49,20 +50,29 @@ function rewriteValue(
   builder: ConditionBuilder,
   metadata: EntityMetadata,
   path: string,
-  value: unknown,
+  given: unknown,
   depth: Depth,
 ): unknown {
+  const value = given === null && depth === 'level' && nullIsNull(metadata) ? IsNull() : given
   if (value === undefined || value === null) return value // TypeORM has options for what these mean
   const column = metadata.columns.find((candidate) => candidate.propertyPath === path)
   const registry = builder.state.installation.models()
   const sealed = column && registry.sealed(column)
-  if (sealed !== undefined) return isPlaintext(sealed) ? value : rewriteCondition(builder, sealed, path, value)
+  if (sealed !== undefined)
+    return isPlaintext(sealed) && !reachesBothPlaces(sealed, value, builder.state)
+      ? given
+      : rewriteCondition(builder, sealed, path, value)
   const twinOf = column && registry.ownerOfTwin(column)
   if (twinOf !== undefined) throw refusedTwin(twinOf)
-  if (depth === 'level' || !isCriteria(value)) return value
+  if (depth === 'level' || !isCriteria(value)) return given
   const relation = metadata.findRelationWithPropertyPath(path)
   if (relation !== undefined) return rewriteWhere(builder, relation.inverseEntityMetadata, value, depth)
   return metadata.hasEmbeddedWithPropertyPath(path) ? rewriteWhere(builder, metadata, value, depth, path) : value
+}
+
+/** What null means in find options; in those of builders it is equal to nothing. */
+function nullIsNull({ dataSource }: EntityMetadata): boolean {
+  return dataSource.options.invalidWhereValuesBehavior?.null === 'sql-null'
 }
 
 function rewriteCondition(

@@ -116,7 +116,7 @@ class Condition {
    */
   #plainMatch(values: readonly unknown[]): { readonly sealed: string; readonly match: string } | undefined {
     const { field, plain, envelope, storage } = this.#column
-    if (field.state !== 'migrating' || plain === undefined) return undefined
+    if (field.state === 'encrypted' || plain === undefined) return undefined
     const { conversions } = this.#place.state.installation
     const name = this.#name(plain)
     const stored = plain === envelope ? values : values.map((value) => conversions.persist(value, plain))
@@ -129,7 +129,7 @@ class Condition {
 
   #isStored(stored: boolean): string {
     const { envelope, plain, field } = this.#column
-    const places = field.state === 'migrating' && plain !== undefined ? [...new Set([envelope, plain])] : [envelope]
+    const places = field.state === 'encrypted' || plain === undefined ? [envelope] : [...new Set([envelope, plain])]
     const tests = places.map((place) => `${this.#name(place)} IS ${stored ? 'NOT ' : ''}NULL`)
     return tests.length === 1 ? tests.join('') : `(${tests.join(stored ? ' OR ' : ' AND ')})`
   }
