@@ -13,6 +13,7 @@ import { assertEncryptable, configError } from './column-rules.ts'
 import { pathOf, turnsInPlace, type EntityModel, type FactColumn, type SealedColumn } from './entity-model.ts'
 import { resolveFacts, rowKeyKind, storedOptions } from './fact-columns.ts'
 import { assignPlaces, declaredPlaintext, stateOf } from './plain-place.ts'
+import { shareColumns } from './shared-columns.ts'
 import { addTokenColumns, addTokenIndexes } from './token-columns.ts'
 import { addTripwire } from './tripwire.ts'
 
@@ -82,6 +83,10 @@ function declareFamily(
     return [{ column, annotation, storage, declared: declaredPlaintext(column, annotation, family, storage) }]
   })
   if (annotated.length === 0) return []
+  shareColumns(
+    annotated.flatMap(({ column, declared }) => [column, ...(declared === undefined ? [] : [declared])]),
+    family,
+  )
   for (const { column, annotation } of annotated) {
     const holdsPlaintext = stateOf(annotation) === 'plaintext' && annotation.field.plaintextIn === undefined
     for (const metadata of family) assertEncryptable(column, metadata, all, { holdsPlaintext })
