@@ -1,6 +1,7 @@
 import type { TenantKeys } from '@fieldseal/core'
 import pg from 'pg'
-import { type Clinic, openClinic, type Table, TENANT } from '../scale/clinic.ts'
+import { type Clinic, openClinic, type Table } from '../scale/clinic.ts'
+import { TENANT } from '../scale/patient.ts'
 import { assertSealedUnder } from '../scale/sealed-rows.ts'
 import { readPatients, updateInBatches, updateOneByOne } from './plain-updates.ts'
 

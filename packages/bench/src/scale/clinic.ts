@@ -10,9 +10,6 @@ import {
 } from '@fieldseal/typeorm'
 import { DataSource, EntitySchema } from 'typeorm'
 
-export const TENANT = 'clinic-7'
-export const FIELDS = ['email', 'ssn', 'note'] as const
-
 /** `patients` are encrypted; `newcomers` are stored in plaintext, their fields are in state `migrating`. */
 export type Table = 'patients' | 'newcomers'
 
@@ -22,11 +19,6 @@ export interface Patient {
   email: string
   ssn: string
   note: string
-}
-
-/** What the n-th patient is. */
-export function patient(n: number): Pick<Patient, (typeof FIELDS)[number]> {
-  return { email: `patient-${n}@example.org`, ssn: `123-45-${n}`, note: 'a short note about a visit' }
 }
 
 /** An application with one table of three encrypted fields, and what migrates it. */

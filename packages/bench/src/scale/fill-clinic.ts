@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto'
 import type { TenantKeys } from '@fieldseal/core'
 import { attach, type Envelope, envelopeToText } from '@fieldseal/core/adapter'
 import { createDatabase, type Database } from '@fieldseal/servers'
-import { type Clinic, openClinic, patient, type Table, TENANT } from './clinic.ts'
+import { type Clinic, openClinic, type Table } from './clinic.ts'
+import { patient, TENANT } from './patient.ts'
 
 const BATCH = 2_000
 

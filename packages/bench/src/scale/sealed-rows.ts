@@ -1,6 +1,7 @@
 import { TEXT_PREFIX } from '@fieldseal/core/adapter'
 import pg from 'pg'
-import { FIELDS, type Table } from './clinic.ts'
+import type { Table } from './clinic.ts'
+import { FIELDS } from './patient.ts'
 
 /** Magic, version and suite of an envelope of layout `kek`. */
 const HEAD = Buffer.of(0xf8, 0x01, 0x01)

@@ -1,0 +1,15 @@
+/** The process whose memory and speed are measured: an application on PostgreSQL that migrates, and nothing else. */
+import 'reflect-metadata'
+import { openClinic } from './clinic.ts'
+import { localKeys } from './local-keys.ts'
+import { measureVerb } from './measure.ts'
+import { answer, readTask } from './measured-process.ts'
+import { TENANT } from './patient.ts'
+
+const { url, keyFile, rows, verb } = readTask()
+const table = verb === 'backfill' ? 'newcomers' : 'patients'
+const { migrator, close } = await openClinic({ url, table, keys: localKeys(keyFile) })
+const { rotated } = await migrator.rotateKek({ tenant: TENANT, dryRun: verb === 'verify' })
+const measured = await measureVerb(rows, (pace) => migrator[verb](pace))
+await close()
+answer({ ...measured, ...(rotated[0] === undefined ? {} : { kekId: rotated[0].kekId }) })
