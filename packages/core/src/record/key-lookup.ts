@@ -30,6 +30,13 @@ const MAX_ROUNDS = 3
 
 export function createKeyLookup(app: string, keyrings: Keyrings, use: Use, via: unknown): KeyLookup {
   const sought = new Map<string, Sought>()
+  let last: Sought | undefined // rows of a batch that follow each other mostly share a KEK
+
+  /** What was wanted for these facts and this id. */
+  function soughtFor({ tenant, keyspace }: RowFacts, id: KekId): Sought | undefined {
+    if (last?.id === id && last.ref.tenant === tenant && last.ref.keyspace === keyspace) return last
+    return (last = sought.get(nameOf(tenant, keyspace, id)))
+  }
 
   const isOpen = ({ found }: Sought) => found === undefined || ('kek' in found && found.kek.key.disposed)
 
@@ -46,9 +53,11 @@ export function createKeyLookup(app: string, keyrings: Keyrings, use: Use, via: 
   }
 
   return {
-    want({ tenant, keyspace }, id) {
-      const name = nameOf(tenant, keyspace, id)
-      if (!sought.has(name)) sought.set(name, { ref: { app, tenant, keyspace }, id })
+    want(facts, id) {
+      if (soughtFor(facts, id) !== undefined) return
+      const { tenant, keyspace } = facts
+      last = { ref: { app, tenant, keyspace }, id }
+      sought.set(nameOf(tenant, keyspace, id), last)
     },
     async settle() {
       // While one key is waited for, another may be purged.
@@ -58,8 +67,8 @@ export function createKeyLookup(app: string, keyrings: Keyrings, use: Use, via: 
         await Promise.all(open.map(look))
       }
     },
-    found({ tenant, keyspace }, id) {
-      return sought.get(nameOf(tenant, keyspace, id))?.found ?? { error: notFound(tenant, id) }
+    found(facts, id) {
+      return soughtFor(facts, id)?.found ?? { error: notFound(facts.tenant, id) }
     },
     release() {
       for (const { release } of sought.values()) release?.()

@@ -33,13 +33,14 @@ export async function rewrapRows(
   const toRenew: (DueRow & { readonly at: number })[] = []
   const toOpen: { readonly at: number; readonly raw: RawRow; readonly target: KekTarget }[] = []
   const alone: number[] = []
+  let last: { readonly row: Row<unknown>; readonly target: Target } | undefined
   try {
     for (const [at, row] of rows.entries()) {
       try {
-        const target = await targetFor(row, targets, release, deps)
-        const parsed = parseRow(row, (_column, error) => {
-          throw error
-        })
+        if (last === undefined || !isAlike(last.row, row))
+          last = { row, target: await targetFor(row, targets, release, deps) }
+        const { target } = last
+        const parsed = parseRow(row, refuse)
         const formerRowId = options.formerRowIds?.[at]
         const due = placesOfDue(row, parsed.wraps, target, options)
         if (formerRowId === undefined && due.length === 0) continue
@@ -72,6 +73,15 @@ export async function rewrapRows(
   } finally {
     for (const one of release) one()
   }
+}
+
+function refuse(_column: number, error: unknown): never {
+  throw error
+}
+
+/** Whether one look-up does for both rows. */
+function isAlike(a: Row<unknown>, b: Row<unknown>): boolean {
+  return a.map === b.map && a.facts.tenant === b.facts.tenant && a.facts.keyspace === b.facts.keyspace
 }
 
 async function rewrappedAlone(row: Row<unknown>, deps: RewrapDeps): Promise<RewrittenRow> {

@@ -47,6 +47,7 @@ export function install(
     oneConnection,
     builders: createBuilders(),
     writer: { compareAndSet: (map, patches) => compareAndSet(installation, map, patches) },
+    keyTypes: new WeakMap(),
     rowsAtHand: new WeakMap(),
     offerRewrap: (...offer) => transactions.exit(() => host.rewraps.offer(...offer)),
   }

@@ -1,4 +1,4 @@
-import type { AdapterHost, RecordWriter } from '@fieldseal/core/adapter'
+import type { AdapterHost, RecordMap, RecordWriter } from '@fieldseal/core/adapter'
 import type { DataSource, QueryRunner } from 'typeorm'
 import type { ModelRegistry } from '../entity-map/model-registry.ts'
 import type { RowsAtHand } from '../write-path/rows-at-hand.ts'
@@ -18,6 +18,8 @@ export interface Installation {
   readonly writer: RecordWriter
   /** Hands a row to core's queue of lazy rewraps, which outlives the transaction at hand. */
   readonly offerRewrap: AdapterHost['rewraps']['offer']
+  /** SQL types of the key columns of models whose tables were asked for them. */
+  readonly keyTypes: WeakMap<RecordMap, readonly string[]>
   /** Rows that a `save` at work on this runner has read or written. */
   readonly rowsAtHand: WeakMap<QueryRunner, RowsAtHand>
 }

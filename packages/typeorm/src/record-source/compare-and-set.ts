@@ -20,7 +20,7 @@ export async function compareAndSet(
   const escape = (name: string) => installation.dataSource.driver.escape(name)
   const places = patchedColumns(table, patches).map((column) => placeOf(column, escape))
   return onPrimary(installation, async (query) => {
-    const deps = { query, escape, keyTypes: await keyTypes(table, query) }
+    const deps = { query, escape, keyTypes: await keyTypes(installation, table, query) }
     const updated = await updateRows(table, places, patches, deps)
     return updated.map((isUpdated) => (isUpdated ? 'updated' : 'changed'))
   })

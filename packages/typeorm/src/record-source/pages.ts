@@ -34,7 +34,7 @@ export async function* pages(
   let position = after
   for (;;) {
     const page = await onPrimary(installation, async (query) => {
-      const types = await keyTypes(table, query)
+      const types = await keyTypes(installation, table, query)
       const parameters = position === undefined ? [] : decodePosition(position)
       const ofTenant = table.facts.find(({ path }) => path === map.tenantPath)
       const conditions = [
@@ -129,6 +129,8 @@ function storedTokens({ columns }: ModelTable, row: Record<string, unknown>): No
   return tokens
 }
 
+const NONE: ReadonlyMap<Field, unknown> = new Map()
+
 function storedRow(
   { conversions }: Installation,
   table: ModelTable,
@@ -136,12 +138,12 @@ function storedRow(
   tokens: boolean,
 ): StoredRow {
   const keys = table.keys.map((_, index) => String(row[`key ${index}`]))
-  const plainTexts = new Map<Field, unknown>()
+  let plainTexts = NONE
   const cells: Record<string, StoredRow['cells'][string]> = {}
   for (const [index, sealed] of table.columns.entries()) {
     const { field, column, twin } = sealed
     const plainText = row[`plain ${index}`]
-    if (plainText !== undefined) plainTexts.set(field, plainText)
+    if (plainText !== undefined) plainTexts = new Map([...plainTexts, [field, plainText]])
     const places = {
       own: row[column.databaseName],
       ...(twin === undefined ? {} : { twin: row[twin.databaseName] }),
@@ -153,7 +155,9 @@ function storedRow(
   const version = { place: String(row['row place']), writer: String(row['row writer']), columns: row, plainTexts }
   return {
     key: rowKey(columns, version),
-    after: Buffer.from(JSON.stringify(keys), 'utf8'),
+    get after() {
+      return Buffer.from(JSON.stringify(keys), 'utf8') // asked of the last row of a page
+    },
     cells,
     columns: Object.fromEntries(table.facts.map(({ path, column }) => [path, row[column.databaseName]])),
     ...(tokens ? { tokens: storedTokens(table, row) } : {}),

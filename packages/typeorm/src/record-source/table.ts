@@ -60,10 +60,19 @@ export async function columnTypes({ name }: ModelTable, query: Query): Promise<C
   )
 }
 
-/** SQL types of the key columns, as the database names them: keys travel as text. */
-export async function keyTypes(table: ModelTable, query: Query): Promise<string[]> {
-  const types = await columnTypes(table, query)
-  return table.keys.map(({ column }) => types.get(column.databaseName)?.open ?? 'text')
+/** SQL types of the key columns, as the database names them: keys travel as text. Asked for once. */
+export async function keyTypes(
+  { keyTypes: known }: Installation,
+  table: ModelTable,
+  query: Query,
+): Promise<readonly string[]> {
+  let types = known.get(table.map)
+  if (types === undefined) {
+    const found = await columnTypes(table, query)
+    types = table.keys.map(({ column }) => found.get(column.databaseName)?.open ?? 'text')
+    if (found.size > 0) known.set(table.map, types)
+  }
+  return types
 }
 
 /** Text of one key value, as it goes into an array of texts. */
