@@ -58,6 +58,8 @@ export type {
   IndexShapeOptions,
   Normalizer,
   NormalizerName,
+  PlainScalar,
+  UniqueWhere,
 } from './record/options.ts'
 export { isEnvelopeText, isPlainCell, plainCell, type PlainCell } from './record/plain-cell.ts'
 export type {
@@ -72,6 +74,7 @@ export type {
   ModelDeclaration,
   OpenedRow,
   PatchedCell,
+  PlainEquality,
   RecordCipher,
   RecordMap,
   RecordWriter,

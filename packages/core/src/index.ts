@@ -20,6 +20,7 @@ export type {
   IndexShapeOptions,
   Normalizer,
   NormalizerName,
+  UniqueWhere,
 } from './record/options.ts'
 export type { ActivateOptions, Fieldseal, FieldsealOptions, PrepareOptions, RunAs, Tenancy } from './fieldseal.ts'
 export { isUnreadable } from './record/unreadable.ts'

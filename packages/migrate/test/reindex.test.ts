@@ -127,6 +127,25 @@ it('lists by key what the next shape would hold equal or cannot hold, before any
   expect(await process.migrator.reindex(waiting(world))).toMatchObject({ remaining: 0 })
 })
 
+it('compares only rows that a unique index counts', async () => {
+  const unique = { where: { closed: null } }
+  const world = createWorld()
+  const before = deploy(world, model({ unique }))
+  const put = ({ as, source }: Process, id: number, email: string, closed: string | null) =>
+    as('a', () => source.write('patients', { clinic: 'a', id, closed }, { email, ssn: 's' }))
+  await put(before, 0, 'ada', null)
+  await put(before, 1, 'ada', '2020')
+  await put(before, 2, 'ADA', '2021')
+  await expect(put(before, 3, 'ada', null)).rejects.toMatchObject({ code: 'ERR_INDEX_COLLISION' })
+  const process = deploy(world, model({ unique, next: { normalize: 'lower' } }))
+  await put(process, 3, 'Ada', null)
+  const outcome = await process.migrator.reindex(waiting(world)).catch((error: unknown) => error)
+  expect(reportOf(outcome)?.models[0]?.failures.map(({ key }) => key)).toEqual(['0', '3'])
+  await put(process, 3, 'Ada', '2022')
+  expect(await process.migrator.reindex(waiting(world))).toMatchObject({ remaining: 0 })
+  expect(await find(process, 'a', 'ada')).toEqual([0, 1, 2, 3])
+})
+
 it('rejects while a row cannot have its new token, and goes on when it is mended', async () => {
   const world = await filled()
   const process = deploy(world, MOVING)

@@ -123,6 +123,10 @@ it('notices changed and unknown ids by the lock', async () => {
     'patients.ssn gone from fields',
     'patients.social not in the lock file',
   ])
+  const open = { path: 'email', type: 'string', options: { blindIndex: { unique: { where: { closed: null } } } } }
+  const partly = { ...PATIENTS, fields: [open, ...PATIENTS.fields.slice(1)] }
+  const narrowed = clinic({}, [partly as typeof PATIENTS, NOTES]).migrator.checkLock(lock)
+  expect(narrowed).toMatchObject([{ where: 'patients.email', problem: 'was 128, is 128 unique where closed is null' }])
   expect(clinic({ app: 'other' }, [PATIENTS, NOTES]).migrator.checkLock(lock)).toMatchObject([{ where: 'app' }])
   expect(() => migrator.checkLock({})).toThrow(/no lock file/)
 })

@@ -1,5 +1,6 @@
 import {
   attach,
+  type BlindIndex,
   type CheckpointStore,
   type Envelope,
   envelopeFromText,
@@ -68,9 +69,11 @@ export function memoryRecordSource(
     const tenant = map.tenantPath ?? ''
     const others = [...tableOf(map)].filter(([name]) => name !== String(key))
     return map.indexes.every((index) => {
-      if (!index.unique) return true
+      if (!index.unique || !meets(index, columns)) return true
       const own = tokens[index.id] ?? []
-      const rivals = others.filter(([, row]) => index.acrossTenants || row.columns[tenant] === columns[tenant])
+      const rivals = others.filter(
+        ([, row]) => (index.acrossTenants || row.columns[tenant] === columns[tenant]) && meets(index, row.columns),
+      )
       return !rivals.some(([, row]) => row.tokens[index.id]?.some((one) => own.some((mine) => isSame(one, mine))))
     })
   }
@@ -201,9 +204,15 @@ function rowOf(
 }
 
 function storedRow(map: RecordMap, key: string, { columns, cells, tokens }: MemoryRow, withTokens: boolean): StoredRow {
-  const row = { key, after: Buffer.from(key), cells: { ...cells }, columns }
+  const outside = new Set(map.indexes.filter((index) => !meets(index, columns)))
+  const row = { key, after: Buffer.from(key), cells: { ...cells }, columns, outside }
   if (!withTokens) return row
   return { ...row, tokens: new Map(map.indexes.map((index) => [index, [tokens[index.id] ?? []]])) }
+}
+
+/** Whether a row counts for a unique index. */
+function meets({ uniqueWhere }: BlindIndex, columns: Readonly<Record<string, unknown>>): boolean {
+  return uniqueWhere.every(({ path, equals }) => (columns[path] ?? null) === equals)
 }
 
 function isSame(one: Uint8Array, other: Uint8Array): boolean {

@@ -41,11 +41,13 @@ export function createBlindIndex(
     now,
     next,
     unique,
+    uniqueWhere = [],
     acrossTenants,
   }: {
     readonly now: ShapeOptions
     readonly next?: ShapeOptions | undefined
     readonly unique: boolean
+    readonly uniqueWhere?: BlindIndex['uniqueWhere']
     readonly acrossTenants: boolean
   },
 ): BuiltIndex {
@@ -59,6 +61,7 @@ export function createBlindIndex(
     fields,
     bits: shape.bits,
     unique,
+    uniqueWhere,
     acrossTenants,
     tokenBytes: 1 + Math.max(...shapes.map((one) => one?.bits ?? 0)) / 8,
     truncated: narrowest < EXACT_BITS,

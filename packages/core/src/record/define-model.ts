@@ -1,25 +1,22 @@
-import { utf8 } from '../bytes/utf8.ts'
 import type { ValueCodec } from '../field/codec.ts'
 import { createFieldPolicy } from '../field/field-policy.ts'
 import { MAX_PAD_BYTES } from '../envelope/layout.ts'
 import { isKeyspaceName } from '../context/keyspace.ts'
-import { FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
-import { createBlindIndex, type BuiltField, type BuiltIndex, type ShapeOptions } from './blind-index-of-model.ts'
-import type { BlindIndexOptions, FieldOptions, FieldState, IndexShapeOptions, ModelOptions } from './options.ts'
+import { FieldsealError } from '../errors/fieldseal-error.ts'
+import type { BuiltField } from './blind-index-of-model.ts'
+import { defineIndex, type IndexSettings } from './define-index.ts'
+import { assertBoolean, assertCount, assertId, assertKnown, assertUnique, type Refuse } from './option-checks.ts'
+import type { FieldOptions, FieldState, ModelOptions } from './options.ts'
 import type { BlindIndex, FieldDeclaration, ModelDeclaration, RecordMap } from './ports.ts'
 import { createRecordMap } from './record-map.ts'
 import { isUnreadable } from './unreadable.ts'
 
-export interface ModelSettings {
-  readonly tenancy: 'single' | 'multi'
+export interface ModelSettings extends IndexSettings {
   readonly codecs: ReadonlyMap<string, ValueCodec>
-  /** False when an index across tenants has no CMKs to stand under. */
-  readonly hasSharedKeys: boolean
   /** False when the adapter does not keep the states of fields. @defaultValue false */
   readonly fieldStates?: boolean
 }
 
-const MAX_ID_BYTES = 256
 const MODEL_OPTIONS: readonly (keyof ModelOptions)[] = [
   'id',
   'tenantBy',
@@ -40,15 +37,6 @@ const FIELD_OPTIONS: readonly (keyof FieldOptions)[] = [
   'id',
   'formerTypes',
 ]
-const INDEX_OPTIONS: readonly (keyof BlindIndexOptions)[] = [
-  'normalize',
-  'unique',
-  'bits',
-  'acrossTenants',
-  'acceptLeak',
-  'next',
-]
-const SHAPE_OPTIONS: readonly (keyof IndexShapeOptions)[] = ['normalize', 'bits']
 const NOT_YET = 'not supported yet'
 const STATES: readonly FieldState[] = ['plaintext', 'migrating', 'encrypted']
 
@@ -79,8 +67,8 @@ export function defineModel(declaration: ModelDeclaration, settings: ModelSettin
   assertFactsArePlain(declaration, fields, refuse)
   assertPlaintextApart(declaration, fields, refuse)
   const indexes: BlindIndex[] = []
-  for (const field of fields) {
-    const index = indexOf(model, field, declaration, settings, refuse)
+  for (const [at, field] of fields.entries()) {
+    const index = defineIndex(field, declaration.fields[at] as FieldDeclaration, fields, settings, refuse) // one for each
     field.blindIndex = index
     if (index !== undefined) indexes.push(index)
   }
@@ -125,8 +113,6 @@ function assertPlaintextApart(
     taken.add(plaintextIn)
   }
 }
-
-type Refuse = (field: string | undefined, option: string, reason: string) => never
 
 function assertModelOptions(declaration: ModelDeclaration, { tenancy }: ModelSettings, refuse: Refuse): void {
   const { options, rowKey } = declaration
@@ -241,93 +227,5 @@ function buildField(
     blindIndex: undefined,
     policy,
     compareKey: (value) => (isUnreadable(value) ? value.compareKey() : policy.compareKey(value)),
-  }
-}
-
-function indexOf(
-  model: string,
-  field: BuiltField,
-  declaration: ModelDeclaration,
-  settings: ModelSettings,
-  refuse: Refuse,
-): BlindIndex | undefined {
-  const options = declaration.fields.find(({ path }) => path === field.path)?.options
-  const given = options?.blindIndex
-  if (given === undefined || given === false) return undefined
-  if (given !== true && (typeof given !== 'object' || given === null || Array.isArray(given)))
-    refuse(field.id, 'blindIndex', 'true or { normalize, unique, … }')
-  const index: BlindIndexOptions = given === true ? {} : given
-  const no = (option: string, reason: string) => refuse(field.id, `blindIndex.${option}`, reason)
-  assertKnown(index, INDEX_OPTIONS, no)
-  const { next } = index
-  if (next !== undefined && (typeof next !== 'object' || next === null)) no('next', '{ normalize, bits }')
-  if (next !== undefined) assertKnown(next, SHAPE_OPTIONS, (option, reason) => no(`next.${option}`, reason))
-  if (next !== undefined && field.state !== 'encrypted')
-    no('next', "one change at a time: the field must be in state 'encrypted'")
-  if (index.unique !== undefined && typeof index.unique !== 'boolean') no('unique', NOT_YET)
-  assertBoolean(index.acrossTenants, () => no('acrossTenants', 'true or false'))
-  if (field.encryptNull) no('blindIndex', 'not with encryptNull: a missing token would tell the null')
-  if (field.type === 'json') no('blindIndex', 'json has no equality to search for; index a field of its own')
-  const fewValues = field.type === 'boolean' || options?.values !== undefined
-  if (fewValues && index.acceptLeak !== 'few-values')
-    no('acceptLeak', "so few values that equal tokens tell them; say acceptLeak: 'few-values' to index them anyway")
-  if (index.acrossTenants === true && settings.tenancy === 'single') no('acrossTenants', "tenancy is 'single'")
-  if (index.acrossTenants === true && !settings.hasSharedKeys)
-    no('acrossTenants', 'needs sharedKeys: { cmks } beside a registry')
-  const shapeOf = (of: IndexShapeOptions, prefix: string): ShapeOptions => {
-    const bits = of.bits ?? 128
-    if (!Number.isSafeInteger(bits) || bits % 8 !== 0 || bits < 16 || bits > 256)
-      no(`${prefix}bits`, 'a multiple of 8 from 16 to 256')
-    if (index.unique === true && bits < 128)
-      no('unique', 'needs at least 128 bits: fewer would refuse different values')
-    if (field.type !== 'string' && of.normalize !== undefined && of.normalize !== 'none')
-      no(`${prefix}normalize`, 'only for strings')
-    return { bits, normalize: [of.normalize] }
-  }
-  const now = shapeOf(index, '')
-  const shapes = { now, next: next && shapeOf(next, 'next.') }
-  const { unique = false, acrossTenants = false } = index
-  const make = (): BuiltIndex => {
-    try {
-      return createBlindIndex(model, field.id, [field], { ...shapes, unique, acrossTenants })
-    } catch (error) {
-      return no('normalize', isFieldsealError(error) ? (error.details.reason ?? '') : 'not usable')
-    }
-  }
-  const made = make()
-  const [{ normalizer, bits }, later] = made.description.shapes
-  if (later?.normalizer === normalizer && later.bits === bits) no('next', 'the index is so already')
-  return made
-}
-
-function assertKnown(
-  options: object,
-  known: readonly string[],
-  refuse: (option: string, reason: string) => void,
-): void {
-  for (const option of Object.keys(options)) {
-    if (!known.includes(option)) refuse(option, `unknown option; known: ${known.join(', ')}`)
-  }
-}
-
-function assertId(id: unknown, refuse: (reason: string) => void): void {
-  if (typeof id !== 'string' || id === '' || !id.isWellFormed() || /\p{Cc}/u.test(id) || utf8(id).length > MAX_ID_BYTES)
-    refuse(`1–${MAX_ID_BYTES} bytes of text without control characters`)
-}
-
-function assertBoolean(value: unknown, refuse: () => never): void {
-  if (value !== undefined && typeof value !== 'boolean') refuse()
-}
-
-function assertCount(value: number | undefined, most: number, refuse: (reason: string) => void): void {
-  if (value !== undefined && (!Number.isSafeInteger(value) || value < 1 || value > most))
-    refuse(`a whole number from 1 to ${most}`)
-}
-
-function assertUnique(names: readonly string[], refuse: (name: string) => void): void {
-  const seen = new Set<string>()
-  for (const name of names) {
-    if (seen.has(name)) refuse(name)
-    seen.add(name)
   }
 }

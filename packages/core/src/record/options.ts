@@ -6,8 +6,11 @@ export type { Normalizer, NormalizerName }
 export interface BlindIndexOptions {
   /** How values are made equal before the token is computed. @defaultValue 'none' */
   readonly normalize?: NormalizerName | Normalizer
-  /** Unique per tenant, or across tenants with `acrossTenants`. @defaultValue false */
-  readonly unique?: boolean
+  /**
+   * Unique per tenant, or across tenants with `acrossTenants`; with `where` among the rows that meet it alone, as in
+   * `{ where: { deletedAt: null } }` for soft delete. @defaultValue false
+   */
+  readonly unique?: boolean | { readonly where: UniqueWhere }
   /** Bits of the token, a multiple of 8 from 16 to 256. Fewer than 128 = truncated: every hit is filtered after decryption. @defaultValue 128 */
   readonly bits?: number
   /** One index key for all tenants: a login before the tenant is known. @defaultValue false */
@@ -20,6 +23,14 @@ export interface BlindIndexOptions {
    */
   readonly next?: IndexShapeOptions
 }
+
+/**
+ * Which rows a unique index is about: equalities over plain columns or paths, all of which must hold. `null` is a database
+ * NULL, or a path that is missing.
+ */
+export type UniqueWhere<P extends string = string> = Readonly<{ [K in P]?: PlainScalar }>
+/** A value that a database index can be told of. */
+export type PlainScalar = string | number | boolean | null
 
 /** What `reindex` changes: how values are made equal, and how wide tokens are. */
 export interface IndexShapeOptions {

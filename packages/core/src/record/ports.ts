@@ -2,7 +2,7 @@ import type { IndexToken } from '../blind-index/token.ts'
 import type { Envelope } from '../envelope/layout.ts'
 import type { KekId } from '../context/record-id.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
-import type { FieldOptions, FieldState, KeyMode, ModelOptions } from './options.ts'
+import type { FieldOptions, FieldState, KeyMode, ModelOptions, PlainScalar } from './options.ts'
 import type { PlainCell } from './plain-cell.ts'
 import type { RowId, RowKeyKind } from './row-id.ts'
 
@@ -15,7 +15,7 @@ export type FieldPath = string
 export interface ModelDeclaration {
   /** The root table or collection, without schema or database. `options.id` overrides it. */
   readonly id: string
-  /** `tenantBy` and a keyspace's `per` hold stored paths here. */
+  /** `tenantBy`, a keyspace's `per` and what a unique index says under `where` hold stored paths here. */
   readonly options: ModelOptions
   readonly fields: readonly FieldDeclaration[]
   readonly rowKey: readonly { readonly path: FieldPath; readonly kind: RowKeyKind }[]
@@ -53,6 +53,12 @@ export interface Field {
   compareKey(value: unknown): string | null
 }
 
+/** A condition on a plain column or path. `null` is a database NULL, or a path that is missing. */
+export interface PlainEquality {
+  readonly path: FieldPath
+  readonly equals: PlainScalar
+}
+
 /** One blind index of one model. */
 export interface BlindIndex {
   readonly model: string
@@ -60,6 +66,8 @@ export interface BlindIndex {
   readonly fields: readonly Field[]
   readonly bits: number
   readonly unique: boolean
+  /** What must hold for a row to count for a unique index; empty = all rows do. */
+  readonly uniqueWhere: readonly PlainEquality[]
   readonly acrossTenants: boolean
   /** Bytes of one stored token: 1 + bits / 8. */
   readonly tokenBytes: number

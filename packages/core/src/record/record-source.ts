@@ -23,6 +23,8 @@ export interface StoredRow {
   readonly columns: Readonly<Record<FieldPath, unknown>>
   /** All cells, for rows that may hold a field more than once or inside Maps. @defaultValue those of `cells` */
   readonly occurrences?: readonly Cell<Envelope | string | PlainCell | null>[]
+  /** Unique indexes that the row does not count for: it does not meet their `where`. @defaultValue none */
+  readonly outside?: ReadonlySet<BlindIndex>
   /** Stored tokens per index: one list per occurrence, in order of the cells. Only where `tokens` was asked for. */
   readonly tokens?: ReadonlyMap<BlindIndex, readonly (readonly IndexToken[])[]>
 }

@@ -97,7 +97,20 @@ it('refuses every field option that is wrong, naming field and option', () => {
     [{ blindIndex: { bits: 8 } }, 'blindIndex.bits'],
     [{ blindIndex: { bits: 264 } }, 'blindIndex.bits'],
     [{ blindIndex: { unique: true, bits: 120 } }, 'blindIndex.unique'],
+    [{ blindIndex: { unique: 'yes' } }, 'blindIndex.unique'],
+    [{ blindIndex: { unique: null } }, 'blindIndex.unique'],
     [{ blindIndex: { unique: { where: 'x' } } }, 'blindIndex.unique'],
+    [{ blindIndex: { unique: { where: {} } } }, 'blindIndex.unique'],
+    [{ blindIndex: { unique: { were: { deletedAt: null } } } }, 'blindIndex.unique'],
+    [{ blindIndex: { unique: { where: { deletedAt: null }, when: 1 } } }, 'blindIndex.unique'],
+    [{ blindIndex: { unique: { where: { deletedAt: new Date(0) } } } }, 'blindIndex.unique'],
+    [{ blindIndex: { unique: { where: { deletedAt: undefined } } } }, 'blindIndex.unique'],
+    [{ blindIndex: { unique: { where: { rank: Number.NaN } } } }, 'blindIndex.unique'],
+    [{ blindIndex: { unique: { where: { state: 'a\nb' } } } }, 'blindIndex.unique'],
+    [{ blindIndex: { unique: { where: { email: null } } } }, 'blindIndex.unique'], // encrypted itself
+    [{ blindIndex: { unique: { where: { 'email.local': null } } } }, 'blindIndex.unique'],
+    [{ blindIndex: { unique: { where: { deletedAt: null } }, bits: 120 } }, 'blindIndex.unique'],
+    [{ blindIndex: { unique: { where: { deletedAt: null } }, next: { bits: 64 } } }, 'blindIndex.unique'],
     [{ blindIndex: { normalize: 'loud' } }, 'blindIndex.normalize'],
     [{ blindIndex: { normalize: { id: 'email', version: 2, normalize: String } } }, 'blindIndex.normalize'],
     [{ blindIndex: { acrossTenants: 'yes' } }, 'blindIndex.acrossTenants'],
@@ -115,6 +128,17 @@ it('refuses every field option that is wrong, naming field and option', () => {
     expect(() => define(withField(options)), JSON.stringify(options)).toThrow(
       refused(option, (options as { id?: string }).id ?? 'email'),
     )
+})
+
+it('tells for which rows an index is unique', () => {
+  const where = { deletedAt: null, state: 'open', rank: 1, active: true }
+  const [index] = define(withField({ blindIndex: { unique: { where } } })).indexes
+  expect(index).toMatchObject({ unique: true })
+  expect(index?.uniqueWhere).toEqual(Object.entries(where).map(([path, equals]) => ({ path, equals })))
+  expect(define(withField({ blindIndex: { unique: true } })).indexes[0]).toMatchObject({
+    unique: true,
+    uniqueWhere: [],
+  })
 })
 
 it('refuses indexes that a type cannot have', () => {

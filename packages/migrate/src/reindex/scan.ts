@@ -45,7 +45,7 @@ export async function scan(
     rows = 0
     await eachRow(fieldseal, target, { index, key }, pace, (row, outcome, seen) => {
       rows = seen
-      if ('digests' in outcome) for (const digest of distinct(outcome.digests)) short.add(digest)
+      if ('digests' in outcome) for (const digest of distinct(row, index, outcome.digests)) short.add(digest)
       else if (!isOutOfReach(outcome.error)) note({ ...named(target, row, index), code: codeOf(outcome.error) })
     })
     if (!index.unique) continue
@@ -54,7 +54,7 @@ export async function scan(
     const groups = new Map<string, TargetRow[]>()
     await eachRow(fieldseal, target, { index, key }, pace, (row, outcome) => {
       if (!('digests' in outcome)) return
-      for (const digest of distinct(outcome.digests)) {
+      for (const digest of distinct(row, index, outcome.digests)) {
         if (!suspects.has(digest.readBigUInt64BE())) continue
         const name = digest.toString('latin1')
         groups.set(name, [...(groups.get(name) ?? []), row])
@@ -68,8 +68,13 @@ export async function scan(
   return { rows, found, failures }
 }
 
-/** Elements of one document may be equal to each other. */
-function distinct(digests: readonly Buffer[]): readonly Buffer[] {
+/** What may be in the way of other rows: elements of one document may be equal to each other. */
+function distinct(
+  { stored: { outside } }: TargetRow,
+  index: BlindIndex,
+  digests: readonly Buffer[],
+): readonly Buffer[] {
+  if (outside?.has(index) === true) return []
   const known = new Set<string>()
   return digests.filter((digest) => known.size < known.add(digest.toString('latin1')).size)
 }

@@ -1,4 +1,4 @@
-import { appOf, FieldsealError } from '@fieldseal/core/adapter'
+import { appOf, type BlindIndex, FieldsealError } from '@fieldseal/core/adapter'
 import type { Surroundings } from '../engine/target.ts'
 import type { Finding } from './doctor.ts'
 
@@ -12,8 +12,8 @@ export interface Lock {
 export interface LockedModel {
   /** Type of each field, by field id. */
   readonly fields: Readonly<Record<string, string>>
-  /** Bits of each blind index, by index id. */
-  readonly indexes: Readonly<Record<string, number>>
+  /** Of each blind index, by index id: its bits, and in words for which rows it is unique where that is not all. */
+  readonly indexes: Readonly<Record<string, number | string>>
   /** Kind of each key column, by path. */
   readonly rowKey: Readonly<Record<string, string>>
   /** The keyspace of all rows, or the column that names it. */
@@ -31,13 +31,20 @@ export function lockOf({ fieldseal, sources }: Surroundings): Lock {
         map.id,
         {
           fields: sorted(map.fields.map(({ id, type }) => [id, type])),
-          indexes: sorted(map.indexes.map(({ id, bits }) => [id, bits])),
+          indexes: sorted(map.indexes.map((index) => [index.id, lockedIndex(index)])),
           rowKey: sorted(map.rowKey.map(({ path, kind }) => [path, kind])),
           keyspace: map.keyspacePath === undefined ? (map.keyspace ?? '') : `per ${map.keyspacePath}`,
         },
       ]),
     ),
   }
+}
+
+/** `128`, or `128 unique where deletedAt is null and state is "open"`. */
+function lockedIndex({ bits, uniqueWhere }: BlindIndex): number | string {
+  if (uniqueWhere.length === 0) return bits
+  const tests = uniqueWhere.map(({ path, equals }) => `${path} is ${JSON.stringify(equals)}`).sort()
+  return `${bits} unique where ${tests.join(' and ')}`
 }
 
 function sorted<V>(entries: readonly (readonly [string, V])[]): Readonly<Record<string, V>> {
@@ -82,7 +89,9 @@ export function checkLock(surroundings: Surroundings, committed: unknown): reado
 
 function fixOf(part: 'fields' | 'indexes' | 'rowKey'): string {
   if (part === 'fields') return 'name the old type under formerTypes, then run fieldseal lock'
-  return part === 'indexes' ? 'put it back: a reindex is needed first' : 'rebind the rows, then run fieldseal lock'
+  return part === 'indexes'
+    ? 'put it back: bits need a reindex first, and a unique index is to be built anew; then run fieldseal lock'
+    : 'rebind the rows, then run fieldseal lock'
 }
 
 function checkedLock(lock: unknown): Lock {

@@ -4,6 +4,7 @@ import { configError } from '../encrypted-path/config-error.ts'
 import { buildGraph } from '../path-graph/build-graph.ts'
 import { nodesOf, PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
+import { whereExpression } from '../path-graph/unique-where.ts'
 import { touchesEncrypted, walkPath } from '../path-graph/walk-path.ts'
 import { SLOT_NAMES, type SlotName } from '../query-rewrite/token-terms.ts'
 
@@ -50,8 +51,18 @@ function addIndexes(schema: Schema, own: PathNode, inherited: PathNode, { root, 
     const index = node.field?.blindIndex
     if (index === undefined || !touchesEncrypted(own, path) || touchesEncrypted(inherited, path)) continue
     const scope = index.unique && !index.acrossTenants && tenant !== undefined ? { [tenant.path]: 1 } : {}
-    for (const slot of SLOTS)
-      add(schema, { [`${path}.${slot}`]: 1, ...scope }, index.unique ? { unique: true } : {}, slot)
+    const where = whereExpression(index)
+    const isPartial = Object.keys(where).length > 0
+    for (const slot of SLOTS) {
+      const token = { [`${path}.${slot}`]: 1 }
+      if (isPartial) {
+        // Look-ups do not say that they mean the documents that count.
+        add(schema, token, {}, slot)
+        // Two indexes must differ in their keys. These are the same for all documents that count.
+        const same = Object.fromEntries(Object.keys(where).map((other) => [other, 1]))
+        add(schema, { ...token, ...scope, ...same }, { unique: true, partialFilterExpression: where }, slot)
+      } else add(schema, { ...token, ...scope }, index.unique ? { unique: true } : {}, slot)
+    }
   }
 }
 

@@ -6,6 +6,7 @@ import { buildGraph } from './build-graph.ts'
 import { nodesOf } from './path-node.ts'
 import { assertRegistrable } from './schema-rules.ts'
 import type { FactPath, StoredModel } from './stored-model.ts'
+import { assertUniqueWhere } from './unique-where.ts'
 
 const KINDS: Readonly<Record<string, RowKeyKind>> = {
   ObjectId: 'objectid',
@@ -54,6 +55,7 @@ export function defineStoredModel(
   for (const node of nodesOf(root)) node.field = node.annotation && fields.get(node.annotation.path)
   const facts = [id, tenant, keyspace].filter((fact) => fact !== undefined)
   const model: StoredModel = { map, root, facts, tenant, keyspace, id }
+  assertUniqueWhere(schemas, model)
   root.model = model
   return model
 }

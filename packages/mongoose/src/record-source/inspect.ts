@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Schema } from 'mongoose'
 import { isDoc, type Doc } from '../bson/documents.ts'
 import type { CollectionState } from '../install/collection-state.ts'
@@ -24,11 +25,13 @@ export async function inspectIndexes(
       const isOurs = Object.keys(keys).some((path) => path === `${KEYS_PATH}.k` || touchesEncrypted(root, path))
       if (isOurs) expected.set(JSON.stringify(keys), options)
     }
-  return [...expected].flatMap(([keys, { unique = false }]) => {
+  return [...expected].flatMap(([keys, { unique = false, partialFilterExpression }]) => {
     const index = found.find(({ key }) => JSON.stringify(key) === keys)
-    const isAsDeclared = index !== undefined && (index['unique'] ?? false) === unique
-    if (isAsDeclared) return []
-    const what = index === undefined ? 'is missing' : unique === true ? 'is not unique' : 'is unique'
+    const isUnique = (index?.['unique'] ?? false) === unique
+    const isFor = index?.['partialFilterExpression']
+    if (index !== undefined && isUnique && isDeepStrictEqual(isFor, partialFilterExpression)) return []
+    const differs = isUnique ? 'is for other documents' : unique === true ? 'is not unique' : 'is unique'
+    const what = index === undefined ? 'is missing' : differs
     return [{ problem: `index ${keys} ${what}`, fix: 'run syncIndexes() of the model' }]
   })
 }

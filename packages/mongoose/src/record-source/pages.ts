@@ -15,6 +15,7 @@ import { mongo } from 'mongoose'
 import { isDoc, valueAt, type Doc } from '../bson/documents.ts'
 import type { CollectionState } from '../install/collection-state.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
+import { outsideOf } from '../path-graph/unique-where.ts'
 import { canonical, collectRows, stored, type StoredRow as CollectedRow } from '../read-path/collect-rows.ts'
 import { kekIdOf, storedKekId } from '../write-path/draft.ts'
 import { documentKey } from './document-key.ts'
@@ -103,8 +104,9 @@ function isAfter({ _id }: Doc): Doc {
   return { $gt: ['$_id', { $literal: _id }] }
 }
 
-function projectionOf({ root, facts }: StoredModel): Doc {
-  const names = [...facts.map(({ path }) => path.split('.')[0] as string), KEYS_PATH]
+function projectionOf({ root, facts, map }: StoredModel): Doc {
+  const read = [...facts, ...map.indexes.flatMap(({ uniqueWhere }) => uniqueWhere)]
+  const names = [...read.map(({ path }) => path.split('.')[0] as string), KEYS_PATH]
   for (const [name, node] of root.names) if (node.reaches) names.push(name)
   return Object.fromEntries([...new Set(names)].map((name) => [name, 1]))
 }
@@ -122,6 +124,7 @@ function rowOf(document: Doc, model: StoredModel, withTokens: boolean): { readon
     columns,
     cells: Object.fromEntries(occurrences.map(({ value }, at) => [collected.places[at]?.path ?? '', value])),
     occurrences,
+    outside: outsideOf(document, model),
   }
   return { row: withTokens ? { ...row, tokens: tokensOf(collected, model) } : row }
 }

@@ -16,6 +16,7 @@ import { assignPlaces, declaredPlaintext, stateOf } from './plain-place.ts'
 import { shareColumns } from './shared-columns.ts'
 import { addTokenColumns, addTokenIndexes } from './token-columns.ts'
 import { addTripwire } from './tripwire.ts'
+import { withStoredWhere } from './unique-where.ts'
 
 /** What the registration says about all models. */
 export interface ModelDefaults {
@@ -102,7 +103,10 @@ function declareFamily(
     fields: annotated.map(({ column, annotation, declared }) => ({
       path: pathOf(column),
       type: annotation.type,
-      options: declared === undefined ? annotation.field : { ...annotation.field, plaintextIn: pathOf(declared) },
+      options: {
+        ...withStoredWhere(annotation.field, root),
+        ...(declared === undefined ? {} : { plaintextIn: pathOf(declared) }),
+      },
     })),
     rowKey: keys.map((key) => ({ path: key.path, kind: kindOf(key) })),
     factKinds: {

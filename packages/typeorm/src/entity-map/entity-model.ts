@@ -6,6 +6,8 @@ import type { Storage } from '../encrypted-column/annotation.ts'
 /** The two token columns of a blind index. An epoch keeps its slot: odd epochs stand in `odd`, even ones in `even`. */
 export interface TokenSlots {
   readonly index: BlindIndex
+  /** SQL: the rows for which the index is unique. Undefined = all, or it is not. */
+  readonly where: string | undefined
   readonly odd: ColumnMetadata
   readonly even: ColumnMetadata
 }

@@ -6,6 +6,7 @@ import type { BlindIndex } from '@fieldseal/core/adapter'
 import { TOKEN_TYPE } from '../encrypted-column/annotation.ts'
 import { configError } from './column-rules.ts'
 import type { FactColumn, TokenSlots } from './entity-model.ts'
+import { wherePredicate } from './unique-where.ts'
 
 /** Bytes of a PostgreSQL identifier. */
 const MAX_NAME_BYTES = 63
@@ -22,7 +23,12 @@ export function addTokenColumns(
   index: BlindIndex,
   family: readonly EntityMetadata[],
 ): TokenSlots {
-  const slots = { index, odd: tokenColumn(column, 'bidx'), even: tokenColumn(column, 'bidx_next') }
+  const slots = {
+    index,
+    where: wherePredicate(index, column.entityMetadata),
+    odd: tokenColumn(column, 'bidx'),
+    even: tokenColumn(column, 'bidx_next'),
+  }
   for (const metadata of family) {
     if (!metadata.columns.includes(column)) continue
     for (const slot of [slots.odd, slots.even]) {
@@ -42,18 +48,31 @@ export function addTokenColumns(
   return slots
 }
 
-/** Indexes both slots; unique ones per tenant unless the index is for all tenants. */
-export function addTokenIndexes(slots: TokenSlots, metadata: EntityMetadata, tenant: FactColumn | undefined): void {
-  const { unique, acrossTenants } = slots.index
+/**
+ * Indexes both slots; unique ones per tenant unless the index is for all tenants. One that is unique for some rows only
+ * gets another for look-ups, which do not say that they mean these rows.
+ */
+export function addTokenIndexes(
+  { index: { unique, acrossTenants }, where, odd, even }: TokenSlots,
+  metadata: EntityMetadata,
+  tenant: FactColumn | undefined,
+): void {
   const scope = unique && !acrossTenants && tenant !== undefined ? [tenant.column] : []
-  for (const slot of [slots.odd, slots.even]) {
-    // The token stands first: look-ups know nothing but the token.
+  const add = (columns: ColumnMetadata[], options: { readonly unique: boolean; readonly where?: string }) => {
     const index = new IndexMetadata({
       entityMetadata: metadata,
-      columns: [slot, ...scope],
-      args: { target: metadata.target, unique, synchronize: true },
+      columns,
+      args: { target: metadata.target, synchronize: true, ...options },
     })
     metadata.indices.push(index.build(metadata.dataSource.namingStrategy))
+  }
+  for (const slot of [odd, even]) {
+    // The token stands first: look-ups know nothing but the token.
+    if (where === undefined) add([slot, ...scope], { unique })
+    else {
+      add([slot], { unique: false })
+      add([slot, ...scope], { unique: true, where })
+    }
   }
 }
 

@@ -114,10 +114,10 @@ async function addColumns({ runner, model, sealed, name, types, escape }: FieldT
 
 async function addIndexes(table: FieldTable, concurrently: boolean): Promise<void> {
   const { runner, name, escape } = table
-  for (const { name: index = '', isUnique, columns } of tokenIndexes(table)) {
+  for (const { name: index = '', isUnique, columns, where } of tokenIndexes(table)) {
     const names = columns.map(({ databaseName }) => escape(databaseName)).join(', ')
     await runner.query(
-      `CREATE ${isUnique ? 'UNIQUE ' : ''}INDEX ${concurrently ? 'CONCURRENTLY ' : ''}IF NOT EXISTS ${escape(index)} ON ${name} (${names})`,
+      `CREATE ${isUnique ? 'UNIQUE ' : ''}INDEX ${concurrently ? 'CONCURRENTLY ' : ''}IF NOT EXISTS ${escape(index)} ON ${name} (${names})${where ? ` WHERE ${where}` : ''}`,
     )
   }
 }

@@ -1,5 +1,6 @@
 import type { RecordMap } from '@fieldseal/core/adapter'
 import type { Installation } from '../install/installation.ts'
+import { indexFindings } from './inspect-indexes.ts'
 import { isPlaintextIn } from './pages.ts'
 import { onPrimary, tableOf } from './table.ts'
 
@@ -19,7 +20,8 @@ export async function inspectTable(
     problem: found === undefined ? `column ${column} is missing` : `column ${column} is ${found}, expected ${expected}`,
     fix: 'write a migration with encryptColumnMigration(); TypeORM would drop the old one with its data',
   }))
-  return columns.length > 0 ? columns : stateFindings(installation, map)
+  if (columns.length > 0) return columns
+  return [...(await indexFindings(installation, map)), ...(await stateFindings(installation, map))]
 }
 
 /** Rows that the state of a field does not expect. */

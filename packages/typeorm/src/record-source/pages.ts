@@ -8,7 +8,7 @@ import {
   type RecordMap,
   type StoredRow,
 } from '@fieldseal/core/adapter'
-import { turnsInPlace, type SealedColumn } from '../entity-map/entity-model.ts'
+import { turnsInPlace, type SealedColumn, type TokenSlots } from '../entity-map/entity-model.ts'
 import { startsLikeEnvelope } from '../entity-map/tripwire.ts'
 import type { Installation } from '../install/installation.ts'
 import { storedCell } from '../read-path/stored-cell.ts'
@@ -101,6 +101,7 @@ function pageStatement(
       ? []
       : [`${escape(sealed.plain.databaseName)}::text AS "plain ${index}"`],
   )
+  const outside = partialIndexes(table).map(({ where }, at) => `(${where}) IS NOT TRUE AS "outside ${at}"`)
   const columns = [
     ...table.facts.map(({ column }) => column),
     ...table.columns.flatMap(({ envelope, plain }) => (plain === undefined ? [envelope] : [envelope, plain])),
@@ -110,12 +111,17 @@ function pageStatement(
   const others = new Set(columns.map(({ databaseName }) => escape(databaseName)))
   const where = conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`
   const order = table.keys.map(({ column }) => escape(column.databaseName)).join(', ')
-  return `SELECT ${[...keys, ...version, ...texts, ...others].join(', ')} FROM ${table.name}${where} ORDER BY ${order} LIMIT ${size}`
+  return `SELECT ${[...keys, ...version, ...texts, ...outside, ...others].join(', ')} FROM ${table.name}${where} ORDER BY ${order} LIMIT ${size}`
 }
 
 /** Both token columns of a field's index. */
 export function slotsOf({ slots }: SealedColumn) {
   return slots === undefined ? [] : [slots.odd, slots.even]
+}
+
+/** Indexes that are unique for some rows only. */
+function partialIndexes({ columns }: ModelTable): readonly TokenSlots[] {
+  return columns.flatMap(({ slots }) => (slots?.where === undefined ? [] : [slots]))
 }
 
 /** A column holds one value, so an index has one occurrence. */
@@ -153,6 +159,7 @@ function storedRow(
   }
   const columns = Object.fromEntries(table.keys.map(({ path }, index) => [path, keys[index]]))
   const version = { place: String(row['row place']), writer: String(row['row writer']), columns: row, plainTexts }
+  const outside = partialIndexes(table).flatMap(({ index }, at) => (row[`outside ${at}`] === true ? [index] : []))
   return {
     key: rowKey(columns, version),
     get after() {
@@ -160,6 +167,7 @@ function storedRow(
     },
     cells,
     columns: Object.fromEntries(table.facts.map(({ path, column }) => [path, row[column.databaseName]])),
+    ...(outside.length === 0 ? {} : { outside: new Set(outside) }),
     ...(tokens ? { tokens: storedTokens(table, row) } : {}),
   }
 }

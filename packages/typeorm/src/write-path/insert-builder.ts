@@ -50,7 +50,10 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     const model = this.#model
     if (model === undefined) return super.orUpdate(overwrite, conflictTarget, options)
     const plan = planUpsert(model, overwrite, conflictTarget, options)
-    super.orUpdate([...plan.overwrite], conflictColumns(plan, 'odd'), options)
+    super.orUpdate([...plan.overwrite], conflictColumns(plan, 'odd'), {
+      ...options,
+      ...(plan.predicate === undefined ? {} : { indexPredicate: plan.predicate }),
+    })
     if (this.state.terms.length > 0)
       throw this.#refuse('upsert-condition', 'a condition on an encrypted column cannot stand in ON CONFLICT')
     if (options?.indexPredicate !== undefined) assertFragment(this.#own, options.indexPredicate, 'on-conflict')

@@ -10,6 +10,8 @@ export interface UpsertPlan {
   readonly target: readonly (string | SealedColumn)[] | string | undefined
   /** Tenant column that belongs to the target: unique indexes are per tenant. */
   readonly tenant: string | undefined
+  /** What the database needs to know to find the partial index of the target; undefined = it is not partial. */
+  readonly predicate: string | undefined
   /** Key columns that the statement would overwrite: allowed where the surviving row has the same key. */
   readonly keys: readonly string[]
   /** An index of the target and a value to ask for the slot in which its tokens stand. */
@@ -68,11 +70,13 @@ export function planUpsert(
       refuse('no-blind-index', 'a conflict target needs blindIndex: { unique: true }', name)
     return column
   })
+  const predicates = parts.flatMap((part) => (typeof part === 'object' ? (part.slots?.where ?? []) : []))
   const perTenant = parts.some((part) => typeof part === 'object' && part.slots?.index.acrossTenants === false)
   return {
     overwrite: [...new Set(overwrite.flatMap((name) => [name, ...besideNames(sealed.get(name))]))],
     target: typeof target === 'string' ? target : target && parts,
     keys,
+    predicate: predicates.length === 0 ? undefined : predicates.join(' AND '),
     tenant: perTenant ? model.tenant?.column.databaseName : undefined,
     probe(rows) {
       const part = parts.find((candidate) => typeof candidate === 'object')
