@@ -52,6 +52,7 @@ export type { RotatedKek } from './keyring/rotate-kek.ts'
 export type { Adapter, AdapterHost, LoadOptions } from './record/adapter-host.ts'
 export type {
   BlindIndexOptions,
+  CompoundIndexOptions,
   FieldOptions,
   FieldState,
   ModelOptions,

@@ -14,6 +14,7 @@ export { type JsonLinesAudit, jsonLinesAudit, type JsonLinesAuditOptions } from 
 export type { EventName, FieldsealEvents, HealthStatus, Listener } from './observe/events.ts'
 export type {
   BlindIndexOptions,
+  CompoundIndexOptions,
   FieldOptions,
   FieldState,
   ModelOptions,

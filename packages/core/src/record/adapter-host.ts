@@ -11,6 +11,8 @@ export interface Adapter {
   readonly codecs?: readonly ValueCodec[]
   /** True when the adapter keeps the states of fields; otherwise fields that are not `encrypted` are refused. @defaultValue false */
   readonly fieldStates?: boolean
+  /** True when the adapter keeps tokens of several fields together; otherwise compound indexes are refused. @defaultValue false */
+  readonly compoundIndexes?: boolean
   /** Called first by `fieldseal.flush()`; throws where waiting for rewraps would wait for the caller's own transaction. */
   beforeFlush?(): void
 }

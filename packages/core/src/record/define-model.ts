@@ -4,6 +4,7 @@ import { MAX_PAD_BYTES } from '../envelope/layout.ts'
 import { isKeyspaceName } from '../context/keyspace.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
 import type { BuiltField } from './blind-index-of-model.ts'
+import { defineCompoundIndexes } from './define-compound.ts'
 import { defineIndex, type IndexSettings } from './define-index.ts'
 import { assertBoolean, assertCount, assertId, assertKnown, assertUnique, type Refuse } from './option-checks.ts'
 import type { FieldOptions, FieldState, ModelOptions } from './options.ts'
@@ -15,6 +16,8 @@ export interface ModelSettings extends IndexSettings {
   readonly codecs: ReadonlyMap<string, ValueCodec>
   /** False when the adapter does not keep the states of fields. @defaultValue false */
   readonly fieldStates?: boolean
+  /** False when the adapter keeps no indexes over several fields. @defaultValue false */
+  readonly compoundIndexes?: boolean
 }
 
 const MODEL_OPTIONS: readonly (keyof ModelOptions)[] = [
@@ -72,7 +75,12 @@ export function defineModel(declaration: ModelDeclaration, settings: ModelSettin
     field.blindIndex = index
     if (index !== undefined) indexes.push(index)
   }
-  return createRecordMap(model, declaration, fields, indexes)
+  const compounds = defineCompoundIndexes(
+    options.compoundIndexes,
+    { model, fields, declared: declaration.fields },
+    refuse,
+  )
+  return createRecordMap(model, declaration, fields, [...indexes, ...compounds])
 }
 
 /** What says whose key a value needs cannot itself be encrypted. */
@@ -114,7 +122,8 @@ function assertPlaintextApart(
   }
 }
 
-function assertModelOptions(declaration: ModelDeclaration, { tenancy }: ModelSettings, refuse: Refuse): void {
+function assertModelOptions(declaration: ModelDeclaration, settings: ModelSettings, refuse: Refuse): void {
+  const { tenancy } = settings
   const { options, rowKey } = declaration
   const { tenantBy, keyspace, bindRow, mode, accepts, compoundIndexes } = options
   if (tenantBy !== undefined && (typeof tenantBy !== 'string' || tenantBy === ''))
@@ -139,7 +148,7 @@ function assertModelOptions(declaration: ModelDeclaration, { tenancy }: ModelSet
     if (layout !== 'kek' && layout !== 'direct' && layout !== 'unbound')
       refuse(undefined, 'accepts', "'kek', 'direct' or 'unbound'")
   }
-  if (compoundIndexes !== undefined && Object.keys(compoundIndexes).length > 0)
+  if (settings.compoundIndexes !== true && compoundIndexes !== undefined && Object.keys(compoundIndexes).length > 0)
     refuse(undefined, 'compoundIndexes', NOT_YET)
   if (keyspace !== undefined) assertKeyspace(keyspace, (reason) => refuse(undefined, 'keyspace', reason))
   const direct = mode === 'direct' ? 'mode' : accepts?.includes('direct') === true ? 'accepts' : undefined

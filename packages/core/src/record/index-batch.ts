@@ -3,7 +3,7 @@ import { FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
 import { type BatchKeyDeps, resolveKeys, wantedBy } from './batch-keys.ts'
 import { assertOwnRow } from './key-lookup.ts'
-import type { Row, SealedRow } from './ports.ts'
+import type { BlindIndex, Row, SealedRow } from './ports.ts'
 import { tokensOf } from './seal-batch.ts'
 import { isUnreadable } from './unreadable.ts'
 
@@ -17,7 +17,7 @@ export async function indexBatch(
   for (const row of rows) assertOwn(row, context)
   const keys = await resolveKeys({ ...wantedBy(rows), keyspaces: [] }, via, deps)
   try {
-    return rows.map((row) => tokensOf(row, keys, partsIfAny))
+    return rows.map((row) => tokensOf(row, keys, (index) => (isPlaintext(index) ? partsIfAny : undefined)))
   } finally {
     keys.release()
   }
@@ -28,6 +28,10 @@ function assertOwn({ map, facts, cells }: Row<unknown>, context: OperationContex
   assertOwnRow(map.id, facts, context)
   for (const { field, value } of cells)
     if (isUnreadable(value)) throw new FieldsealError('ERR_UNREADABLE_VALUE', { model: map.id, field: field.id })
+}
+
+function isPlaintext({ fields }: BlindIndex): boolean {
+  return fields.some(({ state }) => state === 'plaintext')
 }
 
 /** A value that its index cannot hold is stored without token: in state `plaintext` nothing is blocked, and `backfill` lists it. */

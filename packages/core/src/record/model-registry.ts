@@ -14,7 +14,7 @@ import type { ModelDeclaration, RecordMap } from './ports.ts'
 
 /** The models of all adapters of one Fieldseal. */
 export interface ModelRegistry {
-  define(declaration: ModelDeclaration, adapter: Pick<Adapter, 'codecs' | 'fieldStates'>): RecordMap
+  define(declaration: ModelDeclaration, adapter: Pick<Adapter, 'codecs' | 'fieldStates' | 'compoundIndexes'>): RecordMap
   /** Makes and loads all keys that the models need for a tenant, and the given keyspaces. */
   prepare(tenant: string, keyspaces: readonly string[]): Promise<void>
   load(maps: readonly RecordMap[], context: OperationContext, options: LoadOptions): Promise<void>
@@ -81,9 +81,11 @@ export function createModelRegistry({
   }
 
   return {
-    define(declaration, { codecs = [], fieldStates = false }) {
+    define(declaration, { codecs = [], fieldStates = false, compoundIndexes = false }) {
       const known = new Map([...BUILT_IN_CODECS, ...codecs].map((codec) => [codec.type, codec]))
-      const map = audited(defineModel(declaration, { tenancy, codecs: known, hasSharedKeys, fieldStates }))
+      const map = audited(
+        defineModel(declaration, { tenancy, codecs: known, hasSharedKeys, fieldStates, compoundIndexes }),
+      )
       const earlier = models.get(map.id)
       if (earlier !== undefined && !agree(earlier.declaration, declaration)) {
         throw new FieldsealError('ERR_CONFIG_INVALID', {

@@ -73,6 +73,16 @@ export interface FieldOptions {
   readonly formerTypes?: readonly string[]
 }
 
+/** One token for the values of several fields together; none where one of them is null. */
+export interface CompoundIndexOptions<P extends string = string> {
+  /** Two or more encrypted properties. Their order is part of the token. */
+  readonly of: readonly P[]
+  /** As that of a blind index. @defaultValue false */
+  readonly unique?: boolean | { readonly where: UniqueWhere<P> }
+  /** How the values of each are made equal here, whatever their own blind index does. @defaultValue 'none' */
+  readonly normalize?: { readonly [K in P]?: NormalizerName | Normalizer }
+}
+
 /** `kek`: DEKs wrapped by the tenant's KEK; `direct`: by the CMK itself. */
 export type KeyMode = 'kek' | 'direct'
 export type BindRow = 'when-known' | 'require' | 'never'
@@ -91,6 +101,6 @@ export interface ModelOptions<P extends string = string> {
   readonly mode?: KeyMode
   /** Layouts still readable while old rows remain. @defaultValue [] */
   readonly accepts?: readonly ('kek' | 'direct' | 'unbound')[]
-  /** One token for several fields together. */
-  readonly compoundIndexes?: Readonly<Record<string, { readonly of: readonly P[]; readonly unique?: boolean }>>
+  /** Indexes over several fields together, by id: what a look-up of all of them uses. */
+  readonly compoundIndexes?: Readonly<Record<string, CompoundIndexOptions<P>>>
 }

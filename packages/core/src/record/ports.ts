@@ -196,6 +196,8 @@ export interface LeakGuard {
 export interface RowPatch<C extends PatchedCell = RewrittenCell> {
   readonly key: unknown
   readonly cells: readonly C[]
+  /** Tokens of indexes over several fields, which are all among the cells: both slots hold these and no others. */
+  readonly tokens?: ReadonlyMap<BlindIndex, readonly IndexToken[]>
 }
 /** A cell to replace, in all places it has: the field's own, and that of its old plaintext where it has one. */
 export interface PatchedCell {

@@ -118,7 +118,11 @@ async function sealDirect(rows: readonly Row<unknown>[], via: unknown, deps: Sea
 }
 
 /** Tokens of all indexes whose fields are among the cells. */
-export function tokensOf({ map, facts, cells }: Row<unknown>, keys: BatchKeys, partsOf?: PartsOf): SealedRow['tokens'] {
+export function tokensOf(
+  { map, facts, cells }: Row<unknown>,
+  keys: BatchKeys,
+  partsOf: (index: BlindIndex) => PartsOf | undefined = () => undefined,
+): SealedRow['tokens'] {
   const tokens = new Map<BlindIndex, readonly (readonly IndexToken[])[]>()
   for (const index of map.indexes) {
     const occurrences = occurrencesOf(index, cells)
@@ -126,7 +130,7 @@ export function tokensOf({ map, facts, cells }: Row<unknown>, keys: BatchKeys, p
     const live = keys.indexKeysOf(index, facts.tenant)
     tokens.set(
       index,
-      occurrences.map((occurrence) => liveTokens(live, occurrence, partsOf)),
+      occurrences.map((occurrence) => liveTokens(live, occurrence, partsOf(index))),
     )
   }
   return tokens

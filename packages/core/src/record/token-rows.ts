@@ -9,18 +9,20 @@ import { envelopeFromText } from '../envelope/text-form.ts'
 import { FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
 import { built } from './blind-index-of-model.ts'
-import type { BlindIndex, Cell, Envelope, IndexToken, PatchedCell, Row } from './ports.ts'
+import type { BlindIndex, Cell, Envelope, IndexToken, PatchedCell, Row, RowPatch } from './ports.ts'
+import { occurrencesOf } from './seal-batch.ts'
 import { openEach, type RowToVerify, type VerifyDeps } from './verify-rows.ts'
 import { isUnreadable } from './unreadable.ts'
 
-/** Cells that are to have other tokens beside them, their envelopes as they are; or why the row cannot have its tokens. */
-export type TokenedRow = { readonly cells: readonly PatchedCell[] } | { readonly error: unknown }
+/** Cells and indexes that are to have other tokens, the envelopes as they are; or why the row cannot have its tokens. */
+export type TokenedRow = Pick<RowPatch<PatchedCell>, 'cells' | 'tokens'> | { readonly error: unknown }
 
-/** An encrypted cell of an index, and the tokens that stand beside it. */
+/** One occurrence of an index: the cells of its fields, and the tokens that are stored of them. */
 interface Indexed {
   readonly index: BlindIndex
-  readonly column: number
-  readonly cell: Cell<unknown>
+  /** Places of the cells in the row, in the order of the index's fields. */
+  readonly columns: readonly number[]
+  readonly cells: readonly Cell<unknown>[]
   readonly stored: readonly IndexToken[]
   readonly live: readonly LiveIndexKey[]
 }
@@ -51,7 +53,7 @@ export async function tokenRows(
     return wanted.map((cells, at) => {
       if ('error' in cells) return cells
       try {
-        return { cells: cells.flatMap((one) => patchOf(one, values.get(at))) }
+        return patchOf(cells, values.get(at))
       } catch (error) {
         return { error }
       }
@@ -84,13 +86,10 @@ async function indexedCells(
   const found: Indexed[] = []
   try {
     for (const index of row.map.indexes) {
-      const [field] = index.fields
-      const stored = tokens?.get(index)
-      let nth = 0
-      for (const [column, cell] of row.cells.entries()) {
-        if (cell.field !== field) continue
-        const beside = stored?.[nth++] ?? []
-        found.push({ index, column, cell, stored: beside, live: await keysOf(row.facts.tenant, index) })
+      for (const [nth, columns] of columnsOf(index, row.cells).entries()) {
+        const stored = tokens?.get(index)?.[nth] ?? []
+        const cells = columns.flatMap((column) => row.cells[column] ?? [])
+        found.push({ index, columns, cells, stored, live: await keysOf(row.facts.tenant, index) })
       }
     }
     return found
@@ -100,25 +99,54 @@ async function indexedCells(
   }
 }
 
-function lacksToken({ cell, live, stored }: Indexed): boolean {
-  return cell.value !== null && cell.value !== undefined && live.some(({ epoch }) => !hasEpoch(stored, epoch))
+/** Where the cells of an index stand in a row, one list per occurrence; none where the row does not have all of them. */
+function columnsOf(index: BlindIndex, cells: readonly Cell<unknown>[]): readonly (readonly number[])[] {
+  const places = cells.map((cell, column) => ({ ...cell, value: column }))
+  return (occurrencesOf(index, places) ?? []) as readonly (readonly number[])[] // of the values given here
 }
 
-function patchOf(one: Indexed, valueOf: ((column: number) => unknown) | undefined): PatchedCell[] {
-  const { cell, column, live, stored } = one
-  const { field, mapKeys } = cell
-  const mapped = mapKeys === undefined ? {} : { mapKeys }
-  if (lacksToken(one)) {
-    if (valueOf === undefined) throw new FieldsealError('ERR_DECRYPT_FAILED', { model: field.model, field: field.id })
-    const value = valueOf(column) // throws for what did not open
-    const before = envelopeOf(cell)
-    return [{ field, ...mapped, before, after: before, tokens: liveTokens(live, [value]) }]
+function isNull({ cells }: Indexed): boolean {
+  return cells.some(({ value }) => value === null || value === undefined)
+}
+
+function lacksToken(one: Indexed): boolean {
+  return !isNull(one) && one.live.some(({ epoch }) => !hasEpoch(one.stored, epoch))
+}
+
+function patchOf(
+  indexed: readonly Indexed[],
+  valueOf: ((column: number) => unknown) | undefined,
+): Pick<RowPatch<PatchedCell>, 'cells' | 'tokens'> {
+  const cells = new Map<Cell<unknown>, PatchedCell>()
+  const compound = new Map<BlindIndex, readonly IndexToken[]>()
+  for (const one of indexed) {
+    const tokens = tokensFor(one, valueOf)
+    if (tokens === undefined) continue
+    const isCompound = one.index.fields.length > 1
+    if (isCompound) compound.set(one.index, tokens)
+    // What the tokens are of must be stored still when they are written.
+    for (const cell of one.cells) {
+      const before = cell.value === null || cell.value === undefined ? null : envelopeOf(cell)
+      const { field, mapKeys } = cell
+      const same = { field, ...(mapKeys === undefined ? {} : { mapKeys }), before, after: before }
+      cells.set(cell, { ...same, ...cells.get(cell), ...(isCompound ? {} : { tokens }) })
+    }
   }
-  const isNull = cell.value === null || cell.value === undefined
-  const kept = isNull ? [] : stored.filter(([epoch]) => live.some((key) => key.epoch === epoch))
-  if (kept.length === stored.length) return []
-  const before = isNull ? null : envelopeOf(cell)
-  return [{ field, ...mapped, before, after: before, tokens: kept }]
+  return { cells: [...cells.values()], ...(compound.size === 0 ? {} : { tokens: compound }) }
+}
+
+/** What should be stored; undefined where it is. */
+function tokensFor(
+  one: Indexed,
+  valueOf: ((column: number) => unknown) | undefined,
+): readonly IndexToken[] | undefined {
+  const { index, columns, live, stored } = one
+  if (lacksToken(one)) {
+    if (valueOf === undefined) throw new FieldsealError('ERR_DECRYPT_FAILED', { model: index.model, field: index.id })
+    return liveTokens(live, columns.map(valueOf)) // valueOf throws for what did not open
+  }
+  const kept = isNull(one) ? [] : stored.filter(([epoch]) => live.some((key) => key.epoch === epoch))
+  return kept.length === stored.length ? undefined : kept
 }
 
 function hasEpoch(tokens: readonly IndexToken[], epoch: number): boolean {
@@ -180,8 +208,8 @@ export async function digestRows(
     const valueOf = valuesOf(one, opened[at])
     try {
       return {
-        digests: one.row.cells.flatMap((_, column) => {
-          const parts = shape.parts([valueOf(column)])
+        digests: columnsOf(index, one.row.cells).flatMap((columns) => {
+          const parts = shape.parts(columns.map(valueOf))
           return parts === null
             ? []
             : [hmac(key, lp(scope, ...parts.map(({ tag, bytes }) => lp(Uint8Array.of(tag), bytes))))]

@@ -51,7 +51,7 @@ it('refuses every model option that is wrong, naming it', () => {
     [{ bindRow: 'always' }, 'bindRow'],
     [{ accepts: ['plaintext'] }, 'accepts'],
     [{ accepts: 'unbound' }, 'accepts'],
-    [{ compoundIndexes: { person: { of: ['email'] } } }, 'compoundIndexes'],
+    [{ compoundIndexes: { person: { of: ['email'] } } }, 'compoundIndexes.of'],
     [{ keyspace: '' }, 'keyspace'],
     [{ keyspace: 'default' }, 'keyspace'],
     [{ keyspace: 'Payment' }, 'keyspace'],

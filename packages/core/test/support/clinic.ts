@@ -78,7 +78,7 @@ export function clinic(options: Options = {}, model: ModelDeclaration = PATIENTS
   })
   const heard: HeardEvent[] = []
   for (const name of EVENT_NAMES) fieldseal.on(name, (event) => heard.push({ name, event }))
-  const host = attach(fieldseal, { name: 'test', ormVersion: '0' })
+  const host = attach(fieldseal, { name: 'test', ormVersion: '0', compoundIndexes: true })
   const map = host.defineModel(model)
   const as = <R>(tenant: string, fn: () => R) => fieldseal.runAs({ tenant }, fn)
 
