@@ -33,6 +33,8 @@ export interface Deployed {
   readonly state?: 'plaintext' | 'migrating' | 'encrypted'
   readonly bindRow?: 'never' | 'when-known'
   readonly synchronize?: boolean
+  /** May only read, so that rows which it has seen are not rewrapped by it. */
+  readonly readOnly?: boolean
   /** Shown by the database beside each connection. */
   readonly name?: string
 }
@@ -63,7 +65,15 @@ function schemas({ state = 'encrypted', bindRow = 'when-known' }: Deployed) {
 
 /** One process of an application over PostgreSQL, with its own caches and pools. */
 export function startClinic(deployed: Deployed) {
-  const { url, keyFile, cmks = ['one'], formerCmks = [], synchronize = false, name = 'application' } = deployed
+  const {
+    url,
+    keyFile,
+    cmks = ['one'],
+    formerCmks = [],
+    synchronize = false,
+    name = 'application',
+    readOnly,
+  } = deployed
   const { patients, notes } = schemas(deployed)
   const dataSource = new DataSource({
     type: 'postgres',
@@ -71,6 +81,7 @@ export function startClinic(deployed: Deployed) {
     entities: [patients, notes],
     synchronize,
     applicationName: name,
+    ...(readOnly === true ? { extra: { options: '-c default_transaction_read_only=on' } } : {}),
   })
   const kms = localKms({ file: keyFile })
   const fieldseal = createFieldseal({

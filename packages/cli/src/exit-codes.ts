@@ -22,7 +22,7 @@ export class UsageError extends Error {}
 export function exitCodeOf(error: unknown): number {
   if (error instanceof UsageError) return EXIT.usage
   if (error instanceof Error && error.name === 'AbortError') return EXIT.interrupted
-  if (!isFieldsealError(error)) return isSilence(error) ? EXIT.unavailable : EXIT.unexpected
+  if (!isFieldsealError(error)) return EXIT.unexpected
   if (error.code === 'ERR_ROWS_REMAIN') return EXIT.remains
   switch (error.kind) {
     case 'refused':
@@ -38,11 +38,4 @@ export function exitCodeOf(error: unknown): number {
     default:
       return error.kind satisfies never
   }
-}
-
-/** A database that is not there, or has gone: network errors of Node, and SQLSTATE classes 08 and 57. */
-function isSilence(error: unknown): boolean {
-  if (error instanceof AggregateError && error.errors.some(isSilence)) return true
-  const code: unknown = typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined
-  return typeof code === 'string' && /^(?:ECONN\w+|ENOTFOUND|ETIMEDOUT|EHOSTUNREACH|EPIPE|08\w{3}|57P\w{2})$/.test(code)
 }

@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander'
+import { advised } from '@fieldseal/migrate'
 import { addFieldStateCommands } from './commands/field-states.ts'
 import { addIndexCommands } from './commands/indexes.ts'
 import { addKeyCommands } from './commands/keys.ts'
@@ -53,8 +54,9 @@ export async function run({ argv, cwd, stdout, stderr, signal }: Host): Promise<
   try {
     await program.parseAsync(argv, { from: 'user' })
     return code
-  } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage // it has printed why
+  } catch (thrown) {
+    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? EXIT.done : EXIT.usage // it has printed why
+    const error = advised(thrown)
     const exit = exitCodeOf(error)
     if (exit === EXIT.interrupted)
       stderr.write(

@@ -1,6 +1,7 @@
 import { PassThrough } from 'node:stream'
 import { WriteStream } from 'node:tty'
 import { FieldsealError } from '@fieldseal/core'
+import { advised } from '@fieldseal/migrate'
 import { expect, it, vi } from 'vitest'
 import { EXIT, exitCodeOf, UsageError } from '../src/exit-codes.ts'
 import { findingsText, type Output, paint, printError, reportText, seconds } from '../src/output.ts'
@@ -81,7 +82,7 @@ it('ends by the kind of an error', () => {
     new DOMException('x', 'AbortError'),
     new Error('x'),
     'x',
-  ].map(exitCodeOf)
+  ].map((error) => exitCodeOf(advised(error)))
   expect(codes).toEqual([2, 2, 3, 4, 4, 5, 5, 5, 1, 5, 5, 5, 130, 1, 1])
   expect(Object.values(EXIT)).toEqual([0, 1, 2, 3, 4, 5, 130])
 })

@@ -7,6 +7,7 @@ import { type ApplyOptions, checkedPlan, type Plan, type PlannedVerb } from './p
 import { applyRetire, planRetire, type Retirement, type RetireOptions } from './plan/retire.ts'
 import { applyShred, planShred, type Shred, type ShredOptions } from './plan/shred.ts'
 import { checkedPolicy, type Policy } from './policy.ts'
+import { advised } from './report/advice.ts'
 import type { Report } from './report/report.ts'
 import type { Statement } from './report/statement.ts'
 import { doctor, type DoctorOptions, type Finding } from './verbs/doctor.ts'
@@ -83,35 +84,46 @@ export function createMigrator({ fieldseal, sources, ...options }: MigratorOptio
   if (options.signingKey !== undefined && options.signingKey.asymmetricKeyType !== 'ed25519')
     throw new FieldsealError('ERR_CONFIG_INVALID', { field: 'signingKey', reason: 'an Ed25519 private key' })
   const surroundings: Surroundings = { fieldseal, sources, host, policy, signingKey: options.signingKey }
+  /** A service that lets a verb down is told with what to do. */
+  const verb =
+    <A extends readonly unknown[], R>(name: string, run: (given: Surroundings, ...args: A) => Promise<R>) =>
+    (...args: A): Promise<R> =>
+      run(surroundings, ...args).catch((error: unknown) => {
+        throw advised(error, name)
+      })
   return {
-    status: (given) => status(surroundings, given),
-    doctor: (given) => doctor(surroundings, given),
+    status: verb('status', status),
+    doctor: verb('doctor', doctor),
     lock: () => lockOf(surroundings),
     checkLock: (committed) => checkLock(surroundings, committed),
-    rewrap: (options) => rewrap(surroundings, options),
-    verify: (options) => verify(surroundings, options),
-    rotateKek: (options) => rotateKek(surroundings, options),
-    rotateCmk: (options) => rotateCmk(surroundings, options),
-    reEncrypt: (options) => reEncrypt(surroundings, options),
-    rebind: (options) => rebind(surroundings, options),
-    reindex: (options) => reindex(surroundings, options),
-    backfill: (options) => backfill(surroundings, options),
-    decrypt: (options) => decrypt(surroundings, options),
-    async plan(verb: PlannedVerb, options: object = {}) {
-      const given = options as RetireOptions & ShredOptions // by the overloads
-      if (verb === 'move') return planMove(surroundings, given)
-      return verb === 'retire' ? planRetire(surroundings, given) : planShred(surroundings, given)
-    },
-    async apply(asked, given = {}) {
-      const plan = checkedPlan(asked)
-      if (plan.verb === 'retire') return applyRetire(surroundings, plan, given.cancel === true)
-      if (plan.verb === 'shred') return applyShred(surroundings, plan, given)
-      if (given.cancel === true)
-        throw new FieldsealError('ERR_PLAN_REFUSED', {
-          operation: 'move',
-          reason: 'a move is taken back by configuring the former CMKs and moving again',
-        })
-      return applyMove(surroundings, plan)
-    },
+    rewrap: verb('rewrap', rewrap),
+    verify: verb('verify', verify),
+    rotateKek: verb('rotate kek', rotateKek),
+    rotateCmk: verb('rotate cmk', rotateCmk),
+    reEncrypt: verb('re-encrypt', reEncrypt),
+    rebind: verb('rebind', rebind),
+    reindex: verb('reindex', reindex),
+    backfill: verb('backfill', backfill),
+    decrypt: verb('decrypt', decrypt),
+    plan: verb('plan', planOf),
+    apply: verb('apply', applyPlan),
   }
+}
+
+async function planOf(surroundings: Surroundings, name: PlannedVerb, options: object = {}): Promise<Plan> {
+  const given = options as RetireOptions & ShredOptions // by the overloads
+  if (name === 'move') return planMove(surroundings, given)
+  return name === 'retire' ? planRetire(surroundings, given) : planShred(surroundings, given)
+}
+
+async function applyPlan(surroundings: Surroundings, asked: Plan, given: ApplyOptions = {}): Promise<Applied> {
+  const plan = checkedPlan(asked)
+  if (plan.verb === 'retire') return applyRetire(surroundings, plan, given.cancel === true)
+  if (plan.verb === 'shred') return applyShred(surroundings, plan, given)
+  if (given.cancel === true)
+    throw new FieldsealError('ERR_PLAN_REFUSED', {
+      operation: 'move',
+      reason: 'a move is taken back by configuring the former CMKs and moving again',
+    })
+  return applyMove(surroundings, plan)
 }

@@ -1,4 +1,6 @@
 export { startPostgres, type PostgresCapabilities, type PostgresRung, type PostgresServer } from './start-postgres.ts'
+export { startOwnPostgres } from './own-postgres.ts'
+export type { PostgresProcess } from './postgres-process.ts'
 export { createDatabase, type Database } from './database.ts'
 export { startMongo, type MongoRung, type RunningMongo } from './start-mongo.ts'
 export type { MongoCapabilities, MongoFacts } from './mongo-capabilities.ts'

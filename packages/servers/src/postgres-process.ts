@@ -1,4 +1,4 @@
-import { spawn, type SpawnOptions } from 'node:child_process'
+import { type ChildProcess, spawn, type SpawnOptions } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { chownSync, cpSync, mkdtempSync, openSync, closeSync, readFileSync, statSync, writeFileSync } from 'node:fs'
@@ -29,8 +29,22 @@ interface Account {
   readonly gid: number
 }
 
-/** Makes a cluster in a new temporary folder and starts a server on it, on a free port of 127.0.0.1. */
-export async function startPostgresProcess(binaries: string): Promise<{ url: string; stop(): Promise<void> }> {
+export interface PostgresProcess {
+  readonly url: string
+  /** As `pg_ctl restart -m` does it: `fast` ends sessions, `immediate` is a crash with recovery. The url stays. */
+  restart(mode: 'fast' | 'immediate'): Promise<void>
+  stop(): Promise<void>
+}
+
+/**
+ * Makes a cluster in a new temporary folder and starts a server on it, on a free port of 127.0.0.1.
+ *
+ * @param options further settings of the server
+ */
+export async function startPostgresProcess(
+  binaries: string,
+  options: Readonly<Record<string, string>> = {},
+): Promise<PostgresProcess> {
   const account = process.getuid?.() === 0 ? unprivilegedAccount() : undefined
   const folder = mkdtempSync(path.join(tmpdir(), 'fieldseal-postgres-'))
   const watchdog = startWatchdog(folder)
@@ -39,10 +53,23 @@ export async function startPostgresProcess(binaries: string): Promise<{ url: str
     const bin = account ? readableBinaries(binaries, folder) : binaries
     const password = randomBytes(18).toString('base64url')
     await initialise(bin, folder, password, account)
-    const port = await start(bin, folder, account)
-    const url = `postgres://postgres:${password}@127.0.0.1:${port}/postgres`
+    const settings = { ...SETTINGS, ...options }
+    let running = await start({ bin, folder, account, settings })
+    const url = `postgres://postgres:${password}@127.0.0.1:${running.port}/postgres`
     await answers(url, folder)
-    return { url, stop: () => watchdog.end() }
+    return {
+      url,
+      async restart(mode) {
+        const { child, port } = running
+        child.ref()
+        const exit = once(child, 'exit')
+        child.kill(mode === 'fast' ? 'SIGINT' : 'SIGQUIT')
+        await exit
+        running = await start({ bin, folder, account, settings }, port)
+        await answers(url, folder)
+      },
+      stop: () => watchdog.end(),
+    }
   } catch (error) {
     await watchdog.end()
     throw error
@@ -65,21 +92,30 @@ async function initialise(bin: string, folder: string, password: string, account
   }
 }
 
-/** @returns the port that the server listens on */
-async function start(bin: string, folder: string, account?: Account): Promise<number> {
+interface Cluster {
+  readonly bin: string
+  readonly folder: string
+  readonly account: Account | undefined
+  readonly settings: Readonly<Record<string, string>>
+}
+
+async function start(
+  { bin, folder, account, settings }: Cluster,
+  samePort?: number,
+): Promise<{ readonly child: ChildProcess; readonly port: number }> {
   const data = path.join(folder, 'data')
   for (let attempt = 1; ; attempt++) {
     // Another process may take the port before the server does: then the server exits, and the next is tried.
-    const port = await freePort()
-    const settings = Object.entries({ ...SETTINGS, port }).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+    const port = samePort ?? (await freePort())
+    const flags = Object.entries({ ...settings, port }).flatMap(([name, value]) => ['-c', `${name}=${value}`])
     const log = openSync(path.join(folder, 'postgres.log'), 'a')
-    const child = spawn(path.join(bin, 'postgres'), ['-D', data, ...settings], {
+    const child = spawn(path.join(bin, 'postgres'), ['-D', data, ...flags], {
       ...environment(folder, log, account),
       detached: true, // its own group: Ctrl-C reaches us, and the watchdog ends it
     })
     closeSync(log)
     child.unref()
-    if (await becomesReady(child, data)) return port
+    if (await becomesReady(child, data)) return { child, port }
     if (attempt === START_ATTEMPTS) throw new Error(`postgres exited: ${lastLines(path.join(folder, 'postgres.log'))}`)
   }
 }

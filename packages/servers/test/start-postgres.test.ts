@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { createDatabase } from '../src/database.ts'
 import { embeddedBinaries, localBinaries } from '../src/postgres-binaries.ts'
 import { startPostgresProcess } from '../src/postgres-process.ts'
+import { startOwnPostgres } from '../src/own-postgres.ts'
 import { startPostgres } from '../src/start-postgres.ts'
 
 beforeEach(() => {
@@ -116,6 +117,19 @@ describe('binaries', () => {
     const [row] = await query(server.url, 'SHOW server_version')
     expect(row?.['server_version']).toMatch(/^18\./)
     await server.stop()
+  })
+
+  it.each(['fast', 'immediate'] as const)('keep what was committed over a restart, %s', async (mode) => {
+    const server = (await startOwnPostgres()) ?? expect.unreachable('no binaries')
+    await query(server.url, 'CREATE TABLE t AS SELECT 7 AS seven')
+    const client = new pg.Client({ connectionString: server.url })
+    const ended = new Promise((resolve) => client.on('error', resolve))
+    await client.connect()
+    await server.restart(mode)
+    await ended
+    expect(await query(server.url, 'SELECT seven FROM t')).toEqual([{ seven: 7 }])
+    await server.stop()
+    await refusesConnections(server.url)
   })
 
   it('are not found in a folder that has none', () => {

@@ -60,6 +60,7 @@ export const ERROR_CODES = {
   ERR_KEY_RECORD_INVALID: row('corrupt', 'fail', 0, 'a key record is malformed, altered or belongs elsewhere'),
   ERR_KEY_CHANGED: row('corrupt', 'revoke', 0, 'the KMS returned another key than before for the same record'),
   ERR_KEY_STORE_UNAVAILABLE: row('unavailable', 'serve-stale', 0, 'the key store did not answer'),
+  ERR_DATABASE_UNAVAILABLE: row('unavailable', 'serve-stale', 0, 'the database did not answer, or could not write'),
   ERR_ACTIVATION_REFUSED: row('refused', 'fail', 0, 'the CMK did not prove that it protects keys of this tenant'),
   ERR_AUDIT_UNAVAILABLE: row('unavailable', 'fail', 0, 'the audit sink did not take the entry of a privileged act'),
   ERR_INDEX_COLLISION: row(

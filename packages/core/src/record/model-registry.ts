@@ -3,6 +3,7 @@ import { checkedKeyspace, DEFAULT_KEYSPACE } from '../context/keyspace.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
 import { BUILT_IN_CODECS } from '../field/built-in-codecs.ts'
 import type { DirectKeys } from '../keyring/direct-keys.ts'
+import { withLiveKeys } from '../keyring/with-live-keys.ts'
 import type { Keyrings } from '../keyring/keyrings.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
 import type { Adapter, LoadOptions } from './adapter-host.ts'
@@ -100,10 +101,10 @@ export function createModelRegistry({
     },
     async prepare(tenant, keyspaces) {
       const maps = [...models.values()].map(({ map }) => map)
-      await load(maps, tenant, { keyspaces: [DEFAULT_KEYSPACE, ...keyspaces] })
+      await withLiveKeys(() => load(maps, tenant, { keyspaces: [DEFAULT_KEYSPACE, ...keyspaces] }))
     },
     async load(maps, { tenant }, options) {
-      if (typeof tenant === 'string') await load(maps, tenant, options)
+      if (typeof tenant === 'string') await withLiveKeys(() => load(maps, tenant, options))
     },
   }
 }

@@ -1,6 +1,6 @@
 import { soughtToken } from '../blind-index/live-tokens.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
-import { isZeroedKey } from '../keys/secret-key.ts'
+import { withLiveKeys } from '../keyring/with-live-keys.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
 import { built } from './blind-index-of-model.ts'
 import { indexBatch } from './index-batch.ts'
@@ -41,18 +41,5 @@ export function createRecordCipher(deps: SealDeps & OpenDeps): RecordCipher {
     open: (rows, context, via) => withLiveKeys(() => openBatch(rows, context, via, deps)),
     tokens: (terms, context, via) =>
       withLiveKeys(() => Promise.all(terms.map((term) => lookUpTokens(term, context, via)))),
-  }
-}
-
-const MAX_RUNS = 3
-
-/** A key may be purged between the moment it is found and the moment it is used: then all keys are asked for again. */
-async function withLiveKeys<R>(run: () => Promise<R>): Promise<R> {
-  for (let runs = 1; ; runs++) {
-    try {
-      return await run()
-    } catch (error) {
-      if (runs === MAX_RUNS || !isZeroedKey(error)) throw error
-    }
   }
 }

@@ -79,6 +79,7 @@ function sourcesOf(folder: string): string {
 
 /** Codes that only adapters throw, or that features still to come will throw. */
 const NOT_CORES: ErrorCode[] = [
+  'ERR_DATABASE_UNAVAILABLE',
   'ERR_INDEX_COLLISION',
   'ERR_ROWS_REMAIN',
   'ERR_KEY_NEEDED',

@@ -27,3 +27,20 @@ it('takes the keyspaces of rows at hand, and does nothing in a system context', 
   )
   expect(keyStore.keks()).toHaveLength(2)
 })
+
+it('asks for keys again that are purged while they are loaded', async () => {
+  const { as, host, map, cmk, fieldseal } = clinic()
+  await as('a', async () => host.load([map], host.capture()))
+  const load = async () => host.load([map], host.capture(), { use: 'read' })
+  for (let turn = 0; turn < 60; turn++) {
+    fieldseal.purge('a')
+    // Between any two steps of it: once while the key is asked for, once so many steps later.
+    const calls = cmk.calls.length
+    const loading = as('a', load)
+    while (cmk.calls.length === calls) await Promise.resolve()
+    fieldseal.purge('a')
+    for (let i = 0; i < turn; i++) await Promise.resolve()
+    fieldseal.purge('a')
+    await loading
+  }
+})

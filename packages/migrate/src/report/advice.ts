@@ -1,0 +1,63 @@
+import { FieldsealError, isFieldsealError } from '@fieldseal/core/adapter'
+
+const AGAIN = 'then run the same command again: it goes on from where it is'
+const UP = `see that it runs and can be reached, ${AGAIN}`
+
+interface Failure {
+  readonly reason: string
+  readonly hint: string
+}
+
+/** By SQLSTATE, or by MongoDB's number of an error. The first that matches counts. */
+const SAID: readonly (readonly [RegExp, Failure])[] = [
+  [/^(?:53100|14031)$/, { reason: 'its disk is full', hint: `make room there, ${AGAIN}` }],
+  [/^53300$/, { reason: 'it takes no more connections', hint: `close some, or lower --concurrency, ${AGAIN}` }],
+  [/^53\w{3}$/, { reason: 'it lacks memory or another resource', hint: `look at its log, ${AGAIN}` }],
+  [/^(?:25006|10107|13435)$/, { reason: 'it is read-only', hint: `connect to the primary, ${AGAIN}` }],
+  [/^58\w{3}$/, { reason: 'it cannot read or write its files', hint: `look at its log, ${AGAIN}` }],
+  [/^(?:57P\d\d|91|11600|11602|189)$/, { reason: 'it is shutting down or restarting', hint: UP }],
+  [/^(?:08\w{3}|6|7|89|9001)$/, { reason: 'the connection failed', hint: UP }],
+]
+
+const NETWORK = /^(?:ECONN\w+|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EPIPE)$/
+/** Errors without a code, of drivers that have lost their server; TypeORM's when that was between two statements. */
+const LOST_NAME =
+  /^(?:Mongo(?:ose)?(?:Network|ServerSelection|PoolCleared|NotConnected|Topology)\w*|QueryRunnerAlreadyReleased)Error$/
+const LOST_TEXT =
+  /^(?:Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection)/
+
+/**
+ * What a verb ends with when a service has let it down: an error of ours that says what to do. A database that has gone, is
+ * full or takes no writes is told as ERR_DATABASE_UNAVAILABLE; what is no failure of a service comes back as it is.
+ */
+export function advised(error: unknown, operation?: string): unknown {
+  const during = operation === undefined ? {} : { operation }
+  if (!isFieldsealError(error)) {
+    const failure = failureOf(error)
+    return failure === undefined ? error : new FieldsealError('ERR_DATABASE_UNAVAILABLE', { ...during, ...failure })
+  }
+  const { code, kind, details, retryAfterMs } = error
+  if (details.hint !== undefined) return error
+  if (kind === 'denied')
+    return new FieldsealError(code, { ...during, ...details, hint: `have its owner allow it, ${AGAIN}` })
+  if (kind !== 'unavailable') return error
+  const said = saidBy(details.vendorCode ?? '')
+  return new FieldsealError(code, { ...during, hint: UP, ...said, ...details }, retryAfterMs)
+}
+
+function failureOf(error: unknown): (Failure & { readonly vendorCode?: string }) | undefined {
+  if (!(error instanceof Error)) return undefined
+  if (error instanceof AggregateError) return error.errors.map(failureOf).find((found) => found !== undefined)
+  const { name, message } = error
+  const given: unknown = 'code' in error ? error.code : undefined
+  // MongoDB's numbers are small ones, which others use too.
+  const code = typeof given === 'string' || name.startsWith('Mongo') ? String(given) : ''
+  if (NETWORK.test(code)) return { reason: 'the connection failed', hint: UP, vendorCode: code }
+  const said = saidBy(code)
+  if (said !== undefined) return { ...said, vendorCode: code }
+  return LOST_NAME.test(name) || LOST_TEXT.test(message) ? { reason: 'the connection failed', hint: UP } : undefined
+}
+
+function saidBy(code: string): Failure | undefined {
+  return SAID.find(([pattern]) => pattern.test(code))?.[1]
+}
