@@ -6,7 +6,8 @@ import { mongooseSource } from '../src/index.ts'
 import { useClinic, type LooseModel } from './support/clinic.ts'
 import { envelope } from './support/sealed.ts'
 
-const { Long } = mongoose.mongo
+const { BSON, BSONSymbol, Decimal128, Long, Timestamp } = mongoose.mongo
+const { EJSON } = BSON
 
 describe.runIf(hasMongo())('record source', () => {
   const clinic = useClinic({ tenancy: 'single' })
@@ -97,21 +98,50 @@ describe.runIf(hasMongo())('record source', () => {
     const ids = [
       1,
       2.5,
+      Decimal128.fromString('1.5'),
       Long.fromString('9007199254740993'),
+      Number.NaN,
+      null,
       'text',
       '',
       'zzz',
+      new BSONSymbol('uuu'),
       new Types.ObjectId(),
       new Types.UUID(),
+      Buffer.from('a longer id, of bytes'),
       new Date(5),
+      new Timestamp({ t: 1, i: 1 }),
       true,
       { a: 1 },
       { b: '$x' },
     ]
     const collection = clinic.connection.db?.collection(Mixed.collection.collectionName)
     for (const _id of ids) await collection?.insertOne({ _id } as never)
-    expect((await walk({ size: 1 }, Mixed)).flat()).toHaveLength(ids.length)
-    expect((await walk({ size: 4, shard: [1, 1] }, Mixed)).flat()).toHaveLength(ids.length)
+    const inOrder = (await collection?.find({}, { sort: { _id: 1 } }).toArray())?.map(({ _id }) => EJSON.stringify(_id))
+    for (const options of [{ size: 1 }, { size: 2 }, { size: 5 }, { size: 4, shard: [1, 1] }] as const) {
+      const rows = (await walk(options, Mixed)).flat()
+      expect(rows.map(({ after }) => EJSON.stringify(BSON.deserialize(after)['_id']))).toEqual(inOrder)
+    }
+  })
+
+  it('goes on from a position by the index of ids, so that a page costs the same wherever it stands', async () => {
+    const collection = clinic.connection.db?.collection(Person.collection.collectionName)
+    await collection?.insertMany(Array.from({ length: 2_000 }, (_unused, at) => ({ name: `n${at}` })))
+    const [page] = await walk({ size: 1_000 })
+    const finds: Record<string, unknown>[] = []
+    const listen = ({ commandName, command }: { commandName: string; command: Record<string, unknown> }) => {
+      if (commandName === 'find') finds.push(command)
+    }
+    const client = clinic.connection.getClient().on('commandStarted', listen)
+    for await (const next of source().pages(mapOf(), { size: 10, after: page?.at(-1)?.after as Uint8Array })) {
+      expect(next).toHaveLength(10)
+      break
+    }
+    client.off('commandStarted', listen)
+    expect(finds).toHaveLength(1)
+    const { find, filter, projection, sort, limit } = finds[0] ?? {}
+    const plan = await clinic.connection.db?.command({ explain: { find, filter, projection, sort, limit } })
+    expect(plan?.['queryPlanner'].winningPlan.stage).not.toBe('COLLSCAN')
   })
 
   it('tells every cell with its field and Map keys, and the tokens when they are asked for', async () => {

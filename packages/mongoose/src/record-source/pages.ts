@@ -45,8 +45,8 @@ export async function* pages(
   }
   let position = after === undefined ? undefined : idOf(after)
   for (;;) {
-    const filter = position === undefined ? criteria : { ...criteria, $expr: isAfter(position) }
-    const found = await read(state, filter, shard === undefined ? projectionOf(model) : { _id: 1 }, size)
+    const projection = shard === undefined ? projectionOf(model) : { _id: 1 }
+    const found = await readAfter(state, criteria, position, projection, size)
     position = found.at(-1)
     const documents = shard === undefined ? found : await readAll(state, model, found.filter(isIn(shard)))
     const rows = documents
@@ -99,9 +99,23 @@ async function readAll(state: CollectionState, model: StoredModel, documents: re
   return toArray(state.raw.find(filter, { ...AS_STORED, projection: projectionOf(model), sort: { _id: 1 } }))
 }
 
-/** `$gt` in a filter compares only within the type of its operand. */
-function isAfter({ _id }: Doc): Doc {
-  return { $gt: ['$_id', { $literal: _id }] }
+/**
+ * The next documents by `_id`. `$gt` in a filter is answered by the index, but compares only within the type of its operand:
+ * where that gives no more, documents whose ids are of the types behind it are looked for among all.
+ */
+async function readAfter(
+  state: CollectionState,
+  criteria: Doc,
+  position: Doc | undefined,
+  projection: Doc,
+  limit: number,
+): Promise<Doc[]> {
+  if (position === undefined) return read(state, criteria, projection, limit)
+  const found = await read(state, { ...criteria, $and: [{ _id: { $gt: position['_id'] } }] }, projection, limit)
+  if (found.length === limit) return found
+  const { _id } = found.at(-1) ?? position
+  const behind = { ...criteria, $expr: { $gt: ['$_id', { $literal: _id }] } }
+  return [...found, ...(await read(state, behind, projection, limit - found.length))]
 }
 
 function projectionOf({ root, facts, map }: StoredModel): Doc {
