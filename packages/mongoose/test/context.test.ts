@@ -1,12 +1,15 @@
 import { hasMongo } from '@fieldseal/servers/vitest'
-import { Schema, Types } from 'mongoose'
+import { Schema, Types, type Query as MongooseQuery } from 'mongoose'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { useClinic, type LooseModel } from './support/clinic.ts'
+
+type Query<R> = MongooseQuery<R, unknown>
 
 describe.runIf(hasMongo())('the context of the code that makes a query', () => {
   const clinic = useClinic({ tenancy: 'multi' })
   let Patient: LooseModel
   let Ward: LooseModel
+  let Made: new (filter: never) => Query<unknown>
   const make = <R>(work: () => R): R => clinic.fieldseal.runAs({ tenant: 'clinic-7' }, work)
   const elsewhere = <R>(work: () => R): R => clinic.fieldseal.runAs({ tenant: 'clinic-8' }, work)
   const id = new Types.ObjectId()
@@ -16,6 +19,7 @@ describe.runIf(hasMongo())('the context of the code that makes a query', () => {
       new Schema({ clinicId: String, name: String, ssn }, { encrypted: { tenantBy: 'clinicId' } }),
       'Patient',
     )
+    Made = Patient.find(one).toConstructor() as unknown as typeof Made // made once, outside of any context
     Ward = clinic.model(new Schema({ no: Number, patient: { type: Schema.Types.ObjectId, ref: 'Patient' } }), 'Ward')
     await make(() => Patient.create({ _id: id, clinicId: 'clinic-7', name: 'ada', ssn: clinic.secret('ssn-of-ada') }))
     await elsewhere(() => Patient.create({ clinicId: 'clinic-8', name: 'bob', ssn: clinic.secret('ssn-of-bob') }))
@@ -31,6 +35,8 @@ describe.runIf(hasMongo())('the context of the code that makes a query', () => {
     ['findById', () => Patient.findById(id)],
     ['a clone', () => Patient.find(one).clone()],
     ['where', () => Patient.where(one).findOne()],
+    ['toConstructor', () => new Made(mine)],
+    ['toConstructor, called', () => (Made as unknown as (filter: never) => Query<unknown>)(mine).sort({ name: 1 })],
     ['exists', () => Patient.exists(one)],
     ['countDocuments', () => Patient.countDocuments(one)],
     ['distinct', () => Patient.distinct('name', one)],

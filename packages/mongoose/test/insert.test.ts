@@ -1,7 +1,7 @@
 import { inspect } from 'node:util'
 import { isFieldsealError } from '@fieldseal/core'
 import { hasMongo } from '@fieldseal/servers/vitest'
-import mongoose, { Schema } from 'mongoose'
+import mongoose, { Schema, Types } from 'mongoose'
 import { describe, expect, it } from 'vitest'
 import { comparable } from './support/comparable.ts'
 import { useClinic, type LooseModel } from './support/clinic.ts'
@@ -433,6 +433,45 @@ describe.runIf(hasMongo())('insert', () => {
         })
       },
     )
+
+    protects('updateOne upsert', 'what an upsert does not name is stored as the same ciphertext too', async () => {
+      const Patient = clinic.model(schema())
+      const upsert = { upsert: true }
+      await Patient.updateOne({ _id: new Types.ObjectId() }, {}, upsert)
+      await Patient.updateOne({ 'lab.other': 1 }, { $set: { any: 1 } }, { ...upsert, strict: false })
+      await Patient.findOneAndUpdate(
+        { _id: new Types.ObjectId() },
+        { $set: { 'lab.result': 2 }, $unset: { note: 1 } },
+        upsert,
+      )
+      await Patient.bulkWrite([
+        { updateOne: { filter: { _id: new Types.ObjectId() }, update: { lab: {} }, upsert: true } },
+      ])
+      await Patient.replaceOne({ _id: new Types.ObjectId() }, { lab: {} }, upsert)
+      const stored = await clinic.stored(Patient)
+      expect(stored).toHaveLength(5)
+      for (const { note, any, lab } of stored as unknown as Record<string, { length(): number; result?: unknown }>[]) {
+        for (const leaf of [note, any]) expect(leaf?.length()).toBe(112 + 4 + 16)
+        if (lab !== undefined) expect(lab.result).toBeDefined()
+      }
+      const found = await Patient.find().lean()
+      for (const each of found) expect(each).toMatchObject({ note: null })
+      expect(found.filter(({ any }) => any === null)).toHaveLength(4)
+      const first = found.find(({ any }) => any === null)
+      await Patient.updateOne({ _id: first?._id }, { $set: { note: 'kept' } }, upsert)
+      await Patient.updateOne({ _id: first?._id }, { $set: { 'lab.result': 3 } }, upsert)
+      expect(await Patient.findOne({ _id: first?._id }).lean()).toMatchObject({
+        note: 'kept',
+        any: null,
+        lab: { result: 3 },
+      })
+      await expect(
+        Patient.updateOne({ _id: new Types.ObjectId() }, [{ $set: { plain: 1 } }], {
+          ...upsert,
+          updatePipeline: true,
+        } as never),
+      ).rejects.toMatchObject({ code: 'ERR_WRITE_UNSUPPORTED', details: { reason: 'pipeline-update' } })
+    })
 
     protects('save', 'setting to null, to undefined and back writes ciphertext each time', async () => {
       const Patient = clinic.model(schema())

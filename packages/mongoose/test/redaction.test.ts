@@ -231,6 +231,33 @@ describe.runIf(hasMongo())('what is printed', () => {
     expect(textOf(error)).not.toContain(CANARY)
   })
 
+  it('text in place of an object: no error of a constructor or of set has it', () => {
+    const Sub = new Schema({ text: String }, { _id: false })
+    for (const strict of [true, 'throw'] as const) {
+      const Strict = clinic.model(
+        new Schema(
+          { home: { street: { type: String, encrypted: true } }, consent: { type: Sub, encrypted: true } },
+          { strict },
+        ),
+      )
+      const errors = [
+        () => new Strict({ home: CANARY }),
+        () => new Strict({ consent: CANARY }).validateSync(),
+        () => new Strict({}).set({ home: CANARY }),
+        () => new Strict({}).$set({ home: CANARY }),
+      ].flatMap((run) => {
+        try {
+          const result = run()
+          return result instanceof Error ? [result] : []
+        } catch (error) {
+          return [error as Error]
+        }
+      })
+      expect(errors).toHaveLength(strict === 'throw' ? 4 : 1)
+      for (const error of errors) expect(`${error.message} ${error.stack}`).not.toContain(CANARY)
+    }
+  })
+
   it('an error of a plain path still says what was wrong with it', async () => {
     const Plain = clinic.model(new Schema({ count: Number, ssn: { type: String, encrypted: true } }))
     await expect(Plain.create({ count: 'many', ssn: 'x' })).rejects.toThrow(/count.*"many"/)

@@ -15,8 +15,8 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { fieldsealPlugin, mongoKeyStore, mongooseSource } from '../src/index.ts'
 import type { LooseModel } from './support/clinic.ts'
 
-const schema = (next: Partial<BlindIndexOptions>) =>
-  new Schema(
+function schema(next: Partial<BlindIndexOptions>): Schema {
+  const made = new Schema(
     {
       clinicId: { type: String, required: true },
       points: Number,
@@ -25,6 +25,9 @@ const schema = (next: Partial<BlindIndexOptions>) =>
     },
     { encrypted: { tenantBy: 'clinicId' }, collection: 'members' },
   )
+  made.index({ points: 1, email: 1 }, { name: 'by_points' })
+  return made
+}
 const NEXT: Partial<BlindIndexOptions> = { next: { normalize: 'lower', bits: 192 } }
 
 type Change = IndexChange | 'fill'
@@ -175,7 +178,26 @@ describe.runIf(hasMongo())('indexes on their way', () => {
       expect(await named).toMatchObject([{ _id }])
       const pipeline = [{ $match: { ...own, email } }]
       expect(await Member.aggregate(pipeline)).toMatchObject([{ _id, email }])
-      for (const hint of [{ email: 1, clinicId: 1 }, 'email.b_1_clinicId_1'])
+      for (const hint of ['by_points', 'by_points_next']) {
+        expect(
+          await Member.find({ ...own, email })
+            .hint(hint)
+            .lean(),
+        ).toMatchObject([{ _id }])
+        expect(await Member.countDocuments({ ...own, email }).hint(hint)).toBe(1)
+        expect(await Member.updateOne({ ...own, email }, { $set: { points: 1 } }, { hint } as never)).toMatchObject({
+          matchedCount: 1,
+        })
+      }
+      await expect(
+        Member.find({ ...own, email })
+          .hint('made_by_hand')
+          .lean(),
+      ).rejects.toMatchObject({
+        code: 'ERR_QUERY_UNSUPPORTED',
+        details: { reason: 'hint' },
+      })
+      for (const hint of [{ email: 1, clinicId: 1 }, 'email.b_1_clinicId_1', 'by_points'])
         expect(await Member.aggregate(pipeline).hint(hint as never)).toMatchObject([{ _id, email }])
       expect(await Member.countDocuments({ ...own, email }).hint({ email: 1, clinicId: 1 })).toBe(1)
       await expect(Member.create({ ...own, points: 2, email })).rejects.toMatchObject({ code: 11000 })

@@ -25,11 +25,15 @@ export function reliedOn(
         'base',
       ],
     },
-    { owner: 'Model.prototype', of: model.prototype as object, members: ['save', '$save', 'validate', 'validateSync'] },
+    {
+      owner: 'Model.prototype',
+      of: model.prototype as object,
+      members: ['save', '$save', 'validate', 'validateSync', 'set', '$set'],
+    },
     {
       owner: 'Query.prototype',
       of: mongoose.Query.prototype,
-      members: ['exec', 'cursor', 'clone', 'orFail', 'explain', 'getQuery'],
+      members: ['exec', 'cursor', 'clone', 'orFail', 'explain', 'getQuery', 'toConstructor'],
     },
     { owner: 'Connection', of: model.db, members: ['openUri', 'collections', 'models', 'on'] },
     { owner: 'Collection', of: model.collection, members: ['name', 'conn', 'queue', 'addQueue', 'removeQueue'] },

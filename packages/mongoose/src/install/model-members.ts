@@ -53,7 +53,7 @@ export function overrideModel(model: Model<unknown>, state: CollectionState): vo
   members.watch = refusedMethod(state, 'watch')
   for (const name of ['insertMany', 'validate', 'bulkWrite', 'bulkSave', 'castObject'] as const)
     members[name] = redacting(members[name], state)
-  for (const name of ['save', '$save', 'validate', '$validate', 'validateSync']) {
+  for (const name of ['save', '$save', 'validate', '$validate', 'validateSync', 'set', '$set']) {
     const method = members.prototype[name]
     if (method !== undefined) members.prototype[name] = redacting(method, state)
   }

@@ -43,6 +43,18 @@ export function rememberContext(model: Model<unknown>, host: AdapterHost): void 
     remember(copy, contextOf(this))
     return copy
   }
+  const toConstructor = prototype['toConstructor'] as Method
+  prototype['toConstructor'] = function (this: object, ...args) {
+    const Made = toConstructor.apply(this as never, args) as new (...given: unknown[]) => object
+    // Called with `new` and without, and past the constructor above.
+    function CustomQuery(...given: unknown[]): object {
+      const query = new Made(...given)
+      remember(query, host.captureIfAny())
+      return query
+    }
+    CustomQuery.prototype = Made.prototype as object
+    return CustomQuery
+  }
   const aggregate = members.aggregate
   members.aggregate = function (...args) {
     const made = aggregate.apply(this, args) as Record<string, Method>

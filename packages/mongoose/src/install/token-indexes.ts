@@ -28,6 +28,8 @@ export function addTokenIndexes(schemas: Iterable<Schema>, model: StoredModel): 
   for (const schema of shared) {
     addIndexes(schema, own, PLAIN, model)
     add(schema, { [`${KEYS_PATH}.k`]: 1 }, {}, undefined)
+    const { discriminators = {} } = schema as { readonly discriminators?: Readonly<Record<string, Schema>> }
+    for (const each of [schema, ...Object.values(discriminators)]) noteNames(each, model)
   }
 }
 
@@ -37,6 +39,13 @@ export function addTokenIndexes(schemas: Iterable<Schema>, model: StoredModel): 
  */
 export function addDiscriminatorIndexes(schema: Schema, base: Schema, model: StoredModel): void {
   addIndexes(schema, buildGraph([schema], 'without'), buildGraph([base], 'without'), model)
+  noteNames(schema, model)
+}
+
+function noteNames(schema: Schema, { indexNames }: StoredModel): void {
+  const indexed = schema as unknown as IndexedSchema // a Schema, past its overloads
+  for (const [keys, { name }] of indexed.indexes())
+    indexNames.set(typeof name === 'string' ? name : Object.entries(keys).flat().join('_'), keys)
 }
 
 /** @param own the paths of the schema @param inherited those that are not its own */

@@ -54,7 +54,7 @@ export function defineStoredModel(
   const fields = new Map(map.fields.map((field) => [field.path, field]))
   for (const node of nodesOf(root)) node.field = node.annotation && fields.get(node.annotation.path)
   const facts = [id, tenant, keyspace].filter((fact) => fact !== undefined)
-  const model: StoredModel = { map, root, facts, tenant, keyspace, id }
+  const model: StoredModel = { map, root, facts, tenant, keyspace, id, indexNames: new Map() }
   assertUniqueWhere(schemas, model)
   root.model = model
   return model

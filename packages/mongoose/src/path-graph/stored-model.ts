@@ -16,6 +16,8 @@ export interface StoredModel {
   readonly tenant: FactPath | undefined
   readonly keyspace: FactPath | undefined
   readonly id: FactPath
+  /** Keys of the indexes that the schemas declare, by name; filled when token indexes are added. */
+  readonly indexNames: Map<string, Readonly<Record<string, unknown>>>
 }
 
 /** Where each document keeps a superset of the ids of the KEKs it may need. */

@@ -2,14 +2,13 @@ import type { BlindIndex, SoughtTokens } from '@fieldseal/core/adapter'
 import type { CollectionState } from '../install/collection-state.ts'
 import type { Doc } from '../bson/documents.ts'
 import { isDoc } from '../bson/documents.ts'
-import type { PathNode } from '../path-graph/path-node.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
-import { walkPath } from '../path-graph/walk-path.ts'
 import { refuseQuery } from './refuse.ts'
 import type { FilterScope } from './rewrite-filter.ts'
-import { storedPath, storedSort } from './plain-places.ts'
+import { rewriteHint } from './hints.ts'
+import { storedSort } from './plain-places.ts'
 import { assertSortable } from './rewrite-projection.ts'
-import { SLOT_NAMES, type TokenTerms } from './token-terms.ts'
+import type { TokenTerms } from './token-terms.ts'
 
 /** What one operation of the driver's collection may carry beside its filter. */
 export type OperationOptions = Doc & {
@@ -62,39 +61,8 @@ export function rewriteOptions<O extends OperationOptions>(
     assertSortable(options[name], root, map.id)
     out[name] = storedSort(options[name], root)
   }
-  const hint = typeof options.hint === 'string' ? namedKeys(options.hint, model) : options.hint
-  if (isDoc(hint)) out['hint'] = tokenKeys(hint, model, sought)
+  if (options.hint !== undefined) out['hint'] = rewriteHint(options.hint, model, sought)
   return out as O // the same options
-}
-
-/** The keys that a name tells, as `email.b_1` does; undefined where it names no index over tokens. */
-function namedKeys(name: string, { root }: StoredModel): Doc | undefined {
-  const keys = Object.fromEntries(
-    [...name.matchAll(/(.+?)_(-?1)(?:_|$)/g)].map(([, path = '', direction]) => [path, Number(direction)]),
-  )
-  return Object.keys(keys).some((path) => tokenPath(path, root) !== undefined) ? keys : undefined
-}
-
-/** The searchable path of a slot. */
-function tokenPath(path: string, root: PathNode): string | undefined {
-  const { inside } = walkPath(root, path)
-  return inside?.rest.length === 1 && SLOTS.includes(inside.rest[0]) ? inside.path : undefined
-}
-
-const SLOTS: readonly unknown[] = Object.values(SLOT_NAMES)
-
-/** An index key with searchable paths replaced by those of their tokens, in the slot that the operation asks. */
-function tokenKeys(keys: Doc, { root, map }: StoredModel, sought: ReadonlyMap<BlindIndex, SoughtTokens>): Doc {
-  const out: Doc = {}
-  for (const [given, direction] of Object.entries(keys)) {
-    const path = tokenPath(given, root) ?? given // of a key that was translated before, without its slot
-    const { node } = walkPath(root, path)
-    const field = node?.field ?? node?.element?.field
-    if (field === undefined || field.state === 'plaintext') out[storedPath(root, path)] = direction
-    else if (field.blindIndex === undefined) refuseQuery(map.id, path, 'index', 'it has no blindIndex')
-    else out[`${path}.${SLOT_NAMES[sought.get(field.blindIndex)?.slot ?? 'odd']}`] = direction
-  }
-  return out
 }
 
 /**

@@ -1,8 +1,7 @@
 import type { OperationContext } from '@fieldseal/core/adapter'
-import { isDoc, isOperators, plain, type Doc } from '../bson/documents.ts'
+import { plain, type Doc } from '../bson/documents.ts'
 import type { CollectionState } from '../install/collection-state.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
-import { walkPath } from '../path-graph/walk-path.ts'
 import { rewriteArrayFilters } from '../query-rewrite/array-filters.ts'
 import { refuseWrite } from '../query-rewrite/refuse.ts'
 import { assertFilter, rewriteFilter } from '../query-rewrite/rewrite-filter.ts'
@@ -16,10 +15,9 @@ import {
 import { TokenTerms } from '../query-rewrite/token-terms.ts'
 import { assertFactsKept } from './assert-facts-kept.ts'
 import { addKeys, Draft, sealDrafts } from './draft.ts'
-import { planUpdate, type Edit, type UpdatePlan } from './plan-update.ts'
+import { planUpdate, type Edit } from './plan-update.ts'
 import { arePlain, holdsEnvelope, plainOperators } from './plain-edits.ts'
 import { editMatched, except, merged } from './read-modify-write.ts'
-import { sealValue } from './seal-value.ts'
 import {
   isUnacknowledged,
   MAX_ATTEMPTS,
@@ -30,6 +28,7 @@ import {
   type PreparedUpdate,
   type UpdateRunner,
 } from './prepared-update.ts'
+import { sealInserted } from './upserted-values.ts'
 import { confineToTenant, factsPinned, isSufficient, pinned, pinTo } from './update-facts.ts'
 
 /** One update by criteria, of at most one document or of many. */
@@ -96,7 +95,7 @@ export async function prepareUpdate(
     const draft = new Draft(model)
     const criteria = rewriteFilter(filter, model.root, scope)
     const plan = planUpdate(update, model, draft, scope)
-    if (upsert) sealSoughtValues(filter, plan, model, draft)
+    if (upsert) sealInserted(filter, plan, model, draft)
     const arrayFilters: unknown = options['arrayFilters']
     const rewritten = Array.isArray(arrayFilters)
       ? { ...options, arrayFilters: rewriteArrayFilters(arrayFilters, update, model.root, scope) }
@@ -175,48 +174,4 @@ async function findFacts(
 ): Promise<Doc | undefined> {
   const projection = Object.fromEntries(facts.map(({ path }) => [path, 1]))
   return (await state.raw.findOne(criteria, { ...readOptions(options), projection })) ?? undefined
-}
-
-/**
- * An upsert stores what its filter demands by equality. Of an encrypted path that would be a token without a value, so
- * the value is sealed beside it.
- */
-function sealSoughtValues(filter: unknown, { update, edits }: UpdatePlan, model: StoredModel, draft: Draft): void {
-  const refuse = (path: string, reason: string, hint: string) => refuseWrite(model.map.id, path, reason, hint)
-  const written = [
-    ...Object.values(update).flatMap((operands: unknown) => Object.keys(isDoc(operands) ? operands : {})),
-    ...edits.map(({ root }) => root),
-  ]
-  for (const [path, value] of equalities(filter)) {
-    const { node, mapKeys, positional, spread } = walkPath(model.root, path)
-    if (node === undefined || !node.conceals || (node.field ?? node.element?.field) === undefined) continue
-    if (Array.isArray(update)) refuse(path, 'pipeline-update', 'an upsert would store a token without its value')
-    if (positional) refuse(path, 'emulate-upsert', 'an upsert cannot make one element of an array')
-    if (written.some((each) => path === each || path.startsWith(`${each}.`))) continue
-    if (spread && written.some((each) => each.split('.', 1)[0] === path.split('.', 1)[0]))
-      refuse(path, 'emulate-upsert', 'an upsert would make an object of names and indexes where the array is')
-    const { $setOnInsert } = update as { readonly $setOnInsert?: Doc }
-    const operands = $setOnInsert ?? {}
-    Reflect.set(update, '$setOnInsert', operands)
-    sealValue(value, node, mapKeys, { holder: operands, key: path }, draft)
-  }
-}
-
-/** What a server takes for equality when it makes a document for an upsert, after it has simplified the filter. */
-function equalities(filter: unknown): [string, unknown][] {
-  const given = plain(filter)
-  if (!isDoc(given)) return []
-  return Object.entries(given).flatMap(([key, value]): [string, unknown][] => {
-    if ((key === '$and' || (key === '$or' && isSingle(value))) && Array.isArray(value)) return value.flatMap(equalities)
-    if (key.startsWith('$')) return []
-    const equal: unknown = pinned({ [key]: value }, key)
-    if (equal !== undefined) return [[key, equal]]
-    const { $eq, $in, $all } = isDoc(value) ? (value as { $eq?: unknown; $in?: unknown; $all?: unknown }) : {}
-    const [only] = [[$eq], $in, $all].filter(isSingle).flat()
-    return only === undefined || only === null || isOperators(only) ? [] : [[key, only]]
-  })
-}
-
-function isSingle(value: unknown): value is readonly [unknown] {
-  return Array.isArray(value) && value.length === 1 && value[0] !== undefined
 }
