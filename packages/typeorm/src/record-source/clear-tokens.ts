@@ -1,7 +1,7 @@
 import type { RecordMap, StoredRow } from '@fieldseal/core/adapter'
 import type { Installation } from '../install/installation.ts'
-import { slotsOf } from './pages.ts'
 import { keyArrays } from './row-key.ts'
+import { slotsOf } from './stored-row.ts'
 import { keyTypes, onPrimary, tableOf } from './table.ts'
 
 /** Sets every token column of these rows to NULL. */

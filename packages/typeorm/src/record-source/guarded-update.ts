@@ -105,7 +105,7 @@ function statementOf(
   const parameters: unknown[] = []
   const add: AddArray = (type, values) => {
     types.push(type)
-    const nth = parameters.push(values)
+    const nth = parameters.push(arrayOf(values))
     return { all: `$${nth}::${type}[]`, own: `v.p${nth}` }
   }
   const ofRows = rows.map((row) => patches[row]?.key)
@@ -125,6 +125,15 @@ function statementOf(
     `UPDATE ${table.name} t SET ${set.join(', ')} FROM l v WHERE ${['t.ctid = v.at', ...isRow].join(' AND ')} RETURNING v.place`,
   ].join(' ')
   return { sql, parameters }
+}
+
+/** Envelopes in text form, ids and places: texts that an array literal takes unquoted. */
+const UNQUOTED = /^[\w.-]*[\d.-][\w.-]*$/
+
+/** The array as a literal where its elements need no quotes: the driver would search each of them for what does. */
+function arrayOf(values: readonly unknown[]): unknown {
+  const isPlain = values.every((value) => value === null || (typeof value === 'string' && UNQUOTED.test(value)))
+  return isPlain ? `{${values.map((value) => value ?? 'NULL').join(',')}}` : values
 }
 
 function assignmentOf({ place, after }: Forms, rows: readonly number[], add: AddArray): readonly string[] {

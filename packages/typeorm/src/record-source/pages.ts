@@ -1,18 +1,15 @@
 import {
-  type BlindIndex,
   FieldsealError,
   type Field,
-  type IndexToken,
   type KekId,
   type PageOptions,
   type RecordMap,
   type StoredRow,
 } from '@fieldseal/core/adapter'
-import { turnsInPlace, type SealedColumn, type TokenSlots } from '../entity-map/entity-model.ts'
+import { turnsInPlace, type SealedColumn } from '../entity-map/entity-model.ts'
 import { startsLikeEnvelope } from '../entity-map/tripwire.ts'
 import type { Installation } from '../install/installation.ts'
-import { storedCell } from '../read-path/stored-cell.ts'
-import { rowKey } from './row-key.ts'
+import { NAMES, partialIndexes, rowReader, slotsOf } from './stored-row.ts'
 import { onPrimary, keyTypes, tableOf, type ModelTable } from './table.ts'
 
 /** Magic and version, then a suite of layout `kek` or `direct`: what may stand before a KEK id. */
@@ -31,6 +28,7 @@ export async function* pages(
     throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'size', reason: 'a positive integer' })
   const escape = (name: string) => installation.dataSource.driver.escape(name)
   const table = tableOf(installation, map)
+  const read = rowReader(installation, table, tokens)
   let position = after
   for (;;) {
     const page = await onPrimary(installation, async (query) => {
@@ -47,7 +45,7 @@ export async function* pages(
       ]
       return query(pageStatement(table, conditions, { size, tokens }, escape), parameters)
     })
-    const rows = page.map((row) => storedRow(installation, table, row, tokens))
+    const rows = page.map(read)
     if (rows.length > 0) yield rows
     position = rows.at(-1)?.after
     if (rows.length < size) return
@@ -95,81 +93,23 @@ function pageStatement(
   escape: (name: string) => string,
 ): string {
   const slots = tokens ? table.columns.flatMap((column) => slotsOf(column)) : []
-  const keys = table.keys.map(({ column }, index) => `${escape(column.databaseName)}::text AS "key ${index}"`)
+  const keys = table.keys.map(({ column }, index) => `${escape(column.databaseName)}::text AS "${NAMES.key(index)}"`)
   const texts = table.columns.flatMap((sealed, index) =>
     sealed.plain === undefined || turnsInPlace(sealed)
       ? []
-      : [`${escape(sealed.plain.databaseName)}::text AS "plain ${index}"`],
+      : [`${escape(sealed.plain.databaseName)}::text AS "${NAMES.plain(index)}"`],
   )
-  const outside = partialIndexes(table).map(({ where }, at) => `(${where}) IS NOT TRUE AS "outside ${at}"`)
+  const outside = partialIndexes(table).map(({ where }, at) => `(${where}) IS NOT TRUE AS "${NAMES.outside(at)}"`)
   const columns = [
     ...table.facts.map(({ column }) => column),
     ...table.columns.flatMap(({ envelope, plain }) => (plain === undefined ? [envelope] : [envelope, plain])),
     ...slots,
   ]
-  const version = ['ctid::text AS "row place"', 'xmin::text AS "row writer"']
+  const version = [`ctid::text AS "${NAMES.place}"`, `xmin::text AS "${NAMES.writer}"`]
   const others = new Set(columns.map(({ databaseName }) => escape(databaseName)))
   const where = conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`
   const order = table.keys.map(({ column }) => escape(column.databaseName)).join(', ')
   return `SELECT ${[...keys, ...version, ...texts, ...outside, ...others].join(', ')} FROM ${table.name}${where} ORDER BY ${order} LIMIT ${size}`
-}
-
-/** Both token columns of a field's index. */
-export function slotsOf({ slots }: SealedColumn) {
-  return slots === undefined ? [] : [slots.odd, slots.even]
-}
-
-/** Indexes that are unique for some rows only. */
-function partialIndexes({ columns }: ModelTable): readonly TokenSlots[] {
-  return columns.flatMap(({ slots }) => (slots?.where === undefined ? [] : [slots]))
-}
-
-/** A column holds one value, so an index has one occurrence. */
-function storedTokens({ columns }: ModelTable, row: Record<string, unknown>): NonNullable<StoredRow['tokens']> {
-  const tokens = new Map<BlindIndex, readonly (readonly IndexToken[])[]>()
-  for (const column of columns) {
-    if (column.slots === undefined) continue
-    const found = slotsOf(column).flatMap(({ databaseName }) => (row[databaseName] as IndexToken | null) ?? []) // bytea
-    tokens.set(column.slots.index, [found])
-  }
-  return tokens
-}
-
-const NONE: ReadonlyMap<Field, unknown> = new Map()
-
-function storedRow(
-  { conversions }: Installation,
-  table: ModelTable,
-  row: Record<string, unknown>,
-  tokens: boolean,
-): StoredRow {
-  const keys = table.keys.map((_, index) => String(row[`key ${index}`]))
-  let plainTexts = NONE
-  const cells: Record<string, StoredRow['cells'][string]> = {}
-  for (const [index, sealed] of table.columns.entries()) {
-    const { field, column, twin } = sealed
-    const plainText = row[`plain ${index}`]
-    if (plainText !== undefined) plainTexts = new Map([...plainTexts, [field, plainText]])
-    const places = {
-      own: row[column.databaseName],
-      ...(twin === undefined ? {} : { twin: row[twin.databaseName] }),
-      ...(typeof plainText === 'string' ? { plainText } : {}),
-    }
-    cells[field.path] = storedCell(sealed, places, conversions) as StoredRow['cells'][string] // text, or bytes of an envelope
-  }
-  const columns = Object.fromEntries(table.keys.map(({ path }, index) => [path, keys[index]]))
-  const version = { place: String(row['row place']), writer: String(row['row writer']), columns: row, plainTexts }
-  const outside = partialIndexes(table).flatMap(({ index }, at) => (row[`outside ${at}`] === true ? [index] : []))
-  return {
-    key: rowKey(columns, version),
-    get after() {
-      return Buffer.from(JSON.stringify(keys), 'utf8') // asked of the last row of a page
-    },
-    cells,
-    columns: Object.fromEntries(table.facts.map(({ path, column }) => [path, row[column.databaseName]])),
-    ...(outside.length === 0 ? {} : { outside: new Set(outside) }),
-    ...(tokens ? { tokens: storedTokens(table, row) } : {}),
-  }
 }
 
 function decodePosition(position: Uint8Array): unknown[] {

@@ -18,8 +18,9 @@ export interface RowVersion {
 /** Key columns of a row, by stored path; opaque to core. */
 type RowKey = Readonly<Record<string, unknown>> & { readonly [READ]?: RowVersion }
 
-export function rowKey(columns: Readonly<Record<string, unknown>>, version: RowVersion): RowKey {
-  return { ...columns, [READ]: version }
+/** @param columns a new object, which becomes the key */
+export function rowKey(columns: Record<string, unknown>, version: RowVersion): RowKey {
+  return Object.assign(columns, { [READ]: version })
 }
 
 /** Undefined for a key that no page has made. */
