@@ -26,6 +26,8 @@ export interface Ward {
   readonly migrator: Migrator
   start(...args: readonly string[]): ReturnType<Desk['start']>
   run(...args: readonly string[]): Promise<Ended>
+  /** Runs a line of `sh`, in which `$FIELDSEAL` is the command and `$CONFIG` its configuration. */
+  shell(line: string): ReturnType<Desk['shell']>
   /** Runs a command that must succeed. @returns what it printed as JSON */
   json<R>(...args: readonly string[]): Promise<R>
   /**
@@ -58,6 +60,7 @@ export async function openWard(
   const database = await createDatabase(server ?? inject('postgres')?.url ?? '')
   const wire = await faultyWire(database.url)
   const desk = createDesk()
+  desk.env['CONFIG'] = CONFIG
   const keyFile = desk.env['KEY_FILE'] ?? ''
   createKeyFile(keyFile, ['one', 'two'])
   let deployed: Deployed = { url: database.url, keyFile }
@@ -78,6 +81,7 @@ export async function openWard(
     notes: ['0', '1'],
     start: (...args) => desk.start(...args, '--config', CONFIG),
     run: (...args) => ward.start(...args).ended,
+    shell: (line) => desk.shell(line),
     async json<R>(...args: readonly string[]) {
       const { code, stdout, stderr } = await ward.run(...args, '--json')
       if (code !== 0) throw new Error(`${args.join(' ')}: exit ${code}: ${stdout} ${stderr}`)

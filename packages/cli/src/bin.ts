@@ -10,8 +10,12 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     interrupted = true
     stop.abort()
   })
-// Whoever reads the output may go, as `head` does.
-for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
+// Whoever reads the output may go, as `head` does, or a terminal that is closed; a disk that is full loses it.
+let lost: string | undefined
+process.stderr.on('error', () => undefined)
+process.stdout.on('error', ({ code = '' }: NodeJS.ErrnoException) => {
+  if (code !== 'EPIPE' && code !== 'EIO') lost = code
+})
 
 void run({
   argv: process.argv.slice(2),
@@ -21,4 +25,10 @@ void run({
   signal: stop.signal,
 }).then((code) => {
   process.exitCode = code
+})
+process.on('exit', (code) => {
+  if (lost === undefined) return
+  const advice = 'make room, then run the same command again'
+  process.stderr.write(`fieldseal: the result could not be written: ${lost}; ${advice}\n`)
+  if (code === EXIT.done) process.exitCode = EXIT.unexpected
 })

@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import type { Command } from 'commander'
 import type { Fieldseal } from '@fieldseal/core'
@@ -7,6 +7,7 @@ import { EXIT, UsageError } from '../exit-codes.ts'
 import { findingsText, print, say } from '../output.ts'
 import { collect, wholeNumber } from '../options.ts'
 import type { Session } from '../session.ts'
+import { writeWhole } from '../write-whole.ts'
 import { type Act, examples } from './rows.ts'
 
 interface KeyOptions {
@@ -35,7 +36,7 @@ export function addKeyCommands(program: Command, act: Act): void {
           ...(sampleRows === undefined ? {} : { sampleRows }),
         })
         if (html !== undefined) {
-          await writeFile(path.resolve(cwd, html), statusHtml(status))
+          await writeWhole(path.resolve(cwd, html), statusHtml(status))
           say(output, `wrote ${html}`)
         }
         print(output, status, () => statusText(status))
@@ -126,7 +127,7 @@ export function addKeyCommands(program: Command, act: Act): void {
 
 async function lock({ migrator, output }: Session, file: string, check: boolean): Promise<number> {
   if (!check) {
-    await writeFile(file, `${JSON.stringify(migrator.lock(), undefined, 2)}\n`)
+    await writeWhole(file, `${JSON.stringify(migrator.lock(), undefined, 2)}\n`)
     print(output, { verb: 'lock', file }, () => `wrote ${file}: commit it`)
     return EXIT.done
   }

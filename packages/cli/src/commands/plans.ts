@@ -1,4 +1,3 @@
-import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { createInterface } from 'node:readline/promises'
 import type { Command } from 'commander'
@@ -7,6 +6,7 @@ import { UsageError } from '../exit-codes.ts'
 import { type Output, paint, print, say } from '../output.ts'
 import { days, transactionSeconds } from '../options.ts'
 import type { Session } from '../session.ts'
+import { writeWhole } from '../write-whole.ts'
 import { readJson } from './keys.ts'
 import { type Act, examples } from './rows.ts'
 
@@ -90,7 +90,7 @@ export function addPlanCommands(program: Command, act: Act): void {
 
 async function writePlan({ output, cwd }: Session, out: string, making: Promise<Plan>): Promise<void> {
   const plan = await making
-  await writeFile(path.resolve(cwd, out), `${JSON.stringify(plan, undefined, 2)}\n`)
+  await writeWhole(path.resolve(cwd, out), `${JSON.stringify(plan, undefined, 2)}\n`)
   print(output, plan, () => `${planText(output, plan)}\nwrote ${out}: look at it, then fieldseal apply ${out}`)
 }
 

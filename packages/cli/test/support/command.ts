@@ -6,6 +6,8 @@ import path from 'node:path'
 const BIN = path.join(import.meta.dirname, '../../src/bin.ts')
 export const CONFIG = path.join(import.meta.dirname, 'fieldseal.config.ts')
 
+const NODE_OPTIONS = ['--conditions=@fieldseal/source', '--no-warnings']
+
 export interface Ended {
   readonly code: number | null
   readonly stdout: string
@@ -21,15 +23,28 @@ export interface Desk {
   /** The JSON that `fieldseal … --json` prints. */
   json<R>(...args: readonly string[]): Promise<R>
   node(file: string, ...args: readonly string[]): Promise<Ended>
-  start(...args: readonly string[]): { readonly child: ChildProcess; readonly ended: Promise<Ended> }
+  start(...args: readonly string[]): Started
+  /** Runs a line of `sh`, in which `$FIELDSEAL` is the command, in a process group of its own. */
+  shell(line: string): Started
+}
+
+export interface Started {
+  readonly child: ChildProcess
+  readonly ended: Promise<Ended>
 }
 
 export function createDesk(): Desk {
   const folder = mkdtempSync(path.join(tmpdir(), 'fieldseal-cli-'))
-  const env: Record<string, string> = { KEY_FILE: path.join(folder, 'fieldseal.key'), CMKS: 'one' }
-  const startNode = (args: readonly string[]) => {
-    const child = spawn(process.execPath, ['--conditions=@fieldseal/source', '--no-warnings', ...args], {
+  const env: Record<string, string> = {
+    KEY_FILE: path.join(folder, 'fieldseal.key'),
+    CMKS: 'one',
+    FIELDSEAL: [process.execPath, ...NODE_OPTIONS, BIN].join(' '),
+  }
+  const startNode = (args: readonly string[]) => start(process.execPath, [...NODE_OPTIONS, ...args])
+  const start = (command: string, args: readonly string[], detached = false): Started => {
+    const child = spawn(command, args, {
       cwd: folder,
+      detached,
       env: { ...process.env, ...env, NODE_ENV: 'test', NO_COLOR: undefined, FORCE_COLOR: undefined },
     })
     const ended = new Promise<Ended>((resolve, reject) => {
@@ -46,6 +61,7 @@ export function createDesk(): Desk {
     folder,
     env,
     start: (...args) => startNode([BIN, ...args]),
+    shell: (line) => start('/bin/sh', ['-c', line], true),
     run: (...args) => desk.start(...args).ended,
     node: (file, ...args) => startNode([file, ...args]).ended,
     async json<R>(...args: readonly string[]) {
