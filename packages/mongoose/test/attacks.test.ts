@@ -167,6 +167,9 @@ describe.runIf(hasMongo())('whoever can write to the database', () => {
       () => Patient.aggregate([{ $match: { email: 'ada@example.org' } }, { $project: { name: 1 } }]).exec(),
     ])
       await fails('ERR_TOKEN_MISMATCH', work)
+    // What opens no value cannot notice it.
+    expect(await Patient.countDocuments({ email: 'ada@example.org' })).toBe(1)
+    expect(await Patient.distinct('name', { email: 'ada@example.org' })).toEqual(['bob'])
     expect(await Patient.findOne({ name: 'bob' }).lean()).toMatchObject({ email: 'bob@example.org' })
   })
 
@@ -434,6 +437,9 @@ describe.runIf(hasMongo())('truncated indexes', () => {
   })
   it.each<[string, () => unknown]>([
     ['count', () => Caller.countDocuments({ phone: 'phone-100' })],
+    ['count of the driver', () => Caller.collection.count({ phone: 'phone-100' } as never)],
+    ['$count', () => Caller.aggregate([{ $match: { phone: 'phone-100' } }, { $count: 'n' }])],
+    ['a count of groups', () => Caller.aggregate([{ $match: { phone: 'phone-100' } }]).sortByCount('name')],
     ['limit', () => Caller.find({ phone: 'phone-100' }).limit(2)],
     ['skip', () => Caller.find({ phone: 'phone-100' }).skip(1)],
     ['findOne with skip', () => Caller.findOne({ phone: 'phone-100' }).skip(1)],

@@ -364,8 +364,12 @@ onEachEngine('reads', (engine) => {
     await expect(people().find({ where: { nick: 'a' }, select: { name: true } })).rejects.toMatchObject({
       code: 'ERR_TOKEN_MISMATCH',
     })
+    // What opens no value cannot notice it.
+    expect(await people().countBy({ nick: 'a' })).toBe(2)
+    expect(await people().existsBy({ nick: 'a' })).toBe(true)
     await people().update({ name: 'Bob' }, { nick: 'b' })
     expect(names(await people().findBy({ nick: 'a' }))).toEqual(['Ada'])
+    expect(await people().countBy({ nick: 'a' })).toBe(1)
   })
 
   it.each([
