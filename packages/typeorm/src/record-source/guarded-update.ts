@@ -132,8 +132,11 @@ const UNQUOTED = /^[\w.-]*[\d.-][\w.-]*$/
 
 /** The array as a literal where its elements need no quotes: the driver would search each of them for what does. */
 function arrayOf(values: readonly unknown[]): unknown {
-  const isPlain = values.every((value) => value === null || (typeof value === 'string' && UNQUOTED.test(value)))
-  return isPlain ? `{${values.map((value) => value ?? 'NULL').join(',')}}` : values
+  return values.every(isUnquoted) ? `{${values.map((value) => value ?? 'NULL').join(',')}}` : values
+}
+
+function isUnquoted(value: unknown): value is string | null {
+  return value === null || (typeof value === 'string' && UNQUOTED.test(value))
 }
 
 function assignmentOf({ place, after }: Forms, rows: readonly number[], add: AddArray): readonly string[] {
