@@ -15,6 +15,7 @@ const { values } = parseArgs({
   options: {
     rounds: { type: 'string' },
     rows: { type: 'string', default: '20000' },
+    durable: { type: 'boolean', default: false },
     'sample-ms': { type: 'string', default: '40' },
     only: { type: 'string' },
     json: { type: 'string' },
@@ -53,7 +54,7 @@ if (wanted('Mongoose')) {
 }
 // One round of it takes as long as a hundred of the others.
 const rotation = { ...options, rounds: Number(values.rounds ?? 7), rows: Number(values.rows) }
-const rotated = wanted('rotation') ? await onPostgres((url) => rotationBench(url, rotation)) : undefined
+const rotated = wanted('rotation') ? await onPostgres((url) => rotationBench(url, rotation), values.durable) : undefined
 const beside = wanted('hanging KMS') ? await hangingKms(options.onProgress) : undefined
 process.stderr.write('\n')
 const sections = [
@@ -69,8 +70,8 @@ if (values.json !== undefined)
     `${JSON.stringify({ node: process.versions.node, rounds: options.rounds, results, rotation: rotated }, null, 2)}\n`,
   )
 
-async function onPostgres<R>(run: (url: string) => Promise<R>): Promise<R> {
-  const server = await startPostgres()
+async function onPostgres<R>(run: (url: string) => Promise<R>, durable = false): Promise<R> {
+  const server = await startPostgres({ durable })
   const result = await run(server.url)
   await server.stop()
   return result
