@@ -100,6 +100,6 @@ export function createKeyLayer({
     maxEntries: policy.maxEntries,
   }
   const keyrings = createKeyrings(settings)
-  const health = createHealth({ app, calls, wraps, tenantKeys, snapshots, monitor, clock })
+  const health = createHealth({ app, calls, wraps, tenantKeys, snapshots, monitor, clock, deniedKeks })
   return { calls, monitor, keyrings, settings, health }
 }

@@ -37,16 +37,36 @@ it('asks describe and probe where a CMK has them, with a wrap of its own', async
   expect(cmk.calls.map(({ context }) => context['purpose'])).toEqual(['health', 'wrap'])
 })
 
-it('knows from the last call where a CMK has neither', async () => {
-  const { cmk, statuses, read, clock, settled } = await world()
+it('believes the last call of a CMK that has neither while it went well, and else asks it to unwrap a key', async () => {
+  const { cmk, statuses, read, clock, settled, changes } = await world()
   expect(await statuses()).toEqual(['healthy', 'healthy'])
+  expect(cmk.calls).toEqual([])
   cmk.failure = 'ERR_KMS_KEY_DISABLED'
   clock.advance(60_000)
   await read().catch(() => undefined)
   await settled()
   cmk.calls.length = 0
   expect(await statuses()).toEqual(['denied', 'denied'])
-  expect(cmk.calls).toEqual([])
+  expect(cmk.operations()).toEqual(['unwrap'])
+  cmk.failure = undefined
+  expect(await statuses(), 'no ordinary call was needed').toEqual(['healthy', 'healthy'])
+  expect(cmk.operations()).toEqual(['unwrap', 'unwrap'])
+  expect(await statuses()).toEqual(['healthy', 'healthy'])
+  expect(cmk.calls).toHaveLength(2)
+  expect(changes()).toEqual(['healthy → denied', 'denied → healthy'])
+})
+
+it('asks a CMK without probe in a process that has not used it yet, and never with a key that is retired', async () => {
+  const { keyStore, cmk } = await world({ describes: true })
+  const fresh = () => clinic({ keyStore, cmk }).fieldseal.health('a')
+  expect(await fresh()).toMatchObject({ status: 'healthy' })
+  expect(cmk.operations()).toEqual(['describe', 'unwrap'])
+  cmk.failure = 'ERR_KMS_ACCESS_DENIED'
+  expect(await fresh(), 'enabled, but not for us').toMatchObject({ status: 'denied' })
+  for (const { id } of keyStore.keks()) keyStore.tamper(id, { denial: 'retired' })
+  cmk.calls.length = 0
+  await fresh()
+  expect(cmk.operations()).toEqual(['describe'])
 })
 
 it('says unknown of a CMK that nobody has asked', async () => {

@@ -3,13 +3,14 @@ import type { KmsCalls } from '../cache/kms-calls.ts'
 import { createSingleFlight } from '../cache/single-flight.ts'
 import type { EncryptionContext } from '../context/encryption-context.ts'
 import { DEFAULT_KEYSPACE } from '../context/keyspace.ts'
+import type { KekId } from '../context/record-id.ts'
 import type { ErrorCode } from '../errors/codes.ts'
 import { isFieldsealError } from '../errors/fieldseal-error.ts'
 import type { Cmk, CmkDescription, CmkState } from '../keys/cmk.ts'
 import type { KekRecord, StoredWrap } from '../keys/records.ts'
 import type { HealthStatus, KmsOperation } from '../observe/events.ts'
 import { type CmkMonitor, type CmkWord, statusOf } from './cmk-monitor.ts'
-import { isKek } from './kek-selection.ts'
+import { isKek, isReadable } from './kek-selection.ts'
 import { kekContext, type KekWraps, probed } from './kek-wraps.ts'
 import type { Snapshots } from './snapshots.ts'
 import type { ResolvedTenantKeys, TenantKeyring } from './tenant-keys.ts'
@@ -51,13 +52,17 @@ export interface HealthSettings {
   readonly snapshots: Snapshots
   readonly monitor: CmkMonitor
   readonly clock: Clock
+  readonly deniedKeks: ReadonlySet<KekId>
 }
 
 type Word = Pick<CmkWord, 'status' | 'code' | 'deletesAt'>
 
-/** Asks CMKs by `describe` and `probe` where they have them, and else knows what their last calls said. Never throws for what is broken. */
+/**
+ * Asks CMKs by `describe` and `probe` where they have them. One without `probe` is believed healthy while its last call
+ * says so; otherwise it is asked to unwrap a key that it has wrapped. Never throws for what is broken.
+ */
 export function createHealth(settings: HealthSettings): Health {
-  const { app, calls, wraps, tenantKeys, snapshots, monitor, clock } = settings
+  const { app, calls, wraps, tenantKeys, snapshots, monitor, clock, deniedKeks } = settings
   const flights = createSingleFlight<void>()
 
   async function check(
@@ -73,13 +78,17 @@ export function createHealth(settings: HealthSettings): Health {
       if (cmk.describe === undefined) return undefined
       return fromDescription(await call('describe', async (request) => cmk.describe?.(request)))
     })
+    const last = monitor.wordOf(tenant, cmk)
     const allowed = await heard(async () => {
-      if (cmk.probe === undefined) return undefined
+      if (cmk.probe === undefined && last?.status === 'healthy') return undefined // ordinary calls tell
       const wrapped = await wrapBy(cmk, records, keys)
-      await call('probe', (request) => probed(cmk, wrapped?.wrap, request), wrapped?.context)
+      if (cmk.probe !== undefined)
+        await call('probe', (request) => probed(cmk, wrapped?.wrap, request), wrapped?.context)
+      else if (wrapped === undefined) return undefined
+      else (await call('unwrap', (request) => cmk.unwrap(wrapped.wrap, request), wrapped.context))[Symbol.dispose]()
       return { status: 'healthy' }
     })
-    const word = combined(described, allowed, monitor.wordOf(tenant, cmk))
+    const word = combined(described, allowed, last)
     if (word !== undefined) monitor.learn(tenant, cmk, word)
   }
 
@@ -102,7 +111,9 @@ export function createHealth(settings: HealthSettings): Health {
   ): Promise<{ readonly records: readonly KekRecord[]; readonly code?: ErrorCode }> {
     try {
       const snapshot = await snapshots.get({ app, tenant, keyspace: DEFAULT_KEYSPACE }, 'read')
-      return { records: [...snapshot.records.values()].filter(isKek) }
+      // A key that nobody may use any more is not unwrapped to ask after a CMK.
+      const usable = [...snapshot.records.values()].filter(isKek).filter((record) => isReadable(record, deniedKeks))
+      return { records: usable.toSorted((a, b) => b.createdAt - a.createdAt) }
     } catch (error) {
       return { records: [], code: codeOf(error, 'ERR_KEY_STORE_UNAVAILABLE') }
     }

@@ -56,7 +56,7 @@ function isErased({ state, denial }: KekRecord): boolean {
   return [state, denial].some((word) => word === 'destroyed' || word === 'pending-destruction')
 }
 
-function isReadable(record: KekRecord, deniedKeks: ReadonlySet<KekId>): boolean {
+export function isReadable(record: KekRecord, deniedKeks: ReadonlySet<KekId>): boolean {
   return (
     (record.state === 'active' || record.state === 'decrypt-only') &&
     record.denial === undefined &&
