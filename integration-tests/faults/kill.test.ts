@@ -32,7 +32,7 @@ const plaintexts = async ({ query }: Ward) =>
     (await query(`SELECT count(*) FROM patients WHERE email NOT LIKE 'fs.%' OR ssn NOT LIKE 'fs.%'`))[0]?.['count'],
   )
 
-describe.runIf(hasPostgres())('kill -9 in the middle of', { timeout: 60_000 }, () => {
+describe.runIf(hasPostgres())('kill -9 in the middle of', { timeout: 120_000 }, () => {
   it.concurrent('rewrap, which goes on until no row is under the old key', async (context) => {
     const ward = await openWard(context)
     await ward.migrator.rotateKek({ tenant: TENANT })
@@ -142,7 +142,7 @@ describe.runIf(hasPostgres())('kill -9 in the middle of', { timeout: 60_000 }, (
     await ward.migrator.rotateKek({ tenant: TENANT })
     await ward.migrator.rewrap({ tenant: TENANT })
     const plan = await ward.plan('retire', { kek: old?.id ?? '', longestTransactionMs: 0 })
-    await sleep(1_700)
+    await sleep(1_800)
     const applied = await ward.killed(
       [
         [1, 'after'],

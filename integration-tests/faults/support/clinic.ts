@@ -89,7 +89,7 @@ export function startClinic(deployed: Deployed) {
     tenancy: 'multi',
     keyStore: typeormKeyStore(dataSource.options),
     keys: async () => ({ cmks: cmks.map((one) => kms.cmk(one)), formerCmks: formerCmks.map((one) => kms.cmk(one)) }),
-    cache: { refreshAfterMs: 20, validForMs: 100, maxStaleMs: 200, callDeadlineMs: 1_500 },
+    cache: { refreshAfterMs: 50, validForMs: 200, maxStaleMs: 1_500, callDeadlineMs: 1_500 },
   })
   withFieldseal(dataSource, { fieldseal })
   return {

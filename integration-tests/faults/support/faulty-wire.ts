@@ -7,6 +7,8 @@ export type Strike = () => unknown
 /** Stands between a process and its database, and strikes at the statements that change something. */
 export interface FaultyWire {
   readonly url: string
+  /** Connections that are open. */
+  readonly connections: number
   /** Writes that were sent since the last `strike`. */
   readonly writes: number
   /** Strikes at the n-th write from now: before the database has it, or when it is done and nobody has heard of it. */
@@ -76,6 +78,9 @@ export async function faultyWire(url: string): Promise<FaultyWire> {
   const host = `127.0.0.1:${(listener.address() as AddressInfo).port}`
   return Object.assign(wire, {
     url: url.replace(target.host, host),
+    get connections() {
+      return sockets.size / 2
+    },
     get writes() {
       return writes
     },
