@@ -146,6 +146,36 @@ it('compares only rows that a unique index counts', async () => {
   expect(await find(process, 'a', 'ada')).toEqual([0, 1, 2, 3])
 })
 
+it('gives an index over several fields a new key, named by its id', async () => {
+  const options = { tenantBy: 'clinic', compoundIndexes: { person: { of: ['email', 'ssn'], unique: true } } }
+  const declaration: ModelDeclaration = { ...BEFORE, options }
+  const world = createWorld()
+  const process = deploy(world, declaration)
+  for (const [id, email] of ['Ada', 'Bob', null].entries()) await write(process, 'a', id, email)
+  const epochs = (index: string) =>
+    [...(world.database.rows.get('patients')?.values() ?? [])].map(({ tokens }) =>
+      (tokens[index] ?? []).map(([e]) => e),
+    )
+  const twice = process.as('a', () =>
+    process.source.write('patients', { clinic: 'a', id: 9 }, { email: 'Bob', ssn: 's1' }),
+  )
+  await expect(twice).rejects.toMatchObject({ code: 'ERR_INDEX_COLLISION' })
+  await process.migrator.reindex(waiting(world, { newKey: true, field: 'person' }))
+  expect([epochs('person'), epochs('email')]).toEqual([
+    [[2], [2], []],
+    [[1], [1], []],
+  ])
+  await process.migrator.reindex(waiting(world, { newKey: true, field: 'email' }))
+  expect([epochs('person'), epochs('email')]).toEqual([
+    [[2], [2], []],
+    [[2], [2], []],
+  ])
+  expect(await process.migrator.verify()).toMatchObject({ remaining: 0 })
+  await expect(process.migrator.backfill({ field: 'person' })).rejects.toMatchObject({ code: 'ERR_ARGUMENT_INVALID' })
+  await expect(process.migrator.reindex({ field: 'ssn' })).rejects.toMatchObject({ code: 'ERR_ARGUMENT_INVALID' })
+  expect(process.migrator.lock().models['patients']?.indexes).toEqual({ email: 128, person: '128 of email, ssn' })
+})
+
 it('rejects while a row cannot have its new token, and goes on when it is mended', async () => {
   const world = await filled()
   const process = deploy(world, MOVING)

@@ -48,7 +48,7 @@ export function memoryRecordSource(
   declarations: readonly ModelDeclaration[],
   database?: Pick<MemoryRecordSource, 'rows' | 'checkpoints'>,
 ): MemoryRecordSource {
-  const host = attach(fieldseal, { name: 'memory', ormVersion: '1', fieldStates: true })
+  const host = attach(fieldseal, { name: 'memory', ormVersion: '1', fieldStates: true, compoundIndexes: true })
   const models = declarations.map((declaration) => host.defineModel(declaration))
   const tables = new Map<string, Map<string, MemoryRow>>(
     models.map((map) => [map.id, database?.rows.get(map.id) ?? new Map<string, MemoryRow>()]),
@@ -88,6 +88,11 @@ export function memoryRecordSource(
       const context = host.capture()
       const row = rowOf(map, columns, values)
       const facts = map.facts(columns, context)
+      for (const { id, fields } of map.indexes) {
+        const given = fields.filter((field) => row.cells.some((cell) => cell.field === field))
+        if (given.length > 0 && given.length < fields.length)
+          throw new FieldsealError('ERR_ARGUMENT_INVALID', { model, field: id, reason: 'write all of its fields' })
+      }
       const plain = row.cells.filter(({ field }) => field.state === 'plaintext')
       const secret = row.cells.filter(({ field }) => field.state !== 'plaintext')
       const [sealed] = await host.cipher.seal([{ ...row, facts, cells: secret }], context)
@@ -148,13 +153,14 @@ export function memoryRecordSource(
     },
     async convert(map, patches) {
       await source.beforeUpdate?.(patches)
-      return patches.map(({ key, cells }) => {
+      return patches.map((patch) => {
+        const { key, cells } = patch
         const row = tableOf(map).get(String(key))
         if (row === undefined || !cells.every(({ field, before }) => holds(row.cells[field.path], before)))
           return 'changed'
-        if (!isFree(map, key, row.columns, tokensIn(cells))) return 'refused'
+        if (!isFree(map, key, row.columns, tokensIn(patch))) return 'refused'
         for (const { field, after } of cells) row.cells[field.path] = asStored(after)
-        Object.assign(row.tokens, tokensIn(cells))
+        Object.assign(row.tokens, tokensIn(patch))
         return 'updated'
       })
     },
@@ -219,11 +225,11 @@ function isSame(one: Uint8Array, other: Uint8Array): boolean {
   return Buffer.compare(one, other) === 0
 }
 
-function tokensIn(cells: readonly PatchedCell[]): Record<string, readonly IndexToken[]> {
+function tokensIn({ cells, tokens: ofSeveral }: RowPatch<PatchedCell>): Record<string, readonly IndexToken[]> {
   const found = cells.flatMap(({ field: { blindIndex }, tokens }) =>
     blindIndex === undefined || tokens === undefined ? [] : [[blindIndex.id, tokens] as const],
   )
-  return Object.fromEntries(found)
+  return Object.fromEntries([...found, ...[...(ofSeveral ?? [])].map(([{ id }, tokens]) => [id, tokens] as const)])
 }
 
 function holds(stored: Envelope | string | null | undefined, before: StoredCell): boolean {

@@ -16,6 +16,8 @@ import { keyText, rowOf, type Target, type TargetRow } from './target.ts'
 /** What a verb makes of one row: cells to replace, none where it is as it should be; or what is wrong with it. */
 export type RowOutcome = {
   readonly cells?: readonly PatchedCell[]
+  /** Of indexes over several fields, which are among the cells. */
+  readonly tokens?: RowPatch['tokens']
   readonly error?: unknown
   readonly problems?: readonly { readonly field: string; readonly code: ErrorCode }[]
   readonly counts?: Counts
@@ -90,11 +92,16 @@ async function workOn(
   const outcomes = rows.length === 0 ? [] : await verb.work(rows, target)
   const patches: Patched[] = []
   for (const [i, { stored, row }] of rows.entries()) {
-    const { cells = [], error, problems = [], counts: own = {} } = outcomes[i] ?? {}
+    const { cells = [], tokens, error, problems = [], counts: own = {} } = outcomes[i] ?? {}
     for (const [name, count] of Object.entries(own)) add(counts, name, count)
     if (error !== undefined) fail(error, target, stored, row.facts.tenant, counts, failures)
     else if (problems.length > 0) tell(problems, target, stored, row.facts.tenant, counts, failures)
-    else if (cells.length > 0) patches.push({ patch: { key: stored.key, cells }, stored, tenant: row.facts.tenant })
+    else if (cells.length > 0)
+      patches.push({
+        patch: { key: stored.key, cells, ...(tokens === undefined ? {} : { tokens }) },
+        stored,
+        tenant: row.facts.tenant,
+      })
     else add(counts, 'unchanged')
   }
   if (patches.length === 0) return []

@@ -1,7 +1,9 @@
 import type { KeyObject } from 'node:crypto'
 import {
   type AdapterHost,
+  type BlindIndex,
   type Cell,
+  type Field,
   FieldsealError,
   type Fieldseal,
   type OperationContext,
@@ -16,7 +18,7 @@ import type { Policy } from '../policy.ts'
 export interface What {
   readonly tenant?: string
   readonly model?: string
-  /** Path or id of one field. */
+  /** Path or id of one field; to `reindex` also the id of an index over several. */
   readonly field?: string
   readonly keyspace?: string
 }
@@ -54,7 +56,8 @@ export function targetsOf({ fieldseal, sources, host }: Surroundings, verb: stri
   for (const [sourceAt, source] of sources.entries())
     for (const map of source.models) {
       if (what.model !== undefined && map.id !== what.model) continue
-      if (what.field !== undefined && fieldOf(map, what.field) === undefined) continue
+      const named = what.field === undefined ? undefined : fieldsOf(map, what.field)
+      if (named?.length === 0 || (named !== undefined && named.length > 1 && !verb.startsWith('reindex'))) continue
       const context = host.tenancy === 'multi' && map.tenantPath === undefined ? contextOf(map) : system
       targets.push({ source, sourceAt, map, context, what })
     }
@@ -82,14 +85,24 @@ export function fieldOf(map: RecordMap, name: string) {
   return map.fields.find(({ path, id }) => path === name || id === name)
 }
 
+/** The fields that a name means: one, those of an index over several, or none. */
+export function fieldsOf(map: RecordMap, name: string): readonly Field[] {
+  const field = fieldOf(map, name)
+  return field === undefined ? (compoundOf(map, name)?.fields ?? []) : [field]
+}
+
+export function compoundOf(map: RecordMap, name: string): BlindIndex | undefined {
+  return map.indexes.find(({ id, fields }) => id === name && fields.length > 1)
+}
+
 /** The row with its facts; undefined when the verb is not about it. @throws FieldsealError when tenant or keyspace cannot be told */
 export function rowOf({ map, context, what }: Target, stored: StoredRow): Row<unknown> | undefined {
   const facts = map.facts(stored.columns, context)
   if (what.tenant !== undefined && map.tenantPath !== undefined && facts.tenant !== what.tenant) return undefined
   if (what.keyspace !== undefined && facts.keyspace !== what.keyspace) return undefined
-  const field = what.field === undefined ? undefined : fieldOf(map, what.field)
+  const fields = what.field === undefined ? undefined : fieldsOf(map, what.field)
   const cells = cellsOf(map, stored)
-  return { map, facts, cells: field === undefined ? cells : cells.filter((cell) => cell.field === field) }
+  return { map, facts, cells: fields === undefined ? cells : cells.filter(({ field }) => fields.includes(field)) }
 }
 
 function cellsOf(map: RecordMap, { cells, occurrences }: StoredRow): readonly Cell<unknown>[] {

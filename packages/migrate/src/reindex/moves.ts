@@ -1,5 +1,6 @@
 import {
   type BlindIndex,
+  type RecordMap,
   FieldsealError,
   type IndexTarget,
   indexEpochs,
@@ -8,7 +9,7 @@ import {
   type KeyInfo,
   listKeys,
 } from '@fieldseal/core/adapter'
-import { fieldOf, type Surroundings, type Target } from '../engine/target.ts'
+import { compoundOf, fieldOf, type Surroundings, type Target } from '../engine/target.ts'
 
 export type IndexInfo = Extract<KeyInfo, { readonly kind: 'index' }>
 
@@ -39,10 +40,10 @@ export async function indexRecords(
 export function indexesOf(targets: readonly Target[]): readonly BlindIndex[] {
   const found = new Map<string, BlindIndex>()
   for (const { map, what } of targets) {
-    const field = what.field === undefined ? undefined : fieldOf(map, what.field)
+    const named = what.field === undefined ? undefined : indexNamed(map, what.field)
     for (const index of map.indexes)
-      if (field === undefined || index.fields.includes(field)) found.set(`${index.model}\0${index.id}`, index)
-    if (field !== undefined && field.blindIndex === undefined)
+      if (what.field === undefined || index === named) found.set(`${index.model}\0${index.id}`, index)
+    if (what.field !== undefined && named === undefined)
       throw new FieldsealError('ERR_ARGUMENT_INVALID', {
         model: map.id,
         field: 'field',
@@ -50,6 +51,12 @@ export function indexesOf(targets: readonly Target[]): readonly BlindIndex[] {
       })
   }
   return [...found.values()]
+}
+
+/** The index of a field, or the one over several fields that has this id. */
+function indexNamed(map: RecordMap, name: string): BlindIndex | undefined {
+  const field = fieldOf(map, name)
+  return field === undefined ? compoundOf(map, name) : field.blindIndex
 }
 
 /**

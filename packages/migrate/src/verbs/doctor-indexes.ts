@@ -1,3 +1,4 @@
+import type { BlindIndex } from '@fieldseal/core/adapter'
 import type { Surroundings } from '../engine/target.ts'
 import { indexRecords, type IndexInfo, movesOf } from '../reindex/moves.ts'
 import type { Finding } from './doctor.ts'
@@ -15,7 +16,7 @@ export async function aboutIndexes(
   const findings: Finding[] = []
   for (const { index, owner, epochs } of await movesOf(surroundings, indexes, firstOf(records), [])) {
     const where = `${index.model}.${index.id}`
-    const fix = `fieldseal reindex --model ${index.model} --field ${index.fields[0]?.path ?? index.id}`
+    const fix = `fieldseal reindex --model ${index.model} --field ${fieldOf(index)}`
     if (!epochs.described)
       findings.push({
         severity: 'error',
@@ -34,6 +35,11 @@ export async function aboutIndexes(
       })
   }
   return findings
+}
+
+/** How `reindex` knows it. */
+function fieldOf({ id, fields: [field, ...others] }: BlindIndex): string {
+  return others.length === 0 && field !== undefined ? field.path : id
 }
 
 function firstOf(records: readonly IndexInfo[]): readonly IndexInfo[] {

@@ -12,7 +12,10 @@ export interface Lock {
 export interface LockedModel {
   /** Type of each field, by field id. */
   readonly fields: Readonly<Record<string, string>>
-  /** Of each blind index, by index id: its bits, and in words for which rows it is unique where that is not all. */
+  /**
+   * Of each blind index, by index id: its bits, and in words the ids of its fields where they are several, and for which
+   * rows it is unique where that is not all.
+   */
   readonly indexes: Readonly<Record<string, number | string>>
   /** Kind of each key column, by path. */
   readonly rowKey: Readonly<Record<string, string>>
@@ -40,11 +43,12 @@ export function lockOf({ fieldseal, sources }: Surroundings): Lock {
   }
 }
 
-/** `128`, or `128 unique where deletedAt is null and state is "open"`. */
-function lockedIndex({ bits, uniqueWhere }: BlindIndex): number | string {
-  if (uniqueWhere.length === 0) return bits
+/** `128`, or `128 of last_name, born unique where deletedAt is null and state is "open"`. */
+function lockedIndex({ bits, fields, uniqueWhere }: BlindIndex): number | string {
+  const of = fields.length === 1 ? '' : ` of ${fields.map(({ id }) => id).join(', ')}`
   const tests = uniqueWhere.map(({ path, equals }) => `${path} is ${JSON.stringify(equals)}`).sort()
-  return `${bits} unique where ${tests.join(' and ')}`
+  const where = tests.length === 0 ? '' : ` unique where ${tests.join(' and ')}`
+  return of === '' && where === '' ? bits : `${bits}${of}${where}`
 }
 
 function sorted<V>(entries: readonly (readonly [string, V])[]): Readonly<Record<string, V>> {
