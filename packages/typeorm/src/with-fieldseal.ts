@@ -42,6 +42,7 @@ export function withFieldseal<D extends DataSource>(dataSource: D, options: With
     name: 'typeorm',
     ormVersion: ORM_VERSION,
     fieldStates: true,
+    compoundIndexes: true,
     beforeFlush: () => transactions.assertOutside('flush'),
   })
   install(dataSource, {

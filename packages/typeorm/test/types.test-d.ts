@@ -55,6 +55,29 @@ export class NoSuchProperty {
   clinicId!: string
 }
 
+@EncryptedModel<Pairs>({
+  compoundIndexes: {
+    person: { of: ['name', 'born'], normalize: { name: 'lower' }, unique: { where: { deleted: null, rank: 1 } } },
+  },
+})
+export class Pairs {
+  @EncryptedColumn() name!: string
+  @EncryptedColumn({ type: 'day' }) born!: string
+  @EncryptedColumn({ blindIndex: { unique: { where: { deleted: null } } } }) email!: string
+  // @ts-expect-error an index can be told of texts, numbers, booleans and null
+  @EncryptedColumn({ blindIndex: { unique: { where: { deleted: new Date() } } } }) login!: string
+  deleted!: Date | null
+  rank!: number
+}
+// @ts-expect-error no such property
+EncryptedModel<Pairs>({ compoundIndexes: { person: { of: ['name', 'surname'] } } })
+// @ts-expect-error no such property to normalise
+EncryptedModel<Pairs>({ compoundIndexes: { person: { of: ['name', 'born'], normalize: { surname: 'lower' } } } })
+// @ts-expect-error no such property among the conditions
+EncryptedModel<Pairs>({ compoundIndexes: { person: { of: ['name', 'born'], unique: { where: { gone: null } } } } })
+// @ts-expect-error no such option
+EncryptedModel<Pairs>({ compoundIndexes: { person: { off: ['name', 'born'] } } })
+
 interface User {
   id: string
   email: string

@@ -71,8 +71,8 @@ export async function resolveParameters(
     if (part.kind === 'sought') return part.term.parameter(part.slot)
     const row = sealed.get(part.row)
     if (row === undefined) throw new TypeError('a row of the statement was not sealed')
-    const column = part.row.column(part.cell)
-    return part.kind === 'token' ? tokenOf(row, column, part.slot) : stored(installation, row, part.cell, column)
+    if (part.kind === 'token') return tokenOf(row, part.index, part.slot)
+    return stored(installation, row, part.cell, part.row.column(part.cell))
   })
 }
 
@@ -140,9 +140,8 @@ function stored(
   return envelope === null ? null : storedForm(envelope, storage)
 }
 
-function tokenOf(row: SealedRow, { slots }: SealedColumn, slot: TokenSlot): Buffer | null {
-  const index: BlindIndex | undefined = slots?.index
-  const token = index && row.tokens.get(index)?.[0]?.find((candidate) => tokenSlot(candidate) === slot)
+function tokenOf(row: SealedRow, index: BlindIndex, slot: TokenSlot): Buffer | null {
+  const token = row.tokens.get(index)?.[0]?.find((candidate) => tokenSlot(candidate) === slot)
   return token === undefined ? null : Buffer.from(token.buffer, token.byteOffset, token.byteLength)
 }
 

@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import { inspect } from 'node:util'
-import { FieldsealError, type TokenSlot } from '@fieldseal/core/adapter'
+import { FieldsealError, type BlindIndex, type TokenSlot } from '@fieldseal/core/adapter'
 import type { SoughtTerm } from './sought-term.ts'
 import type { WrittenRow } from './written-row.ts'
 
 /** What a carrier stands for, until the statement runs. */
 export type Part =
   | { readonly kind: 'value'; readonly row: WrittenRow; readonly cell: number }
-  | { readonly kind: 'token'; readonly row: WrittenRow; readonly cell: number; readonly slot: TokenSlot }
+  | { readonly kind: 'token'; readonly row: WrittenRow; readonly index: BlindIndex; readonly slot: TokenSlot }
   | { readonly kind: 'sought'; readonly term: SoughtTerm; readonly slot: TokenSlot }
   /** For TypeORM's dirty check alone; may never be part of a statement. */
   | { readonly kind: 'compared'; readonly key: string | null }

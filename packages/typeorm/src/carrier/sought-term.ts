@@ -9,7 +9,7 @@ import {
   type TokenSlot,
   type TokenTerm,
 } from '@fieldseal/core/adapter'
-import type { SealedColumn } from '../entity-map/entity-model.ts'
+import type { SealedColumn, TokenSlots } from '../entity-map/entity-model.ts'
 
 /** A builder that is kept and run again asks for its tokens again: the index may have moved since. Milliseconds. */
 const TOKENS_FRESH_MS = 1_000
@@ -18,30 +18,36 @@ const TOKENS_FRESH_MS = 1_000
 export class SoughtTerm {
   /** Alias in whose rows it looks; undefined in statements that name no alias. */
   readonly alias: string | undefined
-  readonly column: SealedColumn
-  readonly index: BlindIndex
+  /** In the order of the index's fields. */
+  readonly columns: readonly SealedColumn[]
+  readonly slots: TokenSlots
   readonly context: OperationContext
   /** True for `In`: the parameter is an array of tokens. */
   readonly many: boolean
-  readonly #values: readonly unknown[]
+  readonly #values: readonly (readonly unknown[])[]
   #tokens: readonly (readonly IndexToken[])[] | undefined
   #resolvedAt = 0
   #sought: SoughtTokens | undefined
 
+  /** @param values what is looked for, each with one value per column */
   constructor(
-    column: SealedColumn,
-    index: BlindIndex,
-    values: readonly unknown[],
+    columns: readonly SealedColumn[],
+    slots: TokenSlots,
+    values: readonly (readonly unknown[])[],
     many: boolean,
     context: OperationContext,
     alias?: string,
   ) {
-    this.column = column
-    this.index = index
+    this.columns = columns
+    this.slots = slots
     this.context = context
     this.many = many
     this.alias = alias
     this.#values = values
+  }
+
+  get index(): BlindIndex {
+    return this.slots.index
   }
 
   get resolved(): boolean {
@@ -55,7 +61,7 @@ export class SoughtTerm {
 
   /** What core computes tokens of, one for each value. */
   toTerms(): TokenTerm[] {
-    return this.#values.map((value) => ({ index: this.index, values: [value] }))
+    return this.#values.map((values) => ({ index: this.index, values }))
   }
 
   /** Takes the tokens of `toTerms()`, in its order. */
@@ -89,13 +95,13 @@ export class SoughtTerm {
    * Compares a row that may have been found by this term: `hit` when one of its tokens was sought and its value has one
    * of the values that make that token; `foreign` when its token was sought and its value is another.
    */
-  verdict(tokens: readonly (Uint8Array | null | undefined)[], value: unknown): 'hit' | 'foreign' | 'other' {
+  verdict(tokens: readonly (Uint8Array | null | undefined)[], values: readonly unknown[]): 'hit' | 'foreign' | 'other' {
     this.#sought ??= this.#compare(new SoughtTokens(this.index), this.#tokens ?? [])
-    return this.#sought.verdict(tokens, [value])
+    return this.#sought.verdict(tokens, values)
   }
 
   #compare(sought: SoughtTokens, tokens: readonly (readonly IndexToken[])[]): SoughtTokens {
-    this.#values.forEach((value, at) => sought.add([value], tokens[at] ?? []))
+    this.#values.forEach((values, at) => sought.add(values, tokens[at] ?? []))
     return sought
   }
 

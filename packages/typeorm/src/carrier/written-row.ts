@@ -9,6 +9,8 @@ export class WrittenRow {
   readonly #facts: RowFacts
   readonly #columns: SealedColumn[] = []
   readonly #values: unknown[] = []
+  /** Columns whose values are stored already, and only needed for the tokens of others with them. */
+  readonly #stored = new Set<SealedColumn>()
 
   constructor(map: RecordMap, facts: RowFacts, context: OperationContext) {
     this.#map = map
@@ -24,6 +26,13 @@ export class WrittenRow {
     return this.#columns.push(column) - 1
   }
 
+  /** Adds a value that is stored and stays as it is: tokens over several columns are computed of it. */
+  know(column: SealedColumn, value: unknown): void {
+    if (this.#columns.includes(column)) return
+    this.add(column, value)
+    this.#stored.add(column)
+  }
+
   column(cell: number): SealedColumn {
     const column = this.#columns[cell]
     if (column === undefined) throw new RangeError(`the row has no cell ${cell}`)
@@ -36,10 +45,12 @@ export class WrittenRow {
     return { map: this.#map, facts: this.#facts, cells }
   }
 
-  /** The row without the values that are stored unencrypted, and the places of the others among all cells. */
+  /** The row without the values that are stored as they are, and the places of the others among all cells. */
   toSealedRow(): { readonly row: Row<unknown>; readonly places: readonly number[] } {
     const row = this.toRow()
-    const places = this.#columns.flatMap((column, index) => (isPlaintext(column) ? [] : [index]))
+    const places = this.#columns.flatMap((column, index) =>
+      isPlaintext(column) || this.#stored.has(column) ? [] : [index],
+    )
     return { row: { ...row, cells: row.cells.filter((_, index) => places.includes(index)) }, places }
   }
 

@@ -10,11 +10,19 @@ import {
 } from '../encrypted-column/annotation.ts'
 import { comparable } from '../write-path/comparable.ts'
 import { assertEncryptable, configError } from './column-rules.ts'
-import { pathOf, turnsInPlace, type EntityModel, type FactColumn, type SealedColumn } from './entity-model.ts'
+import {
+  pathOf,
+  turnsInPlace,
+  type CompoundIndex,
+  type EntityModel,
+  type FactColumn,
+  type SealedColumn,
+} from './entity-model.ts'
 import { resolveFacts, rowKeyKind, storedOptions } from './fact-columns.ts'
 import { assignPlaces, declaredPlaintext, stateOf } from './plain-place.ts'
 import { shareColumns } from './shared-columns.ts'
-import { addTokenColumns, addTokenIndexes } from './token-columns.ts'
+import { storedCompounds } from './stored-compounds.ts'
+import { addCompoundColumns, addTokenColumns, addTokenIndexes } from './token-columns.ts'
 import { addTripwire } from './tripwire.ts'
 import { withStoredWhere } from './unique-where.ts'
 
@@ -99,7 +107,10 @@ function declareFamily(
   const keys = root.primaryColumns.map((column): FactColumn => ({ path: pathOf(column), column }))
   const map = define({
     id: root.tableName,
-    options: storedOptions(options, facts.tenant, facts.keyspace),
+    options: {
+      ...storedOptions(options, facts.tenant, facts.keyspace),
+      ...(options.compoundIndexes && { compoundIndexes: storedCompounds(options.compoundIndexes, root) }),
+    },
     fields: annotated.map(({ column, annotation, declared }) => ({
       path: pathOf(column),
       type: annotation.type,
@@ -115,10 +126,16 @@ function declareFamily(
     },
   })
   const columns = annotated.map((entry) => seal(entry, map, family, facts.tenant))
+  const compounds = map.indexes.flatMap((index): CompoundIndex[] => {
+    const ofIndex = index.fields.flatMap((field) => columns.filter((sealed) => sealed.field === field))
+    return index.fields.length === 1 ? [] : [addCompoundColumns(index, ofIndex, family)]
+  })
+  for (const compound of compounds) addTokenIndexes(compound, root, facts.tenant)
   return family.map((metadata) => ({
     metadata,
     map,
     columns: columns.filter(({ column }) => metadata.columns.includes(column)),
+    compounds,
     keys,
     ...facts,
     facts: distinct([...keys, facts.tenant, facts.keyspace]),
@@ -168,9 +185,6 @@ function mergedOptions(
         'annotate the root',
       )
     }
-  }
-  if (options.compoundIndexes !== undefined && Object.keys(options.compoundIndexes).length > 0) {
-    throw configError(root, 'compoundIndexes', 'not supported yet')
   }
   const tenantBy = options.tenantBy ?? defaults.tenantBy
   if (tenantBy === undefined && host.tenancy === 'multi') {

@@ -27,6 +27,23 @@ export interface SealedColumn {
   readonly twin: ColumnMetadata | undefined
 }
 
+/** An index over several columns, with token columns of its own. */
+export interface CompoundIndex extends TokenSlots {
+  /** In the order of the index's fields. */
+  readonly columns: readonly SealedColumn[]
+}
+
+/** The token columns of all indexes. */
+export function tokenSlotsOf({
+  columns,
+  compounds,
+}: {
+  readonly columns: readonly SealedColumn[]
+  readonly compounds: readonly CompoundIndex[]
+}): readonly TokenSlots[] {
+  return [...columns.flatMap(({ slots }) => slots ?? []), ...compounds]
+}
+
 /** True where plaintext and envelopes stand in one column. */
 export function turnsInPlace({ plain, envelope }: SealedColumn): boolean {
   return plain === envelope
@@ -53,6 +70,7 @@ export interface EntityModel {
   readonly metadata: EntityMetadata
   readonly map: RecordMap
   readonly columns: readonly SealedColumn[]
+  readonly compounds: readonly CompoundIndex[]
   readonly keys: readonly FactColumn[]
   readonly tenant: FactColumn | undefined
   readonly keyspace: FactColumn | undefined

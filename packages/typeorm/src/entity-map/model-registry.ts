@@ -1,6 +1,12 @@
 import type { EntityMetadata } from 'typeorm'
 import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
-import { isPlaintext, type EntityModel, type SealedColumn } from './entity-model.ts'
+import {
+  isPlaintext,
+  type CompoundIndex,
+  type EntityModel,
+  type SealedColumn,
+  type TokenSlots,
+} from './entity-model.ts'
 
 /** The encrypted models of one DataSource, by everything that TypeORM hands us. Built when its metadata are. */
 export interface ModelRegistry {
@@ -9,6 +15,8 @@ export interface ModelRegistry {
   sealed(column: ColumnMetadata): SealedColumn | undefined
   /** The encrypted column whose token stands in `column`. */
   ownerOfSlot(column: ColumnMetadata): SealedColumn | undefined
+  /** The index over several columns whose token stands in `column`. */
+  compoundOfSlot(column: ColumnMetadata): CompoundIndex | undefined
   /** The encrypted column whose other place is `column`. */
   ownerOfTwin(column: ColumnMetadata): SealedColumn | undefined
   /** Lower-case names of tables with encrypted columns. */
@@ -24,15 +32,20 @@ export function createModelRegistry(models: readonly EntityModel[]): ModelRegist
   const columns = models.flatMap((model) => model.columns)
   const sealed = new Map(columns.map((column) => [column.column, column]))
   const slots = new Map(columns.flatMap((owner) => slotColumns(owner).map((slot) => [slot, owner] as const)))
+  const compounds = models.flatMap((model) => model.compounds)
+  const compoundSlots = new Map(
+    compounds.flatMap((compound) => [compound.odd, compound.even].map((slot) => [slot, compound] as const)),
+  )
   const twins = new Map(columns.flatMap((owner) => (owner.twin === undefined ? [] : [[owner.twin, owner] as const])))
   return {
     models,
     of: (metadata) => byMetadata.get(metadata),
     sealed: (column) => sealed.get(column),
     ownerOfSlot: (column) => slots.get(column),
+    compoundOfSlot: (column) => compoundSlots.get(column),
     ownerOfTwin: (column) => twins.get(column),
     tableNames: new Set(models.map((model) => model.metadata.tableName.toLowerCase())),
-    columnNames: new Set(columns.flatMap(namesOf)),
+    columnNames: new Set([...columns.flatMap(namesOf), ...compounds.flatMap(tokenNamesOf)]),
     passedFragments: new Set(),
   }
 }
@@ -41,8 +54,17 @@ export function createModelRegistry(models: readonly EntityModel[]): ModelRegist
 export function namesOf(sealed: SealedColumn): string[] {
   const { column: own, twin } = sealed
   return [...(isPlaintext(sealed) ? [] : [own]), ...(twin === undefined ? [] : [twin]), ...slotColumns(sealed)].flatMap(
-    (column) => [column.databaseName, column.propertyPath, column.propertyName].map((name) => name.toLowerCase()),
+    lowerNames,
   )
+}
+
+/** The same for the tokens of several columns together. */
+export function tokenNamesOf({ odd, even }: TokenSlots): string[] {
+  return [odd, even].flatMap(lowerNames)
+}
+
+function lowerNames({ databaseName, propertyPath, propertyName }: ColumnMetadata): string[] {
+  return [databaseName, propertyPath, propertyName].map((name) => name.toLowerCase())
 }
 
 function slotColumns({ slots }: SealedColumn): ColumnMetadata[] {

@@ -5,7 +5,7 @@ import { IndexMetadata } from 'typeorm/metadata/IndexMetadata.js'
 import type { BlindIndex } from '@fieldseal/core/adapter'
 import { TOKEN_TYPE } from '../encrypted-column/annotation.ts'
 import { configError } from './column-rules.ts'
-import type { FactColumn, TokenSlots } from './entity-model.ts'
+import type { CompoundIndex, FactColumn, SealedColumn, TokenSlots } from './entity-model.ts'
 import { wherePredicate } from './unique-where.ts'
 
 /** Bytes of a PostgreSQL identifier. */
@@ -23,14 +23,57 @@ export function addTokenColumns(
   index: BlindIndex,
   family: readonly EntityMetadata[],
 ): TokenSlots {
+  return addSlots(
+    column,
+    index,
+    family.filter(({ columns }) => columns.includes(column)),
+  )
+}
+
+/**
+ * The same for an index over several columns: `<id>_bidx` and `<id>_bidx_next`.
+ *
+ * @throws FieldsealError ERR_CONFIG_INVALID unless all its columns are properties of every entity of the table
+ */
+export function addCompoundColumns(
+  index: BlindIndex,
+  columns: readonly SealedColumn[],
+  family: readonly EntityMetadata[],
+): CompoundIndex {
+  const [root] = family as readonly [EntityMetadata, ...EntityMetadata[]] // a family has a root
+  for (const { column } of columns) {
+    const where = `compoundIndexes.${index.id}: `
+    if (column.embeddedMetadata !== undefined)
+      throw configError(
+        root,
+        column.propertyPath,
+        `${where}a property of an embedded entity`,
+        'name properties of the entity itself',
+      )
+    if (!family.every((metadata) => metadata.columns.includes(column)))
+      throw configError(
+        root,
+        column.propertyPath,
+        `${where}not all entities of the table have the property`,
+        'declare it in the root',
+      )
+  }
+  const named = { entityMetadata: root, target: root.target, databaseName: index.id, propertyName: index.id }
+  return { ...addSlots(named, index, family), columns }
+}
+
+/** What a token column is named after. */
+type Named = Pick<ColumnMetadata, 'entityMetadata' | 'target' | 'databaseName' | 'propertyName'> &
+  Partial<Pick<ColumnMetadata, 'embeddedMetadata'>>
+
+function addSlots(named: Named, index: BlindIndex, entities: readonly EntityMetadata[]): TokenSlots {
   const slots = {
     index,
-    where: wherePredicate(index, column.entityMetadata),
-    odd: tokenColumn(column, 'bidx'),
-    even: tokenColumn(column, 'bidx_next'),
+    where: wherePredicate(index, named.entityMetadata),
+    odd: tokenColumn(named, 'bidx'),
+    even: tokenColumn(named, 'bidx_next'),
   }
-  for (const metadata of family) {
-    if (!metadata.columns.includes(column)) continue
+  for (const metadata of entities) {
     for (const slot of [slots.odd, slots.even]) {
       if (
         metadata.columns.some(
@@ -76,7 +119,7 @@ export function addTokenIndexes(
   }
 }
 
-function tokenColumn(column: ColumnMetadata, suffix: string): ColumnMetadata {
+function tokenColumn(column: Named, suffix: string): ColumnMetadata {
   const { entityMetadata, embeddedMetadata, target } = column
   const name = tokenColumnName(column.databaseName, suffix)
   const slot = new ColumnMetadata({

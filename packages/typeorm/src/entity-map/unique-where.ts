@@ -16,7 +16,8 @@ export function withStoredWhere(options: FieldOptions, root: EntityMetadata): Fi
   return unique === blindIndex.unique ? options : { ...options, blindIndex: { ...blindIndex, unique } }
 }
 
-function storedUnique<U extends { readonly where: object }>(unique: U, root: EntityMetadata): U {
+/** What an index says under `unique`, with stored paths under `where`. */
+export function storedUnique<U extends { readonly where: object }>(unique: U, root: EntityMetadata): U {
   const { where } = unique
   if (typeof where !== 'object' || where === null) return unique // core refuses it
   const entries = Object.entries(where).map(([property, value]) => [pathOf(columnOf(property, root)), value] as const)

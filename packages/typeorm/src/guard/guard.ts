@@ -1,6 +1,6 @@
 import { FieldsealError, type ErrorCode } from '@fieldseal/core/adapter'
-import type { EntityModel, SealedColumn } from '../entity-map/entity-model.ts'
-import { namesOf, type ModelRegistry } from '../entity-map/model-registry.ts'
+import type { EntityModel } from '../entity-map/entity-model.ts'
+import { namesOf, tokenNamesOf, type ModelRegistry } from '../entity-map/model-registry.ts'
 import type { OwnBuilder } from '../install/typeorm-internals.ts'
 import { withoutMarked, withoutMarks } from './marks.ts'
 import { identifiersIn, type SqlIdentifier } from './sql-identifiers.ts'
@@ -80,7 +80,7 @@ function touches(identifier: SqlIdentifier, { registry, models, aliases, hasSubQ
   if (identifier.called) return false
   const [first = '', ...rest] = identifier.names.map((name) => name.toLowerCase())
   if (first === 'u&') return true
-  const candidates = [...models.values()].flatMap((model) => model.columns)
+  const candidates = [...models.values()]
   const whole = [first, ...rest].join('.')
   if (rest.length === 0) {
     if (models.has(first)) return true // the row as a whole
@@ -88,12 +88,14 @@ function touches(identifier: SqlIdentifier, { registry, models, aliases, hasSubQ
     return refersTo(candidates, whole, identifier)
   }
   const model = models.get(first)
-  if (model !== undefined) return rest[0] === '*' || refersTo(model.columns, rest.join('.'), identifier)
+  if (model !== undefined) return rest[0] === '*' || refersTo([model], rest.join('.'), identifier)
   if (refersTo(candidates, whole, identifier)) return true // a property path without alias
   return !aliases.has(first) && registry.columnNames.has(rest.at(-1) ?? '')
 }
 
-function refersTo(columns: readonly SealedColumn[], name: string, { testedForNull }: SqlIdentifier): boolean {
+function refersTo(models: readonly EntityModel[], name: string, { testedForNull }: SqlIdentifier): boolean {
+  const [columns, compounds] = [models.flatMap((model) => model.columns), models.flatMap((model) => model.compounds)]
+  if (compounds.some((compound) => tokenNamesOf(compound).includes(name))) return true
   return columns.some((sealed) => {
     if (!namesOf(sealed).includes(name)) return false
     const { databaseName, propertyPath } = sealed.column

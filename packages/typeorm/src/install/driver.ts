@@ -3,7 +3,7 @@ import type { Driver, EntityMetadata, ObjectLiteral } from 'typeorm'
 import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
 import { Sealed } from '../carrier/sealed.ts'
 import { annotationOf, TOKEN_TYPE, VALUE_TYPE, type Storage } from '../encrypted-column/annotation.ts'
-import { isPlaintext, turnsInPlace } from '../entity-map/entity-model.ts'
+import { isPlaintext, tokenSlotsOf, turnsInPlace } from '../entity-map/entity-model.ts'
 import type { ModelRegistry } from '../entity-map/model-registry.ts'
 import { OpenedCell } from '../read-path/opened-cell.ts'
 
@@ -80,9 +80,10 @@ function withoutEncrypted(
   const model = registry.of(metadata)
   if (model === undefined || raw === undefined || raw === null) return raw
   const hidden = new Set(
-    model.columns.flatMap(({ column, twin, slots }) =>
-      [column, twin, slots?.odd, slots?.even].map((each) => each?.databaseName),
-    ),
+    [
+      ...model.columns.flatMap(({ column, twin }) => [column, twin]),
+      ...tokenSlotsOf(model).flatMap(({ odd, even }) => [odd, even]),
+    ].map((each) => each?.databaseName),
   )
   return Object.fromEntries(Object.entries(raw).filter(([name]) => !hidden.has(name)))
 }

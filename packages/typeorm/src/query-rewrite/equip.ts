@@ -6,7 +6,8 @@ import { marked, withoutMarks } from '../guard/marks.ts'
 import type { Builders } from '../install/builders.ts'
 import type { BuilderMembers, OwnBuilder } from '../install/typeorm-internals.ts'
 import { isOwn } from './builder-state.ts'
-import { rewriteWhere, type ConditionBuilder } from './rewrite-where.ts'
+import type { ConditionBuilder } from './condition-place.ts'
+import { rewriteWhere } from './rewrite-where.ts'
 
 type Kind = Exclude<keyof Builders, 'create'>
 

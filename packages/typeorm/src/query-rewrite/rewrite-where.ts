@@ -1,18 +1,10 @@
 import { FieldsealError, type ErrorCode } from '@fieldseal/core/adapter'
 import { InstanceChecker, IsNull, Raw, type EntityMetadata, type FindOperator, type ObjectLiteral } from 'typeorm'
 import { isPlaintext, type SealedColumn } from '../entity-map/entity-model.ts'
-import type { BuilderState } from './builder-state.ts'
 import { reachesBothPlaces } from './both-places.ts'
+import { compoundConditions } from './compound-terms.ts'
+import { placeIn, type ConditionBuilder } from './condition-place.ts'
 import { conditionSql } from './term-sql.ts'
-
-/** A builder as the conditions need it. */
-export interface ConditionBuilder {
-  readonly state: BuilderState
-  /** False where statements name columns without their alias. */
-  readonly namesAlias: boolean
-  escape(name: string): string
-  parameter(value: unknown): string
-}
 
 /** How far a rewriting goes: TypeORM comes back for relations and embeddeds of find options, not for those of builders. */
 export type Depth = 'level' | 'all'
@@ -37,9 +29,10 @@ export function rewriteWhere<W>(
     return items.some((item, index) => item !== where[index]) ? (items as W) : where // an array of criteria stays one
   }
   const changed: ObjectLiteral = {}
+  const compound = prefix === '' ? compoundConditions(builder, metadata, where) : undefined
   for (const [key, value] of Object.entries(where)) {
     const path = prefix === '' ? key : `${prefix}.${key}`
-    const rewritten = rewriteValue(builder, metadata, path, value, depth)
+    const rewritten = compound?.get(path) ?? rewriteValue(builder, metadata, path, value, depth)
     if (rewritten !== value) changed[key] = rewritten
   }
   if (Object.keys(changed).length === 0) return where
@@ -82,18 +75,7 @@ function rewriteCondition(
   value: unknown,
 ): FindOperator<unknown> {
   // TypeORM calls this when it renders the condition, with the alias under which the entity stands.
-  return Raw((aliasPath) =>
-    conditionSql(
-      {
-        state: builder.state,
-        alias: builder.namesAlias ? aliasPath.slice(0, -path.length - 1) : undefined,
-        escape: (name) => builder.escape(name),
-        createParameter: (parameter) => builder.parameter(parameter),
-      },
-      sealed,
-      value,
-    ),
-  )
+  return Raw((aliasPath) => conditionSql(placeIn(builder, aliasPath, path), sealed, value))
 }
 
 /** Which of its two columns holds a value, only the field knows. */

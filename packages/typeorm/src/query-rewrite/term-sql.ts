@@ -1,21 +1,12 @@
 import { FieldsealError } from '@fieldseal/core/adapter'
 import { InstanceChecker, type FindOperator } from 'typeorm'
-import { Sealed } from '../carrier/sealed.ts'
 import { SoughtTerm } from '../carrier/sought-term.ts'
 import type { SealedColumn, TokenSlots } from '../entity-map/entity-model.ts'
 import { startsLikeEnvelope } from '../entity-map/tripwire.ts'
 import { marked } from '../guard/marks.ts'
 import { assertValue } from '../write-path/comparable.ts'
-import type { BuilderState } from './builder-state.ts'
-
-/** What a condition needs of the builder it stands in. */
-export interface ConditionPlace {
-  readonly state: BuilderState
-  /** Undefined in statements that name no alias. */
-  readonly alias: string | undefined
-  escape(name: string): string
-  createParameter(value: unknown): string
-}
+import { compoundsWith } from './compound-terms.ts'
+import { comparisons, nameOf, type ConditionPlace } from './condition-place.ts'
 
 /** Results of a truncated index are filtered afterwards; that works for rows that must match, and for no others. */
 const TRUNCATED_HINT =
@@ -74,7 +65,7 @@ class Condition {
 
   #equality(values: readonly unknown[], many: boolean, not: boolean): string {
     const { slots, field } = this.#column
-    if (slots === undefined) throw this.#refuse('no-blind-index', 'add a blindIndex to the column to find by it')
+    if (slots === undefined) throw this.#refuse('no-blind-index', this.#withoutIndexHint())
     for (const value of values) {
       if (value === null || value === undefined) throw this.#refuse('null-in-condition', 'use IsNull()')
       assertValue(field, value)
@@ -87,13 +78,9 @@ class Condition {
 
   #match(slots: TokenSlots, values: readonly unknown[], many: boolean, not: boolean): string {
     const { state, alias } = this.#place
-    const term = new SoughtTerm(this.#column, slots.index, values, many, state.requireContext(), alias)
-    state.terms.push(term)
-    const compare = (slot: 'odd' | 'even') => {
-      const parameter = this.#place.createParameter(new Sealed({ kind: 'sought', term, slot }))
-      return `${this.#name(slots[slot])} = ${many ? `ANY(${parameter})` : parameter}`
-    }
-    const [odd, even] = [compare('odd'), compare('even')]
+    const tuples = values.map((value) => [value])
+    const term = new SoughtTerm([this.#column], slots, tuples, many, state.requireContext(), alias)
+    const [odd, even] = comparisons(this.#place, term)
     const plain = this.#plainMatch(values)
     if (!not && !state.negated) {
       const found = `(${odd} OR ${even})`
@@ -162,8 +149,15 @@ class Condition {
   }
 
   #name(column: { readonly databaseName: string }): string {
-    const name = this.#place.escape(column.databaseName)
-    return this.#place.alias === undefined ? name : `${this.#place.escape(this.#place.alias)}.${name}`
+    return nameOf(this.#place, column)
+  }
+
+  #withoutIndexHint(): string {
+    const ways = compoundsWith(this.#place.state, this.#column).map(
+      ({ index, columns }) =>
+        `, or ask for ${columns.map(({ column }) => column.propertyPath).join(', ')} together by equality or In: index ${index.id}`,
+    )
+    return `add a blindIndex to the column to find by it${ways.join('')}`
   }
 
   #refuse(reason: string, hint: string): FieldsealError {

@@ -2,7 +2,7 @@ import { FieldsealError } from '@fieldseal/core/adapter'
 import type { ObjectLiteral, Repository } from 'typeorm'
 import { DriverUtils } from 'typeorm/driver/DriverUtils.js'
 import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
-import type { EntityModel } from '../entity-map/entity-model.ts'
+import { tokenSlotsOf, type EntityModel } from '../entity-map/entity-model.ts'
 import { findInstallation } from '../install/installation.ts'
 import { openRows, type RawRow } from './open-rows.ts'
 import { OpenedCell } from './opened-cell.ts'
@@ -52,13 +52,13 @@ export async function decryptRaw<E extends ObjectLiteral>(
   const source = { model, columns, facts, keys: model.keys.map(({ column }) => nameOf(column)), terms: [] }
   await openRows(installation, copies, [source], context, repository.queryRunner)
   for (const row of copies) {
-    for (const { sealed, key, twinKey } of columns) {
+    for (const { key, twinKey } of columns) {
       const cell = row[key]
       if (OpenedCell.isOpened(cell)) row[key] = OpenedCell.valueOf(cell)
       if (twinKey !== undefined) Reflect.deleteProperty(row, twinKey)
-      for (const slot of [sealed.slots?.odd, sealed.slots?.even])
-        if (slot !== undefined) Reflect.deleteProperty(row, nameOf(slot))
     }
+    for (const { odd, even } of tokenSlotsOf(model))
+      for (const slot of [odd, even]) Reflect.deleteProperty(row, nameOf(slot))
   }
   return copies
 }

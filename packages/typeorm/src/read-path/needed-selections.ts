@@ -17,11 +17,13 @@ export function neededSelections(
   const terms = builder.state.terms.filter((term) => term.alias === alias)
   if (selects.length === 0 && terms.length === 0) return []
   const needed = new Set<ColumnMetadata>(model.facts.map(({ column }) => column))
-  for (const { column } of terms) {
-    needed.add(column.column)
-    const twin = readTwin(column)
-    if (twin !== undefined) needed.add(twin)
-    if (column.slots !== undefined) needed.add(column.slots.odd).add(column.slots.even)
+  for (const { columns, slots } of terms) {
+    for (const sealed of columns) {
+      needed.add(sealed.column)
+      const twin = readTwin(sealed)
+      if (twin !== undefined) needed.add(twin)
+    }
+    needed.add(slots.odd).add(slots.even)
   }
   const present = new Set(selects.map(({ aliasName }) => aliasName))
   for (const sealed of model.columns) {

@@ -40,10 +40,10 @@ export interface SourceColumn {
   readonly twinKey: string | undefined
 }
 
-/** A condition that may have found the row, with the names of the row's value and tokens. */
+/** A condition that may have found the row, with the names of the row's values and tokens. */
 export interface TermCheck {
   readonly term: SoughtTerm
-  readonly valueKey: string
+  readonly valueKeys: readonly string[]
   readonly tokenKeys: readonly string[]
 }
 
@@ -173,13 +173,13 @@ function checkTerms(pending: readonly Pending[]): Set<RawRow> {
   const dropped = new Set<RawRow>()
   for (const { source, rows } of pending) {
     const [row = {}] = rows
-    for (const { term, valueKey, tokenKeys } of source.terms) {
-      const cell = row[valueKey]
-      if (OpenedCell.isPlain(cell)) continue
-      const value = OpenedCell.isOpened(cell) ? OpenedCell.valueOf(cell) : cell
-      if (isUnreadable(value)) continue
+    for (const { term, valueKeys, tokenKeys } of source.terms) {
+      const cells = valueKeys.map((key) => row[key])
+      if (cells.some(OpenedCell.isPlain)) continue
+      const values = cells.map((cell) => (OpenedCell.isOpened(cell) ? OpenedCell.valueOf(cell) : cell))
+      if (values.some(isUnreadable)) continue
       const tokens = tokenKeys.map((key) => storedBytes(row[key]) as Uint8Array | null | undefined) // bytea columns of ours
-      if (term.verdict(tokens, value) !== 'foreign') continue
+      if (term.verdict(tokens, values) !== 'foreign') continue
       if (!term.index.truncated)
         throw new FieldsealError('ERR_TOKEN_MISMATCH', { model: term.index.model, field: term.index.id })
       for (const each of rows) dropped.add(each)

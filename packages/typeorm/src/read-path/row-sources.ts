@@ -52,7 +52,7 @@ function rowSource(builder: OwnBuilder, alias: string, model: EntityModel, sampl
   const keyOf = (column: ColumnMetadata) => rawKey(builder, alias, column)
   const keys = model.keys.map(({ column }) => keyOf(column))
   if (!keys.every((key) => key in sample)) return [] // joined, and nothing of it selected
-  const terms = builder.state.terms.filter((term) => term.alias === alias && term.column.slots !== undefined)
+  const terms = builder.state.terms.filter((term) => term.alias === alias)
   return [
     {
       model,
@@ -61,10 +61,8 @@ function rowSource(builder: OwnBuilder, alias: string, model: EntityModel, sampl
       facts: model.facts.map(({ path, column }) => ({ path, key: keyOf(column) })),
       terms: terms.map((term) => ({
         term,
-        valueKey: keyOf(term.column.column),
-        tokenKeys: [term.column.slots?.odd, term.column.slots?.even].flatMap((slot) =>
-          slot === undefined ? [] : [keyOf(slot)],
-        ),
+        valueKeys: term.columns.map(({ column }) => keyOf(column)),
+        tokenKeys: [term.slots.odd, term.slots.even].map(keyOf),
       })),
     },
   ]

@@ -1,7 +1,7 @@
 import type { RecordMap, StoredRow } from '@fieldseal/core/adapter'
+import { tokenSlotsOf } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
 import { keyArrays } from './row-key.ts'
-import { slotsOf } from './stored-row.ts'
 import { keyTypes, onPrimary, tableOf } from './table.ts'
 
 /** Sets every token column of these rows to NULL. */
@@ -11,7 +11,7 @@ export async function clearTokens(
   keys: readonly StoredRow['key'][],
 ): Promise<void> {
   const table = tableOf(installation, map)
-  const slots = table.columns.flatMap(slotsOf)
+  const slots = tokenSlotsOf(table).flatMap(({ odd, even }) => [odd, even])
   if (keys.length === 0 || slots.length === 0) return
   const escape = (name: string) => installation.dataSource.driver.escape(name)
   await onPrimary(installation, async (query) => {

@@ -12,7 +12,7 @@ import {
   type StoredCell,
 } from '@fieldseal/core/adapter'
 import { storedForm } from '../carrier/stored-form.ts'
-import { turnsInPlace, type SealedColumn } from '../entity-map/entity-model.ts'
+import { turnsInPlace, type CompoundIndex, type SealedColumn } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
 import { patchedColumns } from './compare-and-set.ts'
 import { updateRows } from './guarded-update.ts'
@@ -41,7 +41,10 @@ export async function convert(
   return onPrimary(installation, async (query) => {
     const types = await columnTypes(table, query)
     const escape = (name: string) => installation.dataSource.driver.escape(name)
-    const places = columns.flatMap((column) => placesOf(installation, column, types, escape))
+    const places = [
+      ...columns.flatMap((column) => placesOf(installation, column, types, escape)),
+      ...table.compounds.flatMap((compound) => tokenPlacesOf(compound, patches, escape)),
+    ]
     const keyTypes = table.keys.map(({ column }) => types.get(column.databaseName)?.open ?? 'text')
     const run = async (some: Patches): Promise<readonly Converted[]> => {
       const updated = await updateRows(table, places, some, { query, escape, keyTypes })
@@ -118,6 +121,18 @@ function placesOf(
       read: () => undefined,
     })
   return places
+}
+
+/** The columns of the tokens of several fields, where there are any to write. */
+function tokenPlacesOf(slots: CompoundIndex, patches: Patches, escape: (name: string) => string): readonly Place[] {
+  const { index } = slots
+  if (!patches.some(({ tokens }) => tokens?.has(index))) return []
+  return (['odd', 'even'] as const).map((slot) => ({
+    index,
+    name: escape(slots[slot].databaseName),
+    type: 'bytea',
+    form: (tokens) => bufferOf(tokens.find((token) => tokenSlot(token) === slot)),
+  }))
 }
 
 function keepsPlaintext({ before, after }: PatchedCell): boolean {

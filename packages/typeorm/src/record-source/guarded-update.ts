@@ -24,8 +24,7 @@ export async function updateRows(
   deps: UpdateDeps,
 ): Promise<readonly boolean[]> {
   const updated = patches.map(() => false)
-  const rowsOfCells = patches.map(({ cells }) => cells)
-  const forms = formsOf(places, rowsOfCells)
+  const forms = formsOf(places, patches)
   async function run(rows: readonly number[], guard: Guard): Promise<void> {
     if (rows.length === 0) return
     const { sql, parameters } = statementOf(table, forms, patches, rows, guard, deps)

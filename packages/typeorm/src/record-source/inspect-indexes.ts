@@ -1,5 +1,5 @@
 import type { RecordMap } from '@fieldseal/core/adapter'
-import type { TokenSlots } from '../entity-map/entity-model.ts'
+import { tokenSlotsOf } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
 import { onPrimary, tableOf, type ModelTable } from './table.ts'
 
@@ -15,7 +15,7 @@ export async function indexFindings(
   map: RecordMap,
 ): Promise<readonly { readonly problem: string; readonly fix: string }[]> {
   const table = tableOf(installation, map)
-  const unique = slotsOf(table).filter(({ index }) => index.unique)
+  const unique = tokenSlotsOf(table).filter(({ index }) => index.unique)
   if (unique.length === 0) return []
   const escape = (name: string) => installation.dataSource.driver.escape(name)
   const found = await uniqueIndexes(installation, table)
@@ -44,10 +44,6 @@ export async function indexFindings(
       ]
     })
   })
-}
-
-function slotsOf({ columns }: ModelTable): readonly TokenSlots[] {
-  return columns.flatMap(({ slots }) => slots ?? [])
 }
 
 async function uniqueIndexes(installation: Installation, { name }: ModelTable): Promise<readonly UniqueIndex[]> {

@@ -1,4 +1,5 @@
 import type { RecordMap } from '@fieldseal/core/adapter'
+import { tokenSlotsOf } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
 import { indexFindings } from './inspect-indexes.ts'
 import { isPlaintextIn } from './pages.ts'
@@ -61,10 +62,12 @@ export async function columnFindings(installation: Installation, map: RecordMap)
   )
   if (rows.length === 0) return []
   const types = new Map(rows.map(({ attname, type }) => [String(attname), String(type)]))
-  const columns = table.columns.flatMap(({ envelope, storage, slots }) => [
-    [envelope.databaseName, storage === 'text' ? 'text' : 'bytea'] as const,
-    ...(slots === undefined ? [] : [slots.odd, slots.even].map((slot) => [slot.databaseName, 'bytea'] as const)),
-  ])
+  const columns = [
+    ...table.columns.map(
+      ({ envelope, storage }) => [envelope.databaseName, storage === 'text' ? 'text' : 'bytea'] as const,
+    ),
+    ...tokenSlotsOf(table).flatMap(({ odd, even }) => [odd, even].map((slot) => [slot.databaseName, 'bytea'] as const)),
+  ]
   return columns.flatMap(([column, expected]) => {
     const found = types.get(column)
     return found === expected ? [] : [{ column, expected, found }]

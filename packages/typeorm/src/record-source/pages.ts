@@ -6,10 +6,10 @@ import {
   type RecordMap,
   type StoredRow,
 } from '@fieldseal/core/adapter'
-import { turnsInPlace, type SealedColumn } from '../entity-map/entity-model.ts'
+import { tokenSlotsOf, turnsInPlace, type SealedColumn } from '../entity-map/entity-model.ts'
 import { startsLikeEnvelope } from '../entity-map/tripwire.ts'
 import type { Installation } from '../install/installation.ts'
-import { NAMES, partialIndexes, rowReader, slotsOf } from './stored-row.ts'
+import { NAMES, partialIndexes, rowReader } from './stored-row.ts'
 import { onPrimary, keyTypes, tableOf, type ModelTable } from './table.ts'
 
 /** Magic and version, then a suite of layout `kek` or `direct`: what may stand before a KEK id. */
@@ -92,7 +92,7 @@ function pageStatement(
   { size, tokens }: { readonly size: number; readonly tokens: boolean },
   escape: (name: string) => string,
 ): string {
-  const slots = tokens ? table.columns.flatMap((column) => slotsOf(column)) : []
+  const slots = tokens ? tokenSlotsOf(table).flatMap(({ odd, even }) => [odd, even]) : []
   const keys = table.keys.map(({ column }, index) => `${escape(column.databaseName)}::text AS "${NAMES.key(index)}"`)
   const texts = table.columns.flatMap((sealed, index) =>
     sealed.plain === undefined || turnsInPlace(sealed)

@@ -1,12 +1,13 @@
-import type { Field, PatchedCell } from '@fieldseal/core/adapter'
+import type { BlindIndex, Field, IndexToken, PatchedCell, RowPatch } from '@fieldseal/core/adapter'
 import type { RowVersion } from './row-key.ts'
 
 /** A value as it travels to the database. */
 export type Form = string | Buffer | null
 
-/** One column that cells of a field are written to. A form that is undefined leaves it alone. */
-export interface Place {
-  readonly field: Field
+/** One column. A form that is undefined leaves it alone. */
+export type Place = FieldPlace | TokenPlace
+
+interface Column {
   /** Quoted name. */
   readonly name: string
   readonly type: 'text' | 'bytea'
@@ -14,12 +15,23 @@ export interface Place {
   readonly stored?: string
   /** SQL of a form that travelled, in the type of the column. @defaultValue the form itself */
   readonly cast?: (form: string) => string
+}
+
+/** A column that cells of a field are written to. */
+export interface FieldPlace extends Column {
+  readonly field: Field
   /** What must stand there. */
   readonly before: (cell: PatchedCell) => Form | undefined
   /** What shall stand there. */
   readonly after: (cell: PatchedCell) => Form | undefined
   /** What stood there when a page read the row, as the driver gave it. */
   readonly read: (version: RowVersion) => unknown
+}
+
+/** A column of tokens of several fields, whose cells are compared in their own places. */
+export interface TokenPlace extends Column {
+  readonly index: BlindIndex
+  readonly form: (tokens: readonly IndexToken[]) => Form
 }
 
 /** What must stand in one place and what shall, row by row. */
@@ -29,10 +41,13 @@ export interface Forms {
   readonly after: readonly (Form | undefined)[]
 }
 
-/** @param rows the cells of each row */
-export function formsOf(places: readonly Place[], rows: readonly (readonly PatchedCell[])[]): readonly Forms[] {
+export function formsOf(places: readonly Place[], patches: readonly RowPatch<PatchedCell>[]): readonly Forms[] {
   return places.map((place) => {
-    const cells = rows.map((row) => row.find(({ field }) => field === place.field))
+    if ('index' in place) {
+      const tokens = patches.map((patch) => patch.tokens?.get(place.index))
+      return { place, before: tokens.map(() => undefined), after: tokens.map((found) => found && place.form(found)) }
+    }
+    const cells = patches.map((patch) => patch.cells.find(({ field }) => field === place.field))
     return {
       place,
       before: cells.map((cell) => cell && place.before(cell)),
@@ -45,7 +60,7 @@ export function formsOf(places: readonly Place[], rows: readonly (readonly Patch
 export function isAsRead(forms: readonly Forms[], row: number, version: RowVersion): boolean {
   return forms.every(({ place, before }) => {
     const form = before[row]
-    return form === undefined || isSame(form, place.read(version))
+    return form === undefined || 'index' in place || isSame(form, place.read(version))
   })
 }
 

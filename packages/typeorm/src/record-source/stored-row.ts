@@ -1,5 +1,5 @@
 import type { BlindIndex, Field, IndexToken, StoredRow } from '@fieldseal/core/adapter'
-import type { SealedColumn, TokenSlots } from '../entity-map/entity-model.ts'
+import { tokenSlotsOf, type SealedColumn, type TokenSlots } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
 import { storedCell } from '../read-path/stored-cell.ts'
 import { rowKey } from './row-key.ts'
@@ -102,22 +102,16 @@ function plainTextsOf(
 }
 
 /** A column holds one value, so an index has one occurrence. */
-function storedTokens({ columns }: ModelTable, row: Raw): NonNullable<StoredRow['tokens']> {
+function storedTokens(table: ModelTable, row: Raw): NonNullable<StoredRow['tokens']> {
   const tokens = new Map<BlindIndex, readonly (readonly IndexToken[])[]>()
-  for (const column of columns) {
-    if (column.slots === undefined) continue
-    const found = slotsOf(column).flatMap(({ databaseName }) => (row[databaseName] as IndexToken | null) ?? []) // bytea
-    tokens.set(column.slots.index, [found])
+  for (const { index, odd, even } of tokenSlotsOf(table)) {
+    const found = [odd, even].flatMap(({ databaseName }) => (row[databaseName] as IndexToken | null) ?? []) // bytea
+    tokens.set(index, [found])
   }
   return tokens
 }
 
-/** Both token columns of a field's index. */
-export function slotsOf({ slots }: SealedColumn) {
-  return slots === undefined ? [] : [slots.odd, slots.even]
-}
-
 /** Indexes that are unique for some rows only. */
-export function partialIndexes({ columns }: ModelTable): readonly TokenSlots[] {
-  return columns.flatMap(({ slots }) => (slots?.where === undefined ? [] : [slots]))
+export function partialIndexes(table: ModelTable): readonly TokenSlots[] {
+  return tokenSlotsOf(table).filter(({ where }) => where !== undefined)
 }

@@ -1,5 +1,5 @@
 import { FieldsealError, type RecordMap } from '@fieldseal/core/adapter'
-import type { EntityModel, FactColumn, SealedColumn } from '../entity-map/entity-model.ts'
+import type { CompoundIndex, EntityModel, FactColumn, SealedColumn } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
 import { directQuery } from '../install/query-runner.ts'
 
@@ -11,6 +11,7 @@ export interface ModelTable {
   /** Quoted, with schema. */
   readonly name: string
   readonly columns: readonly SealedColumn[]
+  readonly compounds: readonly CompoundIndex[]
   readonly keys: readonly FactColumn[]
   readonly facts: readonly FactColumn[]
 }
@@ -25,7 +26,7 @@ export function tableOf({ models, dataSource }: Installation, map: RecordMap): M
     .split('.')
     .map((part) => dataSource.driver.escape(part))
     .join('.')
-  return { map, name, columns: root.columns, keys: root.keys, facts: root.facts }
+  return { map, name, columns: root.columns, compounds: root.compounds, keys: root.keys, facts: root.facts }
 }
 
 /** Runs `fn` with a connection to the primary, outside of any transaction of the application. */

@@ -12,7 +12,14 @@ import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
 import type { InsertOrUpdateOptions } from 'typeorm/query-builder/InsertOrUpdateOptions.js'
 import { Sealed } from '../carrier/sealed.ts'
 import { WrittenRow } from '../carrier/written-row.ts'
-import { isPlaintext, needsKeys, type EntityModel, type SealedColumn } from '../entity-map/entity-model.ts'
+import {
+  isPlaintext,
+  needsKeys,
+  type CompoundIndex,
+  type EntityModel,
+  type SealedColumn,
+  type TokenSlots,
+} from '../entity-map/entity-model.ts'
 import { assertFragment, assertTables } from '../guard/guard.ts'
 import { viaOf } from '../install/installation.ts'
 import type { OwnBuilder } from '../install/typeorm-internals.ts'
@@ -109,7 +116,16 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
   protected override getInsertedColumns(): ColumnMetadata[] {
     const columns = super.getInsertedColumns()
     // `into(entity, columns)` names the value; what stands beside it must come along, or the row could not be found.
-    const beside = columns.flatMap((column) => besideOf(this.state.installation.models().sealed(column)))
+    const registry = this.state.installation.models()
+    const { keys = [], compounds = [] } = this.#model ?? {}
+    const beside = [
+      // A key made here is what values are bound to: it must be stored.
+      ...keys.flatMap(({ column }) => (isMadeHere(column) ? [column] : [])),
+      ...columns.flatMap((column) => besideOf(registry.sealed(column))),
+      ...compounds.flatMap(({ columns: of, odd, even }) =>
+        of.some(({ column }) => columns.includes(column)) ? [odd, even] : [],
+      ),
+    ]
     return [...columns, ...beside.filter((other) => !columns.includes(other))]
   }
 
@@ -132,6 +148,8 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
       if (given !== undefined && given !== null) throw refusedTwin(twinOf, 'ERR_WRITE_UNSUPPORTED')
       return 'NULL' // not its default: the value stands in the other column
     }
+    const compound = registry.compoundOfSlot(column)
+    if (compound !== undefined) return this.#compoundToken(compound, column, row.written, valueSet)
     const owner = registry.ownerOfSlot(column)
     const sealed = owner ?? registry.sealed(column)
     if (sealed === undefined || (owner === undefined && isPlaintext(sealed)))
@@ -145,7 +163,7 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
       new Sealed(
         owner === undefined
           ? { kind: 'value', row: row.written, cell }
-          : { kind: 'token', row: row.written, cell, slot },
+          : { kind: 'token', row: row.written, index: (owner.slots as TokenSlots).index, slot }, // it owns a slot
       ),
     )
   }
@@ -156,6 +174,22 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     if (model === undefined) return columns
     const keys = this.#mustReturnAll ? model.keys.map(({ column }) => column) : []
     return returnedColumns(model, [...columns, ...keys.filter((key) => !columns.includes(key))])
+  }
+
+  /** None where one of the values is null, or is not inserted. */
+  #compoundToken(
+    { index, columns, odd }: CompoundIndex,
+    slot: ColumnMetadata,
+    row: WrittenRow,
+    valueSet: ObjectLiteral,
+  ): string {
+    const inserted = this.getInsertedColumns()
+    const values = columns.map((sealed) =>
+      inserted.includes(sealed.column) ? valueToSeal(sealed, valueSet) : undefined,
+    )
+    if (values.includes(undefined)) return 'DEFAULT'
+    for (const [at, sealed] of columns.entries()) row.add(sealed, values[at])
+    return this.createParameter(new Sealed({ kind: 'token', row, index, slot: slot === odd ? 'odd' : 'even' }))
   }
 
   async #run(model: EntityModel): Promise<InsertResult> {
@@ -186,9 +220,9 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
 
   async #chooseConflictSlot(plan: UpsertPlan, via: unknown): Promise<void> {
     const { host } = this.state.installation
-    const { index, sample } = plan.probe(this.getValueSets())
-    if (index === undefined) return
-    const [tokens = []] = await host.cipher.tokens([{ index, values: [sample] }], this.state.requireContext(), via)
+    const term = plan.probe(this.getValueSets())
+    if (term === undefined) return
+    const [tokens = []] = await host.cipher.tokens([term], this.state.requireContext(), via)
     const conflict = conflictColumns(plan, tokens[0] === undefined ? 'odd' : tokenSlot(tokens[0]))
     if (conflict !== undefined) this.expressionMap.onUpdate.conflict = conflict
   }
@@ -213,7 +247,7 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     const made = new Map<ColumnMetadata, string>()
     for (const { column } of model.keys) {
       const missing = column.getEntityValue(valueSet) === undefined
-      if (!missing || !column.isGenerated || column.generationStrategy !== 'uuid') continue
+      if (!missing || !isMadeHere(column)) continue
       const uuid = randomUUID()
       made.set(column, uuid)
       column.setEntityValue((this.expressionMap.locallyGenerated[index] ??= {}), uuid)
@@ -259,6 +293,10 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
   get #own(): OwnBuilder {
     return this as unknown as OwnBuilder // the same object; its protected members are named there
   }
+}
+
+function isMadeHere({ isGenerated, generationStrategy }: ColumnMetadata): boolean {
+  return isGenerated && generationStrategy === 'uuid'
 }
 
 /** The value to seal; undefined where the database NULL is what is meant. */

@@ -1,4 +1,4 @@
-import { FieldsealError, type OperationContext, type RowFacts } from '@fieldseal/core/adapter'
+import { FieldsealError, type OperationContext, type RowFacts, type TokenSlot } from '@fieldseal/core/adapter'
 import {
   UpdateQueryBuilder,
   type Brackets,
@@ -12,7 +12,15 @@ import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
 import { resolveTerms } from '../carrier/resolve.ts'
 import { Sealed } from '../carrier/sealed.ts'
 import { WrittenRow } from '../carrier/written-row.ts'
-import { isPlaintext, needsKeys, type EntityModel, type FactColumn } from '../entity-map/entity-model.ts'
+import {
+  isPlaintext,
+  needsKeys,
+  type CompoundIndex,
+  type EntityModel,
+  type FactColumn,
+  type SealedColumn,
+  type TokenSlots,
+} from '../entity-map/entity-model.ts'
 import { assertFragment } from '../guard/guard.ts'
 import { viaOf } from '../install/installation.ts'
 import type { OwnBuilder } from '../install/typeorm-internals.ts'
@@ -22,7 +30,9 @@ import { refusedTwin } from '../query-rewrite/rewrite-where.ts'
 import { openReturned, returnedColumns } from '../read-path/returning.ts'
 import { assertValue, valueToIndex } from './comparable.ts'
 import { Criteria, equalitiesOf, equalitiesOfIds } from './criteria.ts'
+import { lockComponents, missingComponents, refusePartial, type StoredValues } from './stored-components.ts'
 import { restrictToTenant } from './tenant-predicate.ts'
+import { undoable } from './undoable.ts'
 import { withValue } from './with-value.ts'
 
 type Where = string | ((builder: never) => string) | Brackets | ObjectLiteral | ObjectLiteral[]
@@ -34,6 +44,9 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
   }
   state: BuilderState
   #criteria = new Criteria()
+  #stored: StoredValues = new Map()
+  /** The tenant has no such row: if one comes meanwhile, its tokens are not those of this statement. */
+  #isGone = false
 
   constructor(source: DataSource | QueryBuilder<ObjectLiteral>, runner?: QueryRunner) {
     super(source as DataSource, runner) // TypeORM takes either
@@ -84,9 +97,45 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
       await installation.host.load([model.map], context, { via, keyspaces: [facts.keyspace] })
     }
     await resolveTerms(installation, Object.values(this.expressionMap.parameters), via)
+    const missing = missingComponents(model, super.getValueSet())
+    return missing.length === 0 ? this.#run(model) : this.#runLocked(model, missing, context)
+  }
+
+  async #run(model: EntityModel): Promise<UpdateResult> {
     const result = await super.execute()
     await openReturned(this.#own, model, result, this.expressionMap.whereEntities)
     return result
+  }
+
+  /** Reads what the update does not write, and writes before anybody else can. */
+  async #runLocked(
+    model: EntityModel,
+    columns: readonly SealedColumn[],
+    context: OperationContext,
+  ): Promise<UpdateResult> {
+    const key = this.#certain()
+    if (!model.keys.every(({ path }) => key.has(path))) throw refusePartial(model, columns)
+    const { installation } = this.state
+    const { tenant } = this.#rowFacts(model, context)
+    const outer = this.queryRunner
+    const runner = outer ?? this.dataSource.createQueryRunner()
+    this.queryRunner = runner
+    const run = async () => {
+      const stored = await lockComponents(installation, runner, model, { columns, key, context, tenant })
+      this.#stored = stored ?? new Map(columns.map((column) => [column, null]))
+      this.#isGone = stored === undefined
+      return this.#run(model)
+    }
+    try {
+      return await (runner.isTransactionActive ? run() : undoable(runner, run))
+    } finally {
+      this.#stored = new Map()
+      this.#isGone = false
+      if (outer === undefined) {
+        Reflect.deleteProperty(this, 'queryRunner')
+        await runner.release()
+      }
+    }
   }
 
   protected override createUpdateExpression(): string {
@@ -95,6 +144,7 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
       const context = this.state.requireContext()
       const tenant = typeof context.tenant === 'string' ? undefined : this.#atHand(model)?.tenant
       restrictToTenant(this.#own, model, context, tenant)
+      if (this.#isGone) this.expressionMap.extraAppendedAndWhereCondition = '1=0'
     }
     return super.createUpdateExpression()
   }
@@ -127,12 +177,29 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
       if (twin !== undefined) set = withValue(set, twin, null)
       if (!plaintext)
         set = withValue(set, column, row && cell !== undefined ? new Sealed({ kind: 'value', row, cell }) : null)
-      for (const slot of slots === undefined ? [] : (['odd', 'even'] as const)) {
-        const token = row && cell !== undefined ? new Sealed({ kind: 'token', row, cell, slot }) : null
-        if (slots !== undefined) set = withValue(set, slots[slot], token)
-      }
+      if (slots !== undefined) set = withTokens(set, slots, cell === undefined ? undefined : row)
+    }
+    for (const compound of model.compounds) {
+      const values = compound.columns.map(({ column }): unknown => column.getEntityValue(given))
+      if (values.every((value) => value === undefined)) continue
+      set = withTokens(set, compound, this.#rowOfTokens(model, compound, values, row))
     }
     return this.#guarded(set)
+  }
+
+  /** The row with all values that the tokens of a compound index are computed of; undefined where one of them is null. */
+  #rowOfTokens(
+    model: EntityModel,
+    { columns }: CompoundIndex,
+    written: readonly unknown[],
+    row: WrittenRow | undefined,
+  ): WrittenRow | undefined {
+    if (written.includes(null)) return undefined
+    const missing = columns.filter((_, at) => written[at] === undefined)
+    if (!missing.every((column) => this.#stored.has(column))) throw refusePartial(model, missing)
+    if (missing.some((column) => this.#stored.get(column) === null)) return undefined
+    for (const column of missing) row?.know(column, this.#stored.get(column))
+    return row
   }
 
   /** SQL expressions for plain columns may still read encrypted ones. */
@@ -199,6 +266,12 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
   get #own(): OwnBuilder {
     return this as unknown as OwnBuilder // the same object; its protected members are named there
   }
+}
+
+/** A carrier for each slot of an index; null where no row says what its tokens are made of. */
+function withTokens(set: ObjectLiteral, slots: TokenSlots, row: WrittenRow | undefined): ObjectLiteral {
+  const carrier = (slot: TokenSlot) => row && new Sealed({ kind: 'token', row, index: slots.index, slot })
+  return withValue(withValue(set, slots.odd, carrier('odd') ?? null), slots.even, carrier('even') ?? null)
 }
 
 function isGiven(value: unknown): boolean {

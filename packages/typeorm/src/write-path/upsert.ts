@@ -1,21 +1,21 @@
-import { FieldsealError, type BlindIndex, type TokenSlot } from '@fieldseal/core/adapter'
+import { FieldsealError, type TokenSlot, type TokenTerm } from '@fieldseal/core/adapter'
 import type { ObjectLiteral } from 'typeorm'
 import type { InsertOrUpdateOptions } from 'typeorm/query-builder/InsertOrUpdateOptions.js'
-import { isPlaintext, type EntityModel, type SealedColumn } from '../entity-map/entity-model.ts'
+import { isPlaintext, type EntityModel, type SealedColumn, type TokenSlots } from '../entity-map/entity-model.ts'
 
 /** An `ON CONFLICT … DO UPDATE`, by column names. */
 export interface UpsertPlan {
   readonly overwrite: readonly string[]
-  /** Conflict target; encrypted columns stand for their tokens. A string names a constraint. */
-  readonly target: readonly (string | SealedColumn)[] | string | undefined
+  /** Conflict target; tokens stand for their encrypted columns. A string names a constraint. */
+  readonly target: readonly (string | TokenSlots)[] | string | undefined
   /** Tenant column that belongs to the target: unique indexes are per tenant. */
   readonly tenant: string | undefined
   /** What the database needs to know to find the partial index of the target; undefined = it is not partial. */
   readonly predicate: string | undefined
   /** Key columns that the statement would overwrite: allowed where the surviving row has the same key. */
   readonly keys: readonly string[]
-  /** An index of the target and a value to ask for the slot in which its tokens stand. */
-  probe(rows: readonly ObjectLiteral[]): { readonly index: BlindIndex | undefined; readonly sample: unknown }
+  /** What to look for to learn in which slot the tokens of the target stand; undefined where nothing has one. */
+  probe(rows: readonly ObjectLiteral[]): TokenTerm | undefined
 }
 
 /**
@@ -63,27 +63,47 @@ export function planUpsert(
       keyspace,
     )
   }
-  const parts = conflict.map((name) => {
+  const compound = model.compounds.find(
+    ({ index, columns }) => index.unique && columns.every(({ column }) => conflict.includes(column.databaseName)),
+  )
+  const ofCompound = compound?.columns.map(({ column }) => column.databaseName) ?? []
+  const single = conflict.filter((name) => !ofCompound.includes(name))
+  const parts = single.map((name) => {
     const column = sealed.get(name)
     if (column === undefined || !isEncrypted(column)) return name
-    if (column.slots?.index.unique !== true)
-      refuse('no-blind-index', 'a conflict target needs blindIndex: { unique: true }', name)
-    return column
+    const { slots } = column
+    if (slots?.index.unique !== true)
+      return refuse('no-blind-index', 'a conflict target needs blindIndex: { unique: true }', name)
+    return slots
   })
-  const predicates = parts.flatMap((part) => (typeof part === 'object' ? (part.slots?.where ?? []) : []))
-  const perTenant = parts.some((part) => typeof part === 'object' && part.slots?.index.acrossTenants === false)
+  const targets = [...parts, ...(compound === undefined ? [] : [compound])]
+  const tokens = targets.filter((part) => typeof part === 'object')
+  const predicates = tokens.flatMap(({ where }) => where ?? [])
+  const perTenant = tokens.some(({ index }) => !index.acrossTenants)
+  const beside = model.compounds.flatMap(({ index, columns, odd, even }) => {
+    const written = columns.filter(({ column }) => overwrite.includes(column.databaseName))
+    if (written.length === 0) return []
+    if (written.length < columns.length)
+      refuse(
+        'compound-index',
+        `a row in conflict may hold other values than the statement: overwrite all of ${propertiesOf(columns)}`,
+        index.id,
+      )
+    return [odd.databaseName, even.databaseName]
+  })
   return {
-    overwrite: [...new Set(overwrite.flatMap((name) => [name, ...besideNames(sealed.get(name))]))],
-    target: typeof target === 'string' ? target : target && parts,
+    overwrite: [...new Set([...overwrite.flatMap((name) => [name, ...besideNames(sealed.get(name))]), ...beside])],
+    target: typeof target === 'string' ? target : target && targets,
     keys,
     predicate: predicates.length === 0 ? undefined : predicates.join(' AND '),
     tenant: perTenant ? model.tenant?.column.databaseName : undefined,
     probe(rows) {
-      const part = parts.find((candidate) => typeof candidate === 'object')
-      const sample: unknown = rows
-        .map((row): unknown => part?.column.getEntityValue(row))
-        .find((value) => value !== undefined && value !== null)
-      return { index: sample === undefined ? undefined : part?.slots?.index, sample }
+      const [slots] = tokens
+      if (slots === undefined) return undefined
+      const columns = slots.index.fields.map((field) => model.columns.find((column) => column.field === field))
+      const samples = rows.map((row) => columns.map((column): unknown => column?.column.getEntityValue(row)))
+      const values = samples.find((sample) => sample.every((value) => value !== undefined && value !== null))
+      return values && { index: slots.index, values }
     },
   }
 }
@@ -107,7 +127,7 @@ export function missingRows(model: EntityModel, { keys }: UpsertPlan): Fieldseal
 /** The conflict target as TypeORM takes it, with the tokens of one slot. */
 export function conflictColumns({ target, tenant }: UpsertPlan, slot: TokenSlot): string | string[] | undefined {
   if (typeof target !== 'object') return target
-  const names = target.flatMap((part) => (typeof part === 'string' ? [part] : (part.slots?.[slot].databaseName ?? [])))
+  const names = target.flatMap((part) => (typeof part === 'string' ? [part] : [part[slot].databaseName]))
   return [...new Set(tenant === undefined ? names : [...names, tenant])]
 }
 
@@ -115,6 +135,10 @@ export function conflictColumns({ target, tenant }: UpsertPlan, slot: TokenSlot)
 function besideNames(sealed: SealedColumn | undefined): string[] {
   const columns = [sealed?.slots?.odd, sealed?.slots?.even, sealed?.twin]
   return columns.flatMap((column) => column?.databaseName ?? [])
+}
+
+function propertiesOf(columns: readonly SealedColumn[]): string {
+  return columns.map(({ column }) => column.propertyPath).join(', ')
 }
 
 function isEncrypted(sealed: SealedColumn | undefined): boolean {

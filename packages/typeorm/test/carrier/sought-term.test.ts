@@ -3,7 +3,7 @@ import { expect, it } from 'vitest'
 import { Sealed } from '../../src/carrier/sealed.ts'
 import { SoughtTerm } from '../../src/carrier/sought-term.ts'
 import { replaceResolved, resolvedParameter, resolveParameters } from '../../src/carrier/resolve.ts'
-import type { SealedColumn } from '../../src/entity-map/entity-model.ts'
+import type { SealedColumn, TokenSlots } from '../../src/entity-map/entity-model.ts'
 import type { Installation } from '../../src/install/installation.ts'
 import { conflictColumns, type UpsertPlan } from '../../src/write-path/upsert.ts'
 
@@ -13,10 +13,19 @@ const index = {
   truncated: false,
   matchKey: ([value]: readonly unknown[]) => String(value).toLowerCase(),
 } as BlindIndex
-const column = { field: { model: 'people', path: 'email' }, slots: { index } } as SealedColumn
+const slots = { index } as TokenSlots
+const column = { field: { model: 'people', path: 'email' }, slots } as SealedColumn
 const context: OperationContext = { tenant: 't', onUnreadable: 'throw' }
 const token = (epoch: number, rest: number) => Buffer.of(epoch, rest, rest) as Uint8Array as IndexToken
-const term = (values: string[], many = false) => new SoughtTerm(column, index, values, many, context, 'p')
+const term = (values: string[], many = false) =>
+  new SoughtTerm(
+    [column],
+    slots,
+    values.map((value) => [value]),
+    many,
+    context,
+    'p',
+  )
 
 it('an epoch keeps its slot: odd ones the first column, even ones the reserved one', () => {
   const one = term(['a'])
@@ -39,20 +48,20 @@ it('two live epochs of one slot are refused', () => {
 it('tells rows that were found for their value from those whose token is not their own', () => {
   const both = term(['A', 'b'], true)
   both.resolve([[token(1, 7)], [token(1, 9)]])
-  expect(both.verdict([token(1, 7), null], 'a')).toBe('hit')
-  expect(both.verdict([token(1, 7), null], 'b')).toBe('foreign')
-  expect(both.verdict([token(1, 7), null], null)).toBe('foreign')
-  expect(both.verdict([token(1, 5), undefined], 'c')).toBe('other')
-  expect(both.verdict([null, token(2, 7)], 'a')).toBe('other')
+  expect(both.verdict([token(1, 7), null], ['a'])).toBe('hit')
+  expect(both.verdict([token(1, 7), null], ['b'])).toBe('foreign')
+  expect(both.verdict([token(1, 7), null], [null])).toBe('foreign')
+  expect(both.verdict([token(1, 5), undefined], ['c'])).toBe('other')
+  expect(both.verdict([null, token(2, 7)], ['a'])).toBe('other')
 })
 
 it('a truncated token may belong to several of the values', () => {
   const both = term(['a', 'b'], true)
   both.resolve([[token(1, 7)], [token(1, 7)]])
   expect([
-    both.verdict([token(1, 7)], 'a'),
-    both.verdict([token(1, 7)], 'b'),
-    both.verdict([token(1, 7)], 'c'),
+    both.verdict([token(1, 7)], ['a']),
+    both.verdict([token(1, 7)], ['b']),
+    both.verdict([token(1, 7)], ['c']),
   ]).toEqual(['hit', 'hit', 'foreign'])
 })
 
@@ -85,7 +94,7 @@ it('what was made for the dirty check never becomes part of a statement', async 
 
 it('an upsert meets the unique index of the slot that look-ups ask', () => {
   const slots = { index, odd: { databaseName: 'email_bidx' }, even: { databaseName: 'email_bidx_next' } }
-  const plan = { target: ['mrn', { slots }], tenant: 'clinicId' } as unknown as UpsertPlan
+  const plan = { target: ['mrn', slots], tenant: 'clinicId' } as unknown as UpsertPlan
   expect(conflictColumns(plan, 'odd')).toEqual(['mrn', 'email_bidx', 'clinicId'])
   expect(conflictColumns(plan, 'even')).toEqual(['mrn', 'email_bidx_next', 'clinicId'])
   expect(conflictColumns({ ...plan, target: 'a_constraint' }, 'odd')).toBe('a_constraint')
