@@ -16,22 +16,46 @@ export interface PlainCell {
   /** What the writer compares, where `value` is not exactly what is stored. */
   readonly stored?: unknown
   /** An envelope in the field's own place that the plaintext has outlived: whoever wrote it did not know of envelopes. */
-  readonly outlived?: Envelope
+  readonly outlived?: Envelope | undefined
 }
 
-/** Makes a plain cell. Not enumerable: what prints a row shows no value. */
+/** Makes a plain cell. What prints a row shows no value. */
 export function plainCell(
   path: FieldPath,
   value: unknown,
   { stored, outlived }: { readonly stored?: unknown; readonly outlived?: Envelope | undefined } = {},
 ): PlainCell {
-  const facts = { [brand]: true, value, stored, outlived }
-  const cell = { path }
-  for (const key of Reflect.ownKeys(facts)) {
-    const fact: unknown = Reflect.get(facts, key)
-    if (fact !== undefined || key === 'value') Object.defineProperty(cell, key, { value: fact })
+  return new UnencryptedCell(path, value, stored, outlived)
+}
+
+class UnencryptedCell implements PlainCell {
+  readonly path: FieldPath
+  readonly #value: unknown
+  readonly #stored: unknown
+  readonly #outlived: Envelope | undefined
+
+  constructor(path: FieldPath, value: unknown, stored: unknown, outlived: Envelope | undefined) {
+    this.path = path
+    this.#value = value
+    this.#stored = stored
+    this.#outlived = outlived
   }
-  return Object.freeze(cell) as PlainCell // all of it was defined
+
+  get [brand](): true {
+    return true
+  }
+
+  get value(): unknown {
+    return this.#value
+  }
+
+  get stored(): unknown {
+    return this.#stored
+  }
+
+  get outlived(): Envelope | undefined {
+    return this.#outlived
+  }
 }
 
 export function isPlainCell(value: unknown): value is PlainCell {
