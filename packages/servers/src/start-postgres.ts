@@ -99,7 +99,10 @@ async function fromContainer(settings: Settings): Promise<Started | undefined> {
   const image = process.env['PG_IMAGE'] || 'postgres:17'
   await provideImage(runtime, image)
   const { PostgreSqlContainer } = await import('@testcontainers/postgresql')
-  const flags = Object.entries({ ...CONTAINER_SETTINGS, ...settings }).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+  const flags = Object.entries({ ...CONTAINER_SETTINGS, ...settings }).flatMap(([name, value]) => [
+    '-c',
+    `${name}=${value}`,
+  ])
   // Docker may publish the port on every interface.
   const password = randomBytes(18).toString('base64url')
   const container = await new PostgreSqlContainer(image)

@@ -19,6 +19,11 @@ const { values } = parseArgs({
   },
 })
 
+const PARTS = ['rewrap', 'backfill', 'move', 'documents']
+if (values.only !== undefined && !PARTS.includes(values.only)) {
+  process.stderr.write(`--only takes ${PARTS.join(', ')}\n`)
+  process.exit(2)
+}
 const folder = mkdtempSync(path.join(tmpdir(), 'fieldseal-scale-'))
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
 const wanted = (part: string) => values.only === undefined || values.only === part
