@@ -7,6 +7,9 @@ import {
   Not,
   NotBrackets,
   PrimaryGeneratedColumn,
+  PrimaryColumn,
+  TableInheritance,
+  ChildEntity,
   DeleteDateColumn,
   ManyToOne,
   OneToMany,
@@ -404,6 +407,95 @@ onPostgres('compound indexes under concurrency', (engine) => {
   })
 })
 
+onPglite('compound indexes of other models', (engine) => {
+  it('of one tenant, with a composite key, and values of each type', { timeout: 30_000 }, async () => {
+    @Entity('parcels')
+    @EncryptedModel<Parcel>({
+      compoundIndexes: { contents: { of: ['weight', 'sentAt', 'worth', 'fragile', 'seal'], unique: true } },
+    })
+    class Parcel {
+      @PrimaryColumn('int') year!: number
+      @PrimaryColumn('varchar') number!: string
+      @EncryptedColumn({ type: 'number' }) weight!: number
+      @EncryptedColumn({ type: 'date' }) sentAt!: Date
+      @EncryptedColumn({ type: 'bigint' }) worth!: bigint
+      @EncryptedColumn({ type: 'boolean' }) fragile!: boolean
+      @EncryptedColumn({ type: 'bytes', storage: 'binary' }) seal!: Uint8Array
+    }
+    const app = await startClinic(engine, { entities: [Parcel], tenancy: 'single' })
+    const parcels = app.repository(Parcel)
+    const contents = { weight: 0, sentAt: new Date(7), worth: 9n, fragile: true, seal: Buffer.from('seal') }
+    await parcels.save({ year: 1, number: 'a', ...contents })
+    await parcels.save({ year: 1, number: 'b', ...contents, fragile: false })
+    expect(await parcels.findBy({ ...contents, weight: -0 })).toMatchObject([{ number: 'a' }])
+    await parcels.update({ year: 1, number: 'a' }, { worth: 10n })
+    expect(await parcels.findBy({ ...contents, worth: In([9n, 10n]) })).toMatchObject([{ number: 'a' }])
+    await expect(parcels.update({ year: 1, number: 'b' }, { fragile: true, worth: 10n })).rejects.toMatchObject(
+      duplicate,
+    )
+    await expect(parcels.update({ year: 1 }, { worth: 11n })).rejects.toMatchObject({
+      details: { reason: 'compound-index' },
+    })
+    await app.close()
+  })
+
+  it('of each patient under an own key, and in work across tenants', { timeout: 30_000 }, async () => {
+    @Entity('findings')
+    @EncryptedModel<Finding>({
+      tenantBy: 'clinicId',
+      keyspace: { per: 'patientId', of: 'patient' },
+      compoundIndexes: { pair: { of: ['organ', 'code'] } },
+    })
+    class Finding {
+      @PrimaryGeneratedColumn() id!: number
+      @Column('varchar') clinicId!: string
+      @Column('int') patientId!: number
+      @EncryptedColumn() organ!: string
+      @EncryptedColumn() code!: string
+    }
+    const app = await startClinic(engine, { entities: [Finding], tenancy: 'multi' })
+    const findings = app.repository(Finding)
+    const as = <R>(tenant: string, fn: () => R) => app.fieldseal.runAs({ tenant }, fn)
+    for (const [at, clinicId] of ['a', 'b'].entries())
+      await as(clinicId, () => findings.save({ clinicId, patientId: at, organ: 'heart', code: 'x' }))
+    const [one] = await as('a', () => findings.findBy({ organ: 'heart', code: 'x' }))
+    await as('a', () => findings.save({ ...one, code: 'y' }))
+    await as('a', () => findings.update({ id: one?.id ?? 0, patientId: 0 }, { organ: 'lung' }))
+    expect(await as('a', () => findings.findBy({ organ: 'lung', code: 'y' }))).toHaveLength(1)
+    await app.fieldseal.runAsSystem({ reason: 'test' }, async () => {
+      for (const finding of await findings.find()) await findings.save(Object.assign(finding, { code: 'system' }))
+    })
+    expect(await as('a', () => findings.findBy({ organ: 'lung', code: 'system' }))).toMatchObject([{ clinicId: 'a' }])
+    expect(await as('b', () => findings.findBy({ organ: 'heart', code: 'system' }))).toMatchObject([{ clinicId: 'b' }])
+    await app.close()
+  })
+
+  it('of a table with children, as long as its root has all properties', { timeout: 30_000 }, async () => {
+    @Entity('staff')
+    @TableInheritance({ column: { type: 'varchar', name: 'kind' } })
+    @EncryptedModel<Staff>({ compoundIndexes: { person: { of: ['name', 'born'], unique: true } } })
+    class Staff {
+      @PrimaryGeneratedColumn('uuid') id!: string
+      @EncryptedColumn() name!: string
+      @EncryptedColumn({ type: 'day' }) born!: string
+    }
+    @ChildEntity()
+    class Nurse extends Staff {
+      @EncryptedColumn({ nullable: true }) ward?: string | null
+    }
+    const app = await startClinic(engine, { entities: [Staff, Nurse], tenancy: 'single' })
+    const nurse = await app.repository(Nurse).save({ name: 'n', born: '2000-01-01', ward: 'A' })
+    nurse.born = '2000-01-02'
+    await app.repository(Nurse).save(nurse)
+    for (const entity of [Staff, Nurse])
+      expect(await app.repository<Staff>(entity).findBy({ name: 'n', born: '2000-01-02' })).toMatchObject([
+        { id: nurse.id },
+      ])
+    await expect(app.repository(Staff).save({ name: 'n', born: '2000-01-02' })).rejects.toMatchObject(duplicate)
+    await app.close()
+  })
+})
+
 onPglite('compound indexes that cannot be', (engine) => {
   const refused = (entity: new () => object) =>
     expect(startClinic(engine, { entities: [entity], tenancy: 'single' })).rejects
@@ -441,5 +533,33 @@ onPglite('compound indexes that cannot be', (engine) => {
       @EncryptedColumn() b!: string
     }
     await refused(Moving).toMatchObject({ code: 'ERR_CONFIG_INVALID', details: { field: 'pair' } })
+    class Name {
+      @EncryptedColumn() first!: string
+    }
+    @Entity('wrong_5')
+    @EncryptedModel<Embedding>({ compoundIndexes: { pair: { of: ['a', 'name.first' as 'a'] } } })
+    class Embedding {
+      @PrimaryGeneratedColumn('uuid') id!: string
+      @EncryptedColumn() a!: string
+      @Column(() => Name) name!: Name
+    }
+    await refused(Embedding).toMatchObject({ code: 'ERR_CONFIG_INVALID', details: { field: 'name.first' } })
+    @Entity('wrong_6')
+    @TableInheritance({ column: { type: 'varchar', name: 'kind' } })
+    @EncryptedModel<Root>({ compoundIndexes: { pair: { of: ['a', 'b' as 'a'] } } })
+    class Root {
+      @PrimaryGeneratedColumn('uuid') id!: string
+      @EncryptedColumn() a!: string
+    }
+    @ChildEntity()
+    class Child extends Root {
+      @EncryptedColumn() b!: string
+    }
+    @ChildEntity()
+    class Sibling extends Root {}
+    await expect(startClinic(engine, { entities: [Root, Child, Sibling], tenancy: 'single' })).rejects.toMatchObject({
+      code: 'ERR_CONFIG_INVALID',
+      details: { field: 'b' },
+    })
   })
 })

@@ -66,6 +66,13 @@ function optionsOf(schemas: readonly Schema[], tenantBy: string | undefined): Mo
   const [first = {}] = said
   if (said.some((options) => JSON.stringify(options) !== JSON.stringify(first)))
     throw configError('', 'encrypted', 'two schemas of one collection have different model options')
+  if (Object.keys(first.compoundIndexes ?? {}).length > 0)
+    throw configError(
+      '',
+      'compoundIndexes',
+      'not in Mongoose yet',
+      'give each path a blindIndex, and declare schema.index({ lastName: 1, born: 1 }, { unique: true }) over them',
+    )
   return { ...(tenantBy === undefined ? {} : { tenantBy }), ...first }
 }
 
