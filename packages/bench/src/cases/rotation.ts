@@ -45,7 +45,7 @@ export async function rotationBench(
       const database = await filled[candidate.table].copy()
       const seconds = await timed(candidate, database.url)
       await database.drop()
-      if (round > 0) rates.get(candidate.name)?.push(rows / seconds)
+      if (round > 0) rates.get(candidate.name)?.push(candidate.rows / seconds)
     }
   }
   await filled.patients.drop()
