@@ -11,6 +11,7 @@ import { createEventBus } from './observe/events.ts'
 import type { ActivateOptions, Fieldseal, FieldsealOptions, PrepareOptions, Tenancy } from './fieldseal.ts'
 import { createCellAudit } from './record/cell-audit.ts'
 import { createModelRegistry } from './record/model-registry.ts'
+import { assertKnown } from './record/option-checks.ts'
 import { createRecordCipher } from './record/record-cipher.ts'
 import { createRewrapQueue } from './record/rewrap-queue.ts'
 import { healthReport } from './health-report.ts'
@@ -130,7 +131,23 @@ export function createFieldseal<const T extends Tenancy>(options: FieldsealOptio
   })
 }
 
-function assertOptions({ app, tenancy, keyStore, keys }: FieldsealOptions<Tenancy>): void {
+const OPTIONS: readonly string[] = [
+  'app',
+  'tenancy',
+  'keyStore',
+  'keys',
+  'sharedKeys',
+  'cache',
+  'audit',
+  'deniedKeks',
+  'clock',
+] satisfies (keyof FieldsealOptions<Tenancy>)[]
+
+function assertOptions(options: FieldsealOptions<Tenancy>): void {
+  const { app, tenancy, keyStore, keys } = options
+  assertKnown(options, OPTIONS, (option, reason) => {
+    throw invalid(option, reason)
+  })
   if (typeof app !== 'string' || !/^[a-z0-9][a-z0-9_.-]{0,63}$/.test(app))
     throw invalid('app', '[a-z0-9][a-z0-9_.-]{0,63}')
   if (tenancy !== 'single' && tenancy !== 'multi') throw invalid('tenancy', "'single' or 'multi'")

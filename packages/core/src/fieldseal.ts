@@ -21,6 +21,7 @@ export interface FieldsealOptions<T extends Tenancy> {
   readonly keys: T extends 'single' ? TenantKeys : TenantKeys | KeyRegistry
   /** CMKs for indexes across tenants, beside a registry. */
   readonly sharedKeys?: { readonly cmks: readonly Cmk[] }
+  /** How long unwrapped keys live in this process; a tenant's may only be stricter. @defaultValue see `cache` */
   readonly cache?: KeyCacheOptions
   /**
    * Where the audit trail goes: every call to a KMS, every denial, every privileged act; with `{ sink, decrypts: true }`

@@ -25,6 +25,8 @@ it('names the option that is wrong', () => {
     [{ sharedKeys: { cmks: [] } }, 'keys.cmks'],
     [{ cache: { validForMs: 0 } }, 'cache.validForMs'],
     [{ deniedKeks: ['x'] }, 'deniedKeks'],
+    [{ keys: { ...keys, cashe: { validForMs: 60_000 } } }, 'keys.cashe'],
+    [{ deniedKEKs: ['0'.repeat(24)] }, 'deniedKEKs'], // would be ignored
   ]
   for (const [change, field] of wrong)
     expect(() => createFieldseal({ ...good, ...change }), field).toThrow(

@@ -108,8 +108,18 @@ function keyOf(tenant: string): string {
 
 const SHARED_HINT = 'an index across tenants needs sharedKeys: { cmks } beside a registry'
 
+const OPTIONS: readonly string[] = [
+  'cmks',
+  'formerCmks',
+  'minWraps',
+  'revocation',
+  'cache',
+] satisfies (keyof TenantKeys)[]
+
 /** Checks, copies and freezes. @throws FieldsealError ERR_CONFIG_INVALID */
 function resolve(keys: TenantKeys, base: KeyCachePolicy): ResolvedTenantKeys {
+  const unknown = Object.keys(keys).find((name) => !OPTIONS.includes(name))
+  if (unknown !== undefined) throw invalid(unknown, `unknown option; known: ${OPTIONS.join(', ')}`)
   const { cmks, formerCmks = [], minWraps = cmks?.length, revocation = 'any-leg' } = keys
   if (!Array.isArray(cmks) || cmks.length === 0) throw invalid('cmks', 'at least one CMK')
   if (!Array.isArray(formerCmks)) throw invalid('formerCmks', 'a list of CMKs')

@@ -4,7 +4,10 @@ export type { Normalizer, NormalizerName }
 
 /** A blind index on one field. */
 export interface BlindIndexOptions {
-  /** How values are made equal before the token is computed. @defaultValue 'none' */
+  /**
+   * How values are made equal before the token is computed: `none`, `trim`, `lower`, `email`, `digits`, or one of your own,
+   * `{ id, version, normalize }`. @defaultValue 'none'
+   */
   readonly normalize?: NormalizerName | Normalizer
   /**
    * Unique per tenant, or across tenants with `acrossTenants`; with `where` among the rows that meet it alone, as in
@@ -45,7 +48,7 @@ export type FieldState = 'plaintext' | 'migrating' | 'encrypted'
 
 /** Options of one encrypted field, the same for every ORM. */
 export interface FieldOptions {
-  /** Without one, a query on the field throws. @defaultValue none */
+  /** Makes equality, `IN` and uniqueness work; `true` or options. Without one, a query on the field throws. @defaultValue none */
   readonly blindIndex?: boolean | BlindIndexOptions
   /** Declared enumeration: other values are refused, all are padded to the longest. */
   readonly values?: readonly string[]
@@ -91,15 +94,21 @@ export type BindRow = 'when-known' | 'require' | 'never'
 export interface ModelOptions<P extends string = string> {
   /** Frozen name of the model in the authenticated data. @defaultValue the root table or collection */
   readonly id?: string
-  /** Property with the row's tenant, or `'none'`: a database or schema per tenant, and the only value in tenancy `single`. */
+  /** Property with the row's tenant, or `'none'`: a database or schema per tenant, and the only value in tenancy `single`. @defaultValue that of the registration; tenancy `multi` needs one of them */
   readonly tenantBy?: P | 'none'
   /** A data class (`'payment'`), or one keyspace per data subject. @defaultValue one per tenant */
   readonly keyspace?: string | { readonly per: P; readonly of: string }
-  /** @defaultValue 'when-known' */
+  /**
+   * `when-known`: values are bound to their row where its key is known when they are written; `require`: other writes and
+   * values are refused; `never`. @defaultValue 'when-known'
+   */
   readonly bindRow?: BindRow
-  /** @defaultValue 'kek' */
+  /**
+   * `kek`: DEKs wrapped by the tenant's KEK; `direct`: by the CMK itself, so that the first read of a row is a call to the
+   * customer's KMS. @defaultValue 'kek'
+   */
   readonly mode?: KeyMode
-  /** Layouts still readable while old rows remain. @defaultValue [] */
+  /** Layouts still readable while old rows remain: `kek`, `direct`, `unbound`. @defaultValue [] */
   readonly accepts?: readonly ('kek' | 'direct' | 'unbound')[]
   /** Indexes over several fields together, by id: what a look-up of all of them uses. */
   readonly compoundIndexes?: Readonly<Record<string, CompoundIndexOptions<P>>>

@@ -17,16 +17,17 @@ export interface EncryptedTypes {
 /** Options of one encrypted column. */
 export interface EncryptedColumnOptions<T extends keyof EncryptedTypes = 'string', N extends boolean = boolean>
   extends FieldOptions {
-  /** @defaultValue 'string' */
+  /** `string`, `number`, `boolean`, `bigint`, `date` (an instant), `day` (a calendar day as `YYYY-MM-DD`), `bytes` or `json`. @defaultValue 'string' */
   readonly type?: T
-  /** @defaultValue false */
+  /** Whether the property may hold null. @defaultValue false */
   readonly nullable?: N
-  /** @defaultValue that of `withFieldseal`, which is 'text' */
+  /** `text` (base64url) or `binary` (bytea). @defaultValue that of `withFieldseal`, which is 'text' */
   readonly storage?: Storage
   /** Column name. @defaultValue TypeORM's naming strategy */
   readonly name?: string
   /** False leaves the column out of reads that do not name it. @defaultValue true */
   readonly select?: boolean
+  /** Comment of the column in the database. */
   readonly comment?: string
 }
 
