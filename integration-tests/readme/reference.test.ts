@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { globSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { ERROR_CODES } from '@fieldseal/core/adapter'
 import { expect, it } from 'vitest'
@@ -21,6 +21,7 @@ const SECTIONS: readonly (readonly [string, string, string])[] = [
   ],
   ['`blindIndex`', 'core/src/record/options.ts', 'BlindIndexOptions'],
   ['Models, in either ORM', 'core/src/record/options.ts', 'ModelOptions'],
+  ['`compoundIndexes` (TypeORM)', 'core/src/record/options.ts', 'CompoundIndexOptions'],
 ]
 
 interface Option {
@@ -87,4 +88,14 @@ two copies of the package.
 ${table(['code', 'kind', ''], rows)}
 `
   await expect(text).toMatchFileSnapshot(page('errors.md'))
+})
+
+it('every code of an error stands in a test', () => {
+  const tests = globSync(['packages/*/test/**/*.ts', 'integration-tests/**/*.test.ts'], {
+    cwd: root,
+    exclude: (name) => name.includes('node_modules') || name.endsWith('reference.test.ts'),
+  })
+  const texts = tests.map((file) => readFileSync(path.join(root, file), 'utf8')).join('\n')
+  expect(tests.length).toBeGreaterThan(100)
+  expect(Object.keys(ERROR_CODES).filter((code) => !new RegExp(String.raw`\b${code}\b`).test(texts))).toEqual([])
 })
