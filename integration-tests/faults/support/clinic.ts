@@ -1,5 +1,6 @@
 import 'reflect-metadata'
 import { createFieldseal } from '@fieldseal/core'
+import type { Cmk } from '@fieldseal/core/kms'
 import { localKms } from '@fieldseal/kms-local'
 import {
   EncryptedModel,
@@ -9,6 +10,7 @@ import {
   withFieldseal,
 } from '@fieldseal/typeorm'
 import { DataSource, EntitySchema } from 'typeorm'
+import type { AwsCmks } from './aws-cmks.ts'
 
 export interface Patient {
   id: string
@@ -30,6 +32,8 @@ export interface Deployed {
   readonly keyFile: string
   readonly cmks?: readonly string[]
   readonly formerCmks?: readonly string[]
+  /** Instead of CMKs in the key file. */
+  readonly aws?: AwsCmks
   readonly state?: 'plaintext' | 'migrating' | 'encrypted'
   readonly bindRow?: 'never' | 'when-known'
   readonly synchronize?: boolean
@@ -64,7 +68,7 @@ function schemas({ state = 'encrypted', bindRow = 'when-known' }: Deployed) {
 }
 
 /** One process of an application over PostgreSQL, with its own caches and pools. */
-export function startClinic(deployed: Deployed) {
+export async function startClinic(deployed: Deployed) {
   const {
     url,
     keyFile,
@@ -84,11 +88,14 @@ export function startClinic(deployed: Deployed) {
     ...(readOnly === true ? { extra: { options: '-c default_transaction_read_only=on' } } : {}),
   })
   const kms = localKms({ file: keyFile })
+  const named = (names: readonly string[]): readonly Cmk[] => names.map((one) => kms.cmk(one))
+  // The SDK takes its time to load.
+  const ofTenant = deployed.aws && (await import('./aws-cmks.ts')).awsCmks(deployed.aws)
   const fieldseal = createFieldseal({
     app: 'clinic',
     tenancy: 'multi',
     keyStore: typeormKeyStore(dataSource.options),
-    keys: async () => ({ cmks: cmks.map((one) => kms.cmk(one)), formerCmks: formerCmks.map((one) => kms.cmk(one)) }),
+    keys: async (tenant) => ({ cmks: ofTenant?.(tenant) ?? named(cmks), formerCmks: named(formerCmks) }),
     cache: { refreshAfterMs: 50, validForMs: 200, maxStaleMs: 1_500, callDeadlineMs: 1_500 },
   })
   withFieldseal(dataSource, { fieldseal })
@@ -110,4 +117,4 @@ export function startClinic(deployed: Deployed) {
   }
 }
 
-export type Clinic = ReturnType<typeof startClinic>
+export type Clinic = Awaited<ReturnType<typeof startClinic>>

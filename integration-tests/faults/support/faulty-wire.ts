@@ -24,6 +24,10 @@ export interface FaultyWire {
 export async function faultyWire(url: string): Promise<FaultyWire> {
   const target = new URL(url)
   const isMongo = target.protocol === 'mongodb:'
+  const own = new URL(url)
+  // Else the driver asks the members that the server names.
+  if (isMongo) own.searchParams.set('directConnection', 'true')
+  own.searchParams.delete('replicaSet')
   const sockets = new Set<Socket>()
   let planned: { readonly at: number; readonly when: 'before' | 'after'; readonly strike: Strike } | undefined
   let writes = 0
@@ -77,7 +81,7 @@ export async function faultyWire(url: string): Promise<FaultyWire> {
   await once(listener, 'listening')
   const host = `127.0.0.1:${(listener.address() as AddressInfo).port}`
   return Object.assign(wire, {
-    url: url.replace(target.host, host),
+    url: own.href.replace(target.host, host),
     get connections() {
       return sockets.size / 2
     },

@@ -12,7 +12,11 @@ interface Told {
 }
 
 /** Runs a command that must end with a typed error that says what to do, without a stack trace. @returns the error */
-export async function refused({ start }: Ward, exit: number, args: readonly string[]): Promise<Told['error']> {
+export async function refused(
+  { start }: Pick<Ward, 'start'>,
+  exit: number,
+  args: readonly string[],
+): Promise<Told['error']> {
   const { code, stdout, stderr } = await start(...args, '--json').ended
   expect(code, `${args.join(' ')}: ${stdout} ${stderr}`).toBe(exit)
   expect(stderr).not.toMatch(/^ +at /m)

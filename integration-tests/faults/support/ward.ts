@@ -101,9 +101,9 @@ export async function openWard(
       deployed = { ...deployed, ...change }
       desk.env['DEPLOYED'] = JSON.stringify({ ...deployed, url: wire.url })
       await stop()
-      app = startClinic({ ...deployed, synchronize: true })
+      app = await startClinic({ ...deployed, synchronize: true })
       await app.dataSource.initialize()
-      reader = startClinic({ ...deployed, readOnly: true })
+      reader = await startClinic({ ...deployed, readOnly: true })
       await reader.dataSource.initialize()
     },
     async plan(verb, options) {

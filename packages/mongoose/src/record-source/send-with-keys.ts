@@ -113,6 +113,9 @@ async function writtenOf(
  */
 function refusedBy(error: unknown, refusals: readonly unknown[]): readonly number[] {
   if (!isOfBulkWrite(error)) throw error
+  // Not the server has answered: the driver tells why it could not ask.
+  const { errorResponse } = error as { readonly errorResponse?: unknown }
+  if (errorResponse instanceof Error) throw errorResponse
   const writeErrors = [error.writeErrors].flat()
   const other = writeErrors.find(({ code }) => !refusals.includes(code))
   const isMore = writeErrors.length === 0 || error.result.getWriteConcernError() !== undefined
