@@ -21,7 +21,7 @@ const SECTIONS: readonly (readonly [string, string, string])[] = [
   ],
   ['`blindIndex`', 'core/src/record/options.ts', 'BlindIndexOptions'],
   ['Models, in either ORM', 'core/src/record/options.ts', 'ModelOptions'],
-  ['`compoundIndexes` (TypeORM)', 'core/src/record/options.ts', 'CompoundIndexOptions'],
+  ['`compoundIndexes`, by id', 'core/src/record/options.ts', 'CompoundIndexOptions'],
 ]
 
 interface Option {

@@ -45,6 +45,7 @@ export function fieldsealPlugin(schema: Schema, options: FieldsealPluginOptions)
     ormVersion: ORM_VERSION,
     codecs: [bsonCodec],
     fieldStates: true,
+    compoundIndexes: true,
   })
   const settings: PluginSettings = { host, tenantBy: options.tenantBy, guard: options.guard ?? 'enforce' }
   schema.on('init', (model: Model<unknown>) => register(model, settings))

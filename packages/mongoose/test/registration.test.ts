@@ -30,12 +30,6 @@ const text = { type: String, encrypted: true }
 
 describe('a schema that cannot be protected is refused when its model is made', () => {
   it.each<[string, object, object, RegExp]>([
-    [
-      'a compound index',
-      { a: text, b: text },
-      { encrypted: { compoundIndexes: { pair: { of: ['a', 'b'] } } } },
-      /compoundIndexes: not in Mongoose yet.*schema\.index/,
-    ],
     ['an encrypted _id', { _id: text }, {}, /_id.*the _id cannot be encrypted/],
     ['an encrypted path inside the _id', { _id: { a: text, b: String } }, {}, /_id.*the _id cannot be encrypted/],
     ['an encrypted version key', { v: { type: Number, encrypted: true } }, { versionKey: 'v' }, /v.*the version key/],

@@ -459,7 +459,7 @@ onPglite('compound indexes of other models', (engine) => {
     for (const [at, clinicId] of ['a', 'b'].entries())
       await as(clinicId, () => findings.save({ clinicId, patientId: at, organ: 'heart', code: 'x' }))
     const [one] = await as('a', () => findings.findBy({ organ: 'heart', code: 'x' }))
-    await as('a', () => findings.save({ ...one, code: 'y' }))
+    await as('a', () => findings.save(Object.assign(one ?? new Finding(), { code: 'y' })))
     await as('a', () => findings.update({ id: one?.id ?? 0, patientId: 0 }, { organ: 'lung' }))
     expect(await as('a', () => findings.findBy({ organ: 'lung', code: 'y' }))).toHaveLength(1)
     await app.fieldseal.runAsSystem({ reason: 'test' }, async () => {

@@ -110,6 +110,6 @@ export interface ModelOptions<P extends string = string> {
   readonly mode?: KeyMode
   /** Layouts still readable while old rows remain: `kek`, `direct`, `unbound`. @defaultValue [] */
   readonly accepts?: readonly ('kek' | 'direct' | 'unbound')[]
-  /** Indexes over several fields together, by id: what a look-up of all of them uses. */
+  /** Indexes over several fields together, by id: what a look-up of all of them uses. @defaultValue none */
   readonly compoundIndexes?: Readonly<Record<string, CompoundIndexOptions<P>>>
 }

@@ -1,5 +1,6 @@
 import { isFieldsealError } from '@fieldseal/core/adapter'
 import { isDoc } from '../bson/documents.ts'
+import { KEYS_PATH } from '../path-graph/stored-model.ts'
 import { walkPath } from '../path-graph/walk-path.ts'
 import { REDACTED } from '../redact/redact-filter.ts'
 import type { CollectionState } from './collection-state.ts'
@@ -48,6 +49,8 @@ function redactDuplicate(error: object, state: CollectionState): void {
       if (!isDoc(keys)) continue
       const translated = Object.entries(keys).map(([path, value]): [string, unknown] => {
         const named = path.replace(/\.[bn]$/, '')
+        const compound = named.startsWith(`${KEYS_PATH}.`) ? named.split('.').at(-1) : undefined
+        if (compound !== undefined) return [compound, name === 'keyValue' ? REDACTED : value]
         if (walkPath(root, named).node?.reaches !== true) return [path, value]
         return [named, name === 'keyValue' ? REDACTED : value]
       })

@@ -3,6 +3,7 @@ import { isDoc, type Doc } from '../bson/documents.ts'
 import { configError } from '../encrypted-path/config-error.ts'
 import { buildGraph } from '../path-graph/build-graph.ts'
 import { nodesOf, PathNode } from '../path-graph/path-node.ts'
+import { compoundPath, compoundsOf } from '../path-graph/compound-paths.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
 import { whereExpression } from '../path-graph/unique-where.ts'
 import { touchesEncrypted, walkPath } from '../path-graph/walk-path.ts'
@@ -49,16 +50,25 @@ function noteNames(schema: Schema, { indexNames }: StoredModel): void {
 }
 
 /** @param own the paths of the schema @param inherited those that are not its own */
-function addIndexes(schema: Schema, own: PathNode, inherited: PathNode, { root, tenant }: StoredModel): void {
+function addIndexes(schema: Schema, own: PathNode, inherited: PathNode, model: StoredModel): void {
+  const { root, tenant } = model
   const indexed = schema as unknown as IndexedSchema // a Schema, past its overloads
   for (const [keys, options] of indexed.indexes()) {
     if (!Object.keys(keys).some((path) => isSealed(path, root) && !isTokenPath(path, root))) continue
     indexed.removeIndex(keys)
     for (const slot of SLOTS) add(schema, onTokens(keys, root, slot), options, slot)
   }
-  for (const [path, node] of indexedPaths(root)) {
-    const index = node.field?.blindIndex
-    if (index === undefined || !touchesEncrypted(own, path) || touchesEncrypted(inherited, path)) continue
+  const single = indexedPaths(root).flatMap(([path, { field }]) =>
+    field?.blindIndex === undefined ? [] : [{ index: field.blindIndex, path, paths: [path] }],
+  )
+  const compound = compoundsOf(model).map((index) => ({
+    index,
+    path: compoundPath(index),
+    paths: index.fields.map((field) => field.path),
+  }))
+  for (const { index, path, paths } of [...single, ...compound]) {
+    const isOwn = paths.every((each) => touchesEncrypted(own, each) && !touchesEncrypted(inherited, each))
+    if (!isOwn) continue
     const scope = index.unique && !index.acrossTenants && tenant !== undefined ? { [tenant.path]: 1 } : {}
     const where = whereExpression(index)
     const isPartial = Object.keys(where).length > 0

@@ -2,6 +2,7 @@ import type { AdapterHost, ModelOptions, RowKeyKind } from '@fieldseal/core/adap
 import type { Schema } from 'mongoose'
 import { modelOptionsOf } from '../encrypted-path/annotation.ts'
 import { configError } from '../encrypted-path/config-error.ts'
+import { assertCompounds } from './compound-paths.ts'
 import { buildGraph } from './build-graph.ts'
 import { nodesOf } from './path-node.ts'
 import { assertRegistrable } from './schema-rules.ts'
@@ -56,6 +57,7 @@ export function defineStoredModel(
   const facts = [id, tenant, keyspace].filter((fact) => fact !== undefined)
   const model: StoredModel = { map, root, facts, tenant, keyspace, id, indexNames: new Map() }
   assertUniqueWhere(schemas, model)
+  assertCompounds(model)
   root.model = model
   return model
 }
@@ -66,13 +68,6 @@ function optionsOf(schemas: readonly Schema[], tenantBy: string | undefined): Mo
   const [first = {}] = said
   if (said.some((options) => JSON.stringify(options) !== JSON.stringify(first)))
     throw configError('', 'encrypted', 'two schemas of one collection have different model options')
-  if (Object.keys(first.compoundIndexes ?? {}).length > 0)
-    throw configError(
-      '',
-      'compoundIndexes',
-      'not in Mongoose yet',
-      'give each path a blindIndex, and declare schema.index({ lastName: 1, born: 1 }, { unique: true }) over them',
-    )
   return { ...(tenantBy === undefined ? {} : { tenantBy }), ...first }
 }
 

@@ -3,8 +3,9 @@ import { mongo } from 'mongoose'
 import { toCoreValue } from '../bson/driver-values.ts'
 import { isDoc, isOperators, plain, setKey, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
-import { KEYS_PATH } from '../path-graph/stored-model.ts'
+import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
 import { isPosition, plainPathOf, walkPath, type Walked } from '../path-graph/walk-path.ts'
+import { compoundConditions } from './compound-conditions.ts'
 import { eitherPlace } from './either-place.ts'
 import { reachesBothPlaces } from './both-places.ts'
 import { assertPlainExpression } from './expressions.ts'
@@ -22,6 +23,8 @@ export interface FilterScope {
   readonly branching: Set<BlindIndex>
   /** Indexes that the filter asks. */
   readonly asked: Set<BlindIndex>
+  /** The model whose documents the filter meets as they are stored; undefined where a stage has made others of them. */
+  readonly stored?: StoredModel | undefined
 }
 
 const LOGICAL: readonly string[] = ['$and', '$or', '$nor']
@@ -39,7 +42,11 @@ export function rewriteFilter(filter: unknown, node: PathNode, scope: FilterScop
   if (given === null || given === undefined) return {}
   assertFilter(given, scope.model)
   const conditions = new Conditions()
+  const compound = compoundConditions(given, node, scope)
+  for (const { condition } of compound) conditions.add(...condition)
+  const answered = compound.flatMap(({ paths }) => paths)
   for (const [key, value] of Object.entries(given)) {
+    if (answered.includes(key)) continue
     if (LOGICAL.includes(key) && Array.isArray(value)) {
       const branching = branch || key !== '$and'
       conditions.add(
@@ -270,7 +277,7 @@ export function findToken(path: string, value: unknown, field: Field, scope: Fil
     refuseQuery(model, path, 'collation', 'a collation does not reach tokens: say normalize on the blindIndex')
   scope.asked.add(index)
   if (branch) scope.branching.add(index)
-  return terms.find(index, toCoreValue(field.type, plain(value)))
+  return terms.find(index, [toCoreValue(field.type, plain(value))])
 }
 
 /** Whether the index makes spellings equal by itself, so that a collation has nothing to add. */

@@ -27,6 +27,8 @@ interface Passing {
   shape: PathNode
   /** The stored model, while documents are still those of the collection. */
   model: StoredModel | undefined
+  /** The stages so far have passed documents on as they are stored. */
+  isStored: boolean
   /** The pipeline began with encrypted documents. */
   readonly encrypted: boolean
   trims: ((document: Doc) => void)[]
@@ -34,6 +36,8 @@ interface Passing {
 
 /** Stages that pass documents on as they are and read nothing of them. */
 const PASSING: readonly string[] = ['$limit', '$skip', '$sample']
+/** Stages that leave documents as they are. */
+const KEEPING: readonly string[] = ['$match', '$sort']
 /** Stages that make other documents, out of expressions. */
 const RESHAPING: readonly string[] = [
   '$group',
@@ -51,6 +55,7 @@ const RESHAPING: readonly string[] = [
  * is ciphertext.
  *
  * @param model undefined for a collection without encrypted documents
+ * @param isStored false where stages before have made others of its documents
  * @param trims what is to be done to documents that arrive here, as long as no stage makes others of them
  * @throws FieldsealError ERR_QUERY_UNSUPPORTED
  */
@@ -59,12 +64,21 @@ export function rewritePipeline(
   model: StoredModel | undefined,
   scope: PipelineScope,
   trims: Passing['trims'] = [],
+  isStored = model !== undefined,
 ): RewrittenPipeline {
-  const passing: Passing = { shape: model?.root ?? PLAIN, model, encrypted: model !== undefined, trims: [...trims] }
+  const passing: Passing = {
+    shape: model?.root ?? PLAIN,
+    model,
+    isStored,
+    encrypted: model !== undefined,
+    trims: [...trims],
+  }
   const stages = pipeline.flatMap((stage) => {
     const [[operator, operand] = ['', undefined]] = isDoc(stage) ? Object.entries(stage) : []
     const before = computes(operator, operand) ? bringHome(passing) : []
-    return [...before, { [operator]: rewriteStage(operator, operand, passing, scope) }]
+    const rewritten = { [operator]: rewriteStage(operator, operand, passing, storedScope(passing, scope)) }
+    if (before.length > 0 || !(PASSING.includes(operator) || KEEPING.includes(operator))) passing.isStored = false
+    return [...before, rewritten]
   })
   return {
     stages,
@@ -73,6 +87,10 @@ export function rewritePipeline(
       for (const trim of passing.trims) trim(document)
     },
   }
+}
+
+function storedScope({ isStored, model }: Passing, scope: PipelineScope): PipelineScope {
+  return { ...scope, stored: isStored ? model : undefined }
 }
 
 function bringHome(passing: Passing): readonly Doc[] {
@@ -273,7 +291,7 @@ function graphLookup(operand: unknown, passing: Passing, scope: PipelineScope): 
   put(passing, operand['as'], foreign?.root ?? PLAIN, scope)
   const restricted = operand['restrictSearchWithMatch']
   if (foreign === undefined || restricted === undefined) return operand
-  const match = rewriteFilter(restricted, foreign.root, { ...scope, model: foreign.map.id }, true)
+  const match = rewriteFilter(restricted, foreign.root, { ...scope, model: foreign.map.id, stored: undefined }, true)
   return { ...operand, restrictSearchWithMatch: match }
 }
 
@@ -283,7 +301,7 @@ function assertPlainPath(path: unknown, root: PathNode, { model }: FilterScope, 
 }
 
 function facet(operand: unknown, passing: Passing, scope: PipelineScope): unknown {
-  const { model, shape, trims } = passing
+  const { model, shape, trims, isStored } = passing
   if (!isDoc(operand)) return operand
   if (shape.reaches && shape !== model?.root)
     refuseQuery(scope.model, '', 'agg-stage', '$facet after stages that add documents')
@@ -292,7 +310,7 @@ function facet(operand: unknown, passing: Passing, scope: PipelineScope): unknow
   reshape(passing, operand)
   for (const [name, pipeline] of Object.entries(operand)) {
     if (!Array.isArray(pipeline)) throw new FieldsealError('ERR_ARGUMENT_INVALID', { model: scope.model, field: name })
-    const rewritten = rewritePipeline(pipeline, model, scope, trims)
+    const rewritten = rewritePipeline(pipeline, model, scope, trims, isStored)
     out[name] = rewritten.stages
     shapes.set(name, arrayOf(rewritten.shape))
     passing.trims.push((document) => trimAt(document, name, rewritten.trim))

@@ -2,6 +2,7 @@ import type { BlindIndex } from '@fieldseal/core/adapter'
 import { isDoc, removeAt, setKey, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
+import { compoundPath, compoundsOf } from '../path-graph/compound-paths.ts'
 import { besidePath, walkPath, type Walked } from '../path-graph/walk-path.ts'
 import { assertPlainExpression } from './expressions.ts'
 import { storedPath } from './plain-places.ts'
@@ -28,7 +29,7 @@ export function rewriteProjection(given: unknown, model: StoredModel, scope: Fil
   const out: Doc = {}
   const inner: string[] = []
   let inclusive: boolean | undefined
-  let touches = sought.size > 0
+  let touches = scope.asked.size > 0
   let matches = false
   for (const [key, value] of Object.entries(asked)) {
     if (key === KEYS_PATH || key.startsWith(`${KEYS_PATH}.`))
@@ -52,7 +53,14 @@ export function rewriteProjection(given: unknown, model: StoredModel, scope: Fil
     } else if (isDoc(value) && '$elemMatch' in value) {
       matches = true
       touches ||= isEncrypted
-      out[key] = { $elemMatch: rewriteFilter(value['$elemMatch'], node?.element ?? node ?? root, scope, true) }
+      out[key] = {
+        $elemMatch: rewriteFilter(
+          value['$elemMatch'],
+          node?.element ?? node ?? root,
+          { ...scope, stored: undefined },
+          true,
+        ),
+      }
     } else if (isDoc(value) && '$slice' in value && inside === undefined) {
       if (node?.field !== undefined)
         refuseQuery(map.id, key, 'project-inside', 'it is one encrypted value: take a part of it after reading')
@@ -71,6 +79,8 @@ export function rewriteProjection(given: unknown, model: StoredModel, scope: Fil
   inclusive ??= isIncluded(asked['_id']) || (matches && !isExcluded(asked['_id']))
   // The tenant is compared on every read; the row id matters where something is opened.
   const needed = facts.map(({ path }) => path).filter((path) => path !== '_id' || touches || !inclusive)
+  for (const index of compoundsOf(model))
+    if (scope.asked.has(index)) needed.push(...index.fields.map(({ path }) => path), compoundPath(index))
   for (const [path, index] of sought) if (isReadable(path, index, asked, map.id)) needed.push(path)
   addOldPlaces(out, root, needed)
   const hidden = inclusive ? include(out, needed, asked) : keep(out, needed)

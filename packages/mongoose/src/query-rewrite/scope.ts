@@ -32,6 +32,7 @@ export function filterScope(
     collation: comparesByCollation(state, options),
     asked: new Set(),
     branching: new Set(),
+    stored: model,
   }
 }
 

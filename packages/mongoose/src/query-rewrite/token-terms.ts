@@ -21,7 +21,8 @@ export interface FoundToken {
 
 interface Term {
   readonly index: BlindIndex
-  readonly value: unknown
+  /** One for each of its fields. */
+  readonly values: readonly unknown[]
 }
 
 /**
@@ -44,11 +45,11 @@ export class TokenTerms {
     return this.#context !== undefined && (acrossTenants || typeof this.#context.tenant === 'string')
   }
 
-  /** The token of a value. @throws FieldsealError ERR_VALUE_INVALID when the value does not fit the field */
-  find(index: BlindIndex, value: unknown): FoundToken {
+  /** The token of values, one for each field of the index. @throws FieldsealError ERR_VALUE_INVALID when one does not fit */
+  find(index: BlindIndex, values: readonly unknown[]): FoundToken {
     if (this.#answers === undefined) {
-      index.matchKey([value]) // a value that does not fit is an error before any key is asked for
-      this.#terms.push({ index, value })
+      index.matchKey(values) // a value that does not fit is an error before any key is asked for
+      this.#terms.push({ index, values })
       return { slot: 'b', token: new mongo.Binary(new Uint8Array()) }
     }
     const [token] = this.#answers[this.#next++] ?? []
@@ -67,7 +68,7 @@ export class TokenTerms {
     const asked = new TokenTerms(context)
     const first = run(asked)
     if (asked.#terms.length === 0) return { result: first, sought: new Map() }
-    const terms = asked.#terms.map(({ index, value }) => ({ index, values: [value] }))
+    const terms = asked.#terms
     const answers = await host.cipher.tokens(terms, context ?? host.capture())
     const sought = new Map<BlindIndex, SoughtTokens>()
     terms.forEach(({ index, values }, at) => {

@@ -43,7 +43,10 @@ export function aggregate(state: Aggregated, pipeline: unknown, options: Operati
         if (isDoc(asked.hint)) Object.assign(hint, asked.hint)
         trim = result.trim
         // What a stage has reshaped does not tell where its cells are stored, so nothing is rewrapped there.
-        opening = openingOf({ ...state, writer: undefined }, result.shape, options, context, sought)
+        opening = {
+          ...openingOf({ ...state, writer: undefined }, result.shape, options, context, sought),
+          holdsSought: false,
+        }
       },
       async open(documents) {
         const opened = await openDocuments(documents, opening as Opening) // set by prepare, which comes first

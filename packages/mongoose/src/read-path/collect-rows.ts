@@ -1,9 +1,18 @@
-import { FieldsealError, type Cell, type Field, type OperationContext, type RowFacts } from '@fieldseal/core/adapter'
+import {
+  FieldsealError,
+  type BlindIndex,
+  type Cell,
+  type Field,
+  type OperationContext,
+  type RowFacts,
+} from '@fieldseal/core/adapter'
 import { mongo } from 'mongoose'
 import { isDoc, isIndexed, setKey, valueAt, type Doc } from '../bson/documents.ts'
 import { isPromoted, type PromoteOptions } from '../bson/driver-values.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
+import { COMPOUNDS_NAME } from '../path-graph/compound-paths.ts'
 import { KEYS_PATH, type FactPath, type StoredModel } from '../path-graph/stored-model.ts'
+import { SLOT_NAMES } from '../query-rewrite/token-terms.ts'
 import {
   isTokens,
   leafBeside,
@@ -23,6 +32,8 @@ export interface StoredRow {
   readonly document: Doc
   /** What `__fieldseal.w` was when the document was read. */
   readonly stamp: unknown
+  /** Tokens of several paths together, by id of their index, as they were read. */
+  readonly compounds: unknown
   readonly cells: Cell<unknown>[]
   readonly places: Place[]
 }
@@ -175,8 +186,9 @@ const NOBODY: RowFacts = Object.freeze({ tenant: '', keyspace: '', rowId: undefi
 function begin(document: Doc, model: StoredModel, { rows, context, promote }: Visit): StoredRow {
   const facts = context === undefined ? NOBODY : factsOf(document, model, context, promote)
   const stamp = valueAt(document, `${KEYS_PATH}.w`)
+  const compounds = valueAt(document, `${KEYS_PATH}.${COMPOUNDS_NAME}`)
   Reflect.deleteProperty(document, KEYS_PATH)
-  const row: StoredRow = { model, facts, document, stamp, cells: [], places: [] }
+  const row: StoredRow = { model, facts, document, stamp, compounds, cells: [], places: [] }
   rows.push(row)
   return row
 }
@@ -202,6 +214,14 @@ export function factsOf(
 function asRead(value: unknown, { kind }: FactPath, promote: PromoteOptions): unknown {
   const isUuid = kind === 'uuid' && Buffer.isBuffer(value) && value.length === 16 && isPromoted(promote)
   return isUuid ? new UUID(value) : value
+}
+
+/** The tokens that a document keeps of several paths together; none where they were not read. */
+export function compoundTokens({ compounds }: Pick<StoredRow, 'compounds'>, { id }: BlindIndex): Uint8Array[] {
+  return Object.values(SLOT_NAMES).flatMap((slot) => {
+    const token = valueAt(valueAt(compounds, id), slot)
+    return token instanceof Binary ? [token.value()] : token instanceof Uint8Array ? [token] : []
+  })
 }
 
 /** A fact as core compares it; undefined where its BSON type is not the declared one, which keeps the row unbound. */

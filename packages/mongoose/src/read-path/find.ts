@@ -63,6 +63,7 @@ export function openingOf(
     sought,
     writer: mayRewrap(options) ? state.writer : undefined,
     whole: isWhole(options['projection'] ?? options['fields']),
+    holdsSought: true,
   }
 }
 

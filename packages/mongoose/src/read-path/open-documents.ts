@@ -10,10 +10,11 @@ import {
 } from '@fieldseal/core/adapter'
 import { toDriverValue, type PromoteOptions } from '../bson/driver-values.ts'
 import type { Doc } from '../bson/documents.ts'
+import { compoundsOf } from '../path-graph/compound-paths.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import type { RewrapWriter } from '../record-source/compare-and-set.ts'
 import { documentKey } from '../record-source/document-key.ts'
-import { collectRows, type StoredRow } from './collect-rows.ts'
+import { collectRows, compoundTokens, type StoredRow } from './collect-rows.ts'
 
 /** How the documents of one operation are opened. */
 export interface Opening {
@@ -27,6 +28,8 @@ export interface Opening {
   readonly writer: RewrapWriter | undefined
   /** Documents come as they are stored, with every path. */
   readonly whole: boolean
+  /** They hold all paths that the filter looked for, as far as these are not null. @defaultValue false */
+  readonly holdsSought?: boolean
 }
 
 /**
@@ -49,7 +52,7 @@ export async function openDocuments(documents: readonly Doc[], opening: Opening)
   const dropped = new Set<StoredRow>()
   rows.forEach((row, at) => {
     const result = opened[at] as OpenedRow // results come in the order of the input
-    if (isForeign(row, result, opening.sought)) dropped.add(row)
+    if (isForeign(row, result, opening)) dropped.add(row)
     row.places.forEach(({ holder, key, plain }, cell) => {
       const value = result.values[cell]
       const shown = isUnreadable(value) ? value : plain === undefined ? toDriverValue(value, promote) : plain.shown
@@ -63,9 +66,17 @@ export async function openDocuments(documents: readonly Doc[], opening: Opening)
 }
 
 /** True for a document that a truncated token found without having the value. @throws FieldsealError ERR_TOKEN_MISMATCH */
-function isForeign(row: StoredRow, { values }: OpenedRow, sought: Opening['sought']): boolean {
+function isForeign(row: StoredRow, { values }: OpenedRow, { sought, holdsSought = false }: Opening): boolean {
   if (sought.size === 0) return false
   const verdicts = new Map<BlindIndex, Set<string>>()
+  for (const index of compoundsOf(row.model)) {
+    const of = sought.get(index)
+    const cells = index.fields.map((field) => row.cells.findIndex((cell) => cell.field === field))
+    const found = cells.map((at) => (at === -1 ? null : values[at]))
+    if (of === undefined || (cells.includes(-1) && !holdsSought) || found.some(isUnreadable)) continue
+    if (of.verdict(compoundTokens(row, index), found) === 'foreign')
+      throw new FieldsealError('ERR_TOKEN_MISMATCH', { model: index.model, field: index.id })
+  }
   row.cells.forEach(({ field }, at) => {
     const index = field.blindIndex
     const of = index && sought.get(index)

@@ -14,6 +14,7 @@ import { AS_STORED } from '../bson/bson-codec.ts'
 import type { Doc } from '../bson/documents.ts'
 import { toDriverValue } from '../bson/driver-values.ts'
 import type { CollectionState, RawCollection } from '../install/collection-state.ts'
+import { compoundLeaf, compoundPath } from '../path-graph/compound-paths.ts'
 import { besidePath } from '../path-graph/walk-path.ts'
 import { SLOT_NAMES } from '../query-rewrite/token-terms.ts'
 import { kekIdOf } from '../write-path/draft.ts'
@@ -74,6 +75,11 @@ function updateOf(patch: RowPatch<PatchedCell>): KeyedUpdate | undefined {
   const change = changeOf(key, patch.cells)
   if (change === undefined) return undefined
   const { filter, set, unset, replaced, added } = change
+  for (const [index, tokens] of patch.tokens ?? []) {
+    const leaf = compoundLeaf(tokens)
+    if (leaf === undefined) unset[compoundPath(index)] = 1
+    else set[compoundPath(index)] = leaf
+  }
   const update = Object.fromEntries(
     Object.entries({ $set: set, $unset: unset }).filter(([, paths]) => Object.keys(paths).length > 0),
   )

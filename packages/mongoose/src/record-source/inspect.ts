@@ -22,7 +22,7 @@ export async function inspectIndexes(
   const expected = new Map<string, Doc>()
   for (const schema of state.schemas)
     for (const [keys, options] of (schema as Schema & IndexedSchema).indexes()) {
-      const isOurs = Object.keys(keys).some((path) => path === `${KEYS_PATH}.k` || touchesEncrypted(root, path))
+      const isOurs = Object.keys(keys).some((path) => path.startsWith(`${KEYS_PATH}.`) || touchesEncrypted(root, path))
       if (isOurs) expected.set(JSON.stringify(keys), options)
     }
   return [...expected].flatMap(([keys, { unique = false, partialFilterExpression }]) => {

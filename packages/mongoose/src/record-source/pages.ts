@@ -14,9 +14,16 @@ import {
 import { mongo } from 'mongoose'
 import { isDoc, valueAt, type Doc } from '../bson/documents.ts'
 import type { CollectionState } from '../install/collection-state.ts'
+import { compoundsOf } from '../path-graph/compound-paths.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
 import { outsideOf } from '../path-graph/unique-where.ts'
-import { canonical, collectRows, stored, type StoredRow as CollectedRow } from '../read-path/collect-rows.ts'
+import {
+  canonical,
+  collectRows,
+  compoundTokens,
+  stored,
+  type StoredRow as CollectedRow,
+} from '../read-path/collect-rows.ts'
 import { kekIdOf, storedKekId } from '../write-path/draft.ts'
 import { documentKey } from './document-key.ts'
 import { toArray } from './to-array.ts'
@@ -154,12 +161,13 @@ function storedValue({ cells, places }: CollectedRow, at: number): Envelope | Pl
   return typeof value === 'string' ? value : BSON.EJSON.stringify({ value })
 }
 
-function tokensOf({ cells, places }: CollectedRow, { map }: StoredModel): NonNullable<StoredRow['tokens']> {
-  const tokens = new Map<BlindIndex, (readonly IndexToken[])[]>(map.indexes.map((index) => [index, []]))
-  cells.forEach(({ field }, at) => {
-    const found = (places[at]?.tokens ?? []).filter((token) => token !== undefined) as IndexToken[] // bytes of a slot
+function tokensOf(row: CollectedRow, model: StoredModel): NonNullable<StoredRow['tokens']> {
+  const tokens = new Map<BlindIndex, (readonly IndexToken[])[]>(model.map.indexes.map((index) => [index, []]))
+  row.cells.forEach(({ field }, at) => {
+    const found = (row.places[at]?.tokens ?? []).filter((token) => token !== undefined) as IndexToken[] // bytes of a slot
     if (field.blindIndex !== undefined) tokens.get(field.blindIndex)?.push(found)
   })
+  for (const index of compoundsOf(model)) tokens.get(index)?.push(compoundTokens(row, index) as IndexToken[]) // the same
   return tokens
 }
 

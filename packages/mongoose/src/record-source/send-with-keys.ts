@@ -60,7 +60,11 @@ function withAllKeys({ key: { keys }, filter, update, replaced, added }: KeyedUp
   if (keys === undefined) return undefined
   const stamp = newStamp()
   const kept = [...keys.keks].filter(([cell]) => !replaced.has(cell)).map(([, kek]) => kek)
-  const set = { ...(update['$set'] as Doc | undefined), [KEYS_PATH]: { k: distinct([...kept, ...added]), w: stamp } }
+  const set = {
+    ...(update['$set'] as Doc | undefined),
+    [`${KEYS_PATH}.k`]: distinct([...kept, ...added]),
+    [STAMP]: stamp,
+  }
   return { filter: { ...filter, [STAMP]: keys.stamp }, update: { ...update, $set: set }, stamp }
 }
 

@@ -120,7 +120,10 @@ async function prepare(
       const prepared = await prepareUpdate(state, model, request, context)
       const nothing = () => ({ [name]: { filter: NOTHING, update: UNCHANGED } })
       const isOfDocument = prepared === undefined || prepared.known // its document alone tells whose it is
-      const reads = (prepared?.edits.length ?? 0) > 0 || (isOfDocument && isMade(filter, made))
+      const reads =
+        (prepared?.edits.length ?? 0) > 0 ||
+        (prepared?.missing.length ?? 0) > 0 ||
+        (isOfDocument && isMade(filter, made))
       if (request.kind === 'one' && reads) {
         const id = pinned(prepared?.filter ?? filter, '_id')
         const alone = (send: Send) =>

@@ -1,7 +1,10 @@
 import {
   tokenSlot,
   type AdapterHost,
+  type BlindIndex,
+  type Cell,
   type Field,
+  type IndexToken,
   type KekId,
   type OperationContext,
   type Row,
@@ -32,6 +35,10 @@ export class Draft {
   readonly cells: DraftCell[] = []
   facts: RowFacts | undefined
   kekIds: readonly KekId[] = []
+  /** Values that are stored and stay as they are: tokens of several paths are made of them too. */
+  known: readonly Cell<unknown>[] = []
+  /** Tokens of several paths together, once it is sealed. */
+  compounds: ReadonlyMap<BlindIndex, readonly IndexToken[]> = new Map()
 
   constructor(model: StoredModel, facts?: RowFacts) {
     this.model = model
@@ -52,7 +59,19 @@ export async function sealDrafts(
     sealed.forEach(({ draft, cells }, at) => {
       const row = rows[at] as SealedRow // results come in the order of the input
       draft.kekIds = row.kekIds
+      draft.compounds = compoundsIn(row.tokens)
       fill(cells, ({ field }, of, nth) => leafOf(field, row, of, nth, host))
+    })
+  }
+  const completed = sealed.filter(({ draft }) => draft.known.length > 0)
+  if (completed.length > 0) {
+    const rows = completed.map((part) => {
+      const row = rowOf(part)
+      return { ...row, cells: [...row.cells, ...part.draft.known] }
+    })
+    const tokens = await host.cipher.index(rows, context)
+    completed.forEach(({ draft }, at) => {
+      draft.compounds = compoundsIn(tokens[at] as SealedRow['tokens']) // results come in the order of the input
     })
   }
   if (indexed.length > 0) {
@@ -65,6 +84,11 @@ export async function sealDrafts(
       })
     })
   }
+}
+
+/** An index over several fields has one occurrence. */
+function compoundsIn(tokens: SealedRow['tokens']): Draft['compounds'] {
+  return new Map([...tokens].flatMap(([index, [own = []]]) => (index.fields.length > 1 ? [[index, own] as const] : [])))
 }
 
 /** Some of the cells of a draft. */

@@ -2,6 +2,7 @@ import { FieldsealError, type OperationContext } from '@fieldseal/core/adapter'
 import { mongo } from 'mongoose'
 import { isDoc, plain, type Doc } from '../bson/documents.ts'
 import type { CollectionState } from '../install/collection-state.ts'
+import { compoundLeaf, COMPOUNDS_NAME } from '../path-graph/compound-paths.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
 import { refuseWrite } from '../query-rewrite/refuse.ts'
 import { factsOf } from '../read-path/collect-rows.ts'
@@ -34,7 +35,12 @@ export function prepareDocument(
   return {
     draft,
     finish() {
-      const keys = draft.kekIds.length === 0 ? {} : { [KEYS_PATH]: keysOf(draft.kekIds) }
+      const leaves = [...draft.compounds].flatMap(([{ id: of }, tokens]) => {
+        const leaf = compoundLeaf(tokens)
+        return leaf === undefined ? [] : [[of, leaf] as const]
+      })
+      const tokens = leaves.length === 0 ? {} : { [COMPOUNDS_NAME]: Object.fromEntries(leaves) }
+      const keys = draft.kekIds.length === 0 ? {} : { [KEYS_PATH]: { ...keysOf(draft.kekIds), ...tokens } }
       if (id.makes !== true) return { ...sealed, ...keys }
       const { _id: _given, ...content } = sealed // null there would make the driver give it another
       return { _id, ...content, ...keys }

@@ -1,3 +1,4 @@
+import type { Field } from '@fieldseal/core/adapter'
 import { AS_STORED } from '../bson/bson-codec.ts'
 import type { Doc } from '../bson/documents.ts'
 import type { CollectionState } from '../install/collection-state.ts'
@@ -11,6 +12,8 @@ export interface PreparedUpdate {
   readonly options: OperationOptions
   readonly draft: Draft
   readonly edits: readonly Edit[]
+  /** Fields whose stored values the tokens of a compound index need. */
+  readonly missing: readonly Field[]
   /** The document was read to learn whose it is. An update that meets nothing then may have to be about another's. */
   readonly known: boolean
   /** The update to send, once the draft is sealed. */

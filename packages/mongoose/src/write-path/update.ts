@@ -14,6 +14,8 @@ import {
 } from '../query-rewrite/scope.ts'
 import { TokenTerms } from '../query-rewrite/token-terms.ts'
 import { assertFactsKept } from './assert-facts-kept.ts'
+import { completeMatched } from './complete-compounds.ts'
+import { planCompounds, withCompounds } from './compound-writes.ts'
 import { addKeys, Draft, sealDrafts } from './draft.ts'
 import { planUpdate, type Edit } from './plan-update.ts'
 import { arePlain, holdsEnvelope, plainOperators } from './plain-edits.ts'
@@ -50,8 +52,9 @@ export async function runUpdate<R>(
   for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
     const prepared = await prepareUpdate(state, model, request, context)
     if (prepared === undefined) return runner.run(NOTHING, UNCHANGED, optionsOfNothing(request.options))
-    if (prepared.edits.length > 0) {
-      const result = await editMatched(state, model, prepared, context, runner)
+    if (prepared.edits.length > 0 || prepared.missing.length > 0) {
+      const run = prepared.edits.length > 0 ? editMatched : completeMatched
+      const result = await run(state, model, prepared, context, runner)
       if (result !== undefined) return result
       continue
     }
@@ -96,22 +99,25 @@ export async function prepareUpdate(
     const criteria = rewriteFilter(filter, model.root, scope)
     const plan = planUpdate(update, model, draft, scope)
     if (upsert) sealInserted(filter, plan, model, draft)
+    const compounds = planCompounds(plan, model, draft, { upsert, kind })
     const arrayFilters: unknown = options['arrayFilters']
     const rewritten = Array.isArray(arrayFilters)
       ? { ...options, arrayFilters: rewriteArrayFilters(arrayFilters, update, model.root, scope) }
       : options
     assertExact(scope, false)
-    return { criteria, draft, plan, options: rewriteOptions(rewritten, model) }
+    return { criteria, draft, plan, compounds, options: rewriteOptions(rewritten, model) }
   })
-  const { draft, plan } = result
+  const { draft, plan, compounds } = result
+  const { writes, missing } = compounds
   const [edit] = plan.edits
   if (edit !== undefined && kind === 'many' && !arePlain(plan.edits)) refuseMany(edit, model)
-  if (edit !== undefined && isUnacknowledged(state, options))
+  const depends = edit ?? missing.map(({ path }) => ({ root: path, operator: '$set' }))[0]
+  if (depends !== undefined && isUnacknowledged(state, options))
     refuseWrite(
       model.map.id,
-      edit.root,
+      depends.root,
       'unacknowledged',
-      `${edit.operator} must know what became of it: not with w: 0`,
+      `${depends.operator} must know what became of it: not with w: 0`,
     )
   const meeting = {
     collation: comparesByCollation(state, options),
@@ -137,16 +143,20 @@ export async function prepareUpdate(
     )
     if (found !== null) refuseMany(edit, model)
     const update = merged(plan.update as Doc, plainOperators(plan.edits)) // edits come from operators, never from a pipeline
-    const finish = () => addKeys(update, draft.kekIds)
-    return { filter: except(confined, sealed), options: result.options, draft, edits: [], known, finish }
+    const finish = () => withCompounds(addKeys(update, draft.kekIds), writes, draft)
+    return { filter: except(confined, sealed), options: result.options, draft, edits: [], missing, known, finish }
   }
   return {
     filter: confined,
     options: rewriteOptions(result.options, model, sought),
     draft,
     edits: plan.edits,
+    missing,
     known,
-    finish: () => (Array.isArray(plan.update) ? plan.update : addKeys(plan.update as Doc, draft.kekIds)),
+    finish: () =>
+      Array.isArray(plan.update)
+        ? plan.update
+        : withCompounds(addKeys(plan.update as Doc, draft.kekIds), writes, draft),
   }
 }
 

@@ -1,0 +1,47 @@
+import type { BlindIndex, IndexToken } from '@fieldseal/core/adapter'
+import { tokenSlot } from '@fieldseal/core/adapter'
+import { mongo } from 'mongoose'
+import type { Doc } from '../bson/documents.ts'
+import { configError } from '../encrypted-path/config-error.ts'
+import { SLOT_NAMES } from '../query-rewrite/token-terms.ts'
+import { KEYS_PATH, type StoredModel } from './stored-model.ts'
+import { walkPath } from './walk-path.ts'
+
+/** Where documents keep the tokens of several paths together, by index: `{ b: odd epochs, n: even epochs }`. */
+export const COMPOUNDS_NAME = 't'
+
+/** The indexes over several paths. */
+export function compoundsOf({ map }: Pick<StoredModel, 'map'>): readonly BlindIndex[] {
+  return map.indexes.filter(({ fields }) => fields.length > 1)
+}
+
+/** Where the tokens of an index over several paths stand. */
+export function compoundPath({ id }: Pick<BlindIndex, 'id'>): string {
+  return `${KEYS_PATH}.${COMPOUNDS_NAME}.${id}`
+}
+
+/** What stands there; undefined for no token. */
+export function compoundLeaf(tokens: readonly IndexToken[] = []): Doc | undefined {
+  const { Binary } = mongo
+  const slots = tokens.map((token) => [SLOT_NAMES[tokenSlot(token)], new Binary(token, Binary.SUBTYPE_USER_DEFINED)])
+  return slots.length === 0 ? undefined : Object.fromEntries(slots)
+}
+
+/**
+ * Refuses indexes over what a document may hold more than once, or an update may write without naming it.
+ *
+ * @throws FieldsealError ERR_CONFIG_INVALID naming index or path
+ */
+export function assertCompounds(model: StoredModel): void {
+  for (const { id, fields } of compoundsOf(model)) {
+    if (/[.$\0]/.test(id)) throw configError(id, 'compoundIndexes', 'an id without dots and dollars: it names a path')
+    for (const { path, type } of fields) {
+      const { node } = walkPath(model.root, path)
+      const isTop = !path.includes('.') && node?.field?.path === path && node.plainName === undefined
+      if (!isTop || node.element !== undefined || node.values !== undefined)
+        throw configError(path, `compoundIndexes.${id}`, 'a path at the top of the document, which is no array or Map')
+      if (type === 'bson')
+        throw configError(path, `compoundIndexes.${id}`, 'a text, number, boolean, bigint, date or Buffer')
+    }
+  }
+}

@@ -1,0 +1,102 @@
+import type { BlindIndex, Field } from '@fieldseal/core/adapter'
+import { isDoc, type Doc } from '../bson/documents.ts'
+import { compoundLeaf, compoundPath, compoundsOf } from '../path-graph/compound-paths.ts'
+import type { StoredModel } from '../path-graph/stored-model.ts'
+import { refuseWrite } from '../query-rewrite/refuse.ts'
+import type { Draft } from './draft.ts'
+import type { UpdatePlan } from './plan-update.ts'
+
+/** What an update does to the tokens of an index over several paths. */
+export interface CompoundWrite {
+  readonly index: BlindIndex
+  readonly operator: '$set' | '$setOnInsert' | '$unset'
+}
+
+export interface CompoundPlan {
+  readonly writes: readonly CompoundWrite[]
+  /** Fields that the update leaves as they are, and whose values its tokens are made of as well. */
+  readonly missing: readonly Field[]
+}
+
+/**
+ * Plans the tokens of several paths together. An update that writes some of them needs what the document has at the
+ * others.
+ *
+ * @throws FieldsealError ERR_WRITE_UNSUPPORTED where that cannot be known
+ */
+export function planCompounds(
+  { update, edits }: UpdatePlan,
+  model: StoredModel,
+  draft: Draft,
+  { upsert, kind }: { readonly upsert: boolean; readonly kind: 'one' | 'many' },
+): CompoundPlan {
+  const writes: CompoundWrite[] = []
+  const missing = new Set<Field>()
+  for (const index of compoundsOf(model)) {
+    const refuse = (hint: string): never => refuseWrite(model.map.id, index.id, 'compound-index', hint)
+    const all = index.fields.map(({ path }) => path).join(', ')
+    const paths = touchedBy(update, index)
+    if (Array.isArray(update)) {
+      if (paths.size > 0) refuse('a pipeline cannot compute its tokens: use update operators')
+      continue
+    }
+    if (edits.some(({ root }) => index.fields.some(({ path }) => path === root)))
+      refuse(`its tokens are made of whole values: $set ${all}`)
+    if ([...paths.values()].some((operator) => !WRITING.includes(operator)))
+      refuse(`its tokens are made of whole values: $set ${all}`)
+    const given = (operator: string) =>
+      index.fields.filter(({ path }) => paths.get(path) === operator && isSealed(update as Doc, operator, path, draft))
+    const [set, inserted] = [given('$set'), given('$setOnInsert')]
+    const cleared = index.fields.some(
+      (field) => (paths.get(field.path) === '$set' && !set.includes(field)) || paths.get(field.path) === '$unset',
+    )
+    if (cleared) writes.push({ index, operator: '$unset' })
+    else if (set.length === index.fields.length) writes.push({ index, operator: '$set' })
+    else if (set.length > 0) {
+      if (upsert) refuse(`the document may be there already, or not: $set all of ${all} in an upsert`)
+      if (kind === 'many') refuse(`each document would need its own token: $set all of ${all}, or update one at a time`)
+      if (edits.length > 0) refuse(`write ${all} in an update of its own: the others need what is stored, too`)
+      writes.push({ index, operator: '$set' })
+      for (const field of index.fields) if (!set.includes(field)) missing.add(field)
+    } else if (inserted.length === index.fields.length) writes.push({ index, operator: '$setOnInsert' })
+  }
+  return { writes, missing: [...missing] }
+}
+
+const WRITING: readonly string[] = ['$set', '$setOnInsert', '$unset']
+
+/** Paths of an index that an update names, and the operator that does. */
+function touchedBy(update: UpdatePlan['update'], { fields }: BlindIndex): ReadonlyMap<string, string> {
+  const names = fields.map(({ path }) => path)
+  const found = new Map<string, string>()
+  if (Array.isArray(update)) {
+    for (const stage of update as readonly unknown[])
+      for (const [operator, operand] of Object.entries(isDoc(stage) ? stage : {})) {
+        const paths = isDoc(operand) ? Object.keys(operand) : [operand].flat().map(String)
+        for (const path of paths) if (names.includes(path)) found.set(path, operator)
+      }
+    return found
+  }
+  for (const [operator, operands] of Object.entries(update))
+    for (const path of Object.keys(isDoc(operands) ? operands : {})) {
+      const name = path.split('.', 1)[0] as string
+      if (names.includes(name)) found.set(name, path === name ? operator : 'below')
+    }
+  return found
+}
+
+/** Whether a value goes there, not null. */
+function isSealed(update: Doc, operator: string, path: string, { cells }: Draft): boolean {
+  return cells.some(({ holder, key }) => holder === update[operator] && key === path)
+}
+
+/** The update with the tokens of its sealed draft. */
+export function withCompounds(update: Doc, writes: readonly CompoundWrite[], draft: Draft): Doc {
+  let out = update
+  for (const { index, operator } of writes) {
+    const leaf = operator === '$unset' ? undefined : compoundLeaf(draft.compounds.get(index))
+    const [as, operand] = leaf === undefined ? (['$unset', 1] as const) : ([operator, leaf] as const)
+    out = { ...out, [as]: { ...(out[as] as Doc | undefined), [compoundPath(index)]: operand } }
+  }
+  return out
+}
