@@ -1,14 +1,16 @@
+import type { Report } from '@fieldseal/migrate'
 import { expect } from 'vitest'
 import type { Blow, Ward } from './ward.ts'
 
 /** What a command prints as JSON when it fails. */
-interface Told {
+export interface Told {
   readonly error: {
     readonly code: string
     readonly kind: string
     readonly message: string
     readonly details: Readonly<Record<string, string>>
   }
+  readonly report?: Report
 }
 
 /** Runs a command that must end with a typed error that says what to do, without a stack trace. @returns the error */

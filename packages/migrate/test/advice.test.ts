@@ -35,6 +35,7 @@ it('says what to do about keys and key stores too, and leaves a hint that is the
   expect(String(full)).toMatch(/ERR_KEY_STORE_UNAVAILABLE.*disk is full.*make room/)
   expect(String(advised(new FieldsealError('ERR_KMS_TIMEOUT')))).toMatch(/see that it runs/)
   expect(String(advised(new FieldsealError('ERR_KMS_ACCESS_DENIED')))).toMatch(/have its owner allow it/)
+  expect(String(advised(new FieldsealError('ERR_KEY_RECORD_INVALID')))).toMatch(/restore the record/)
   const hinted = new FieldsealError('ERR_KEY_STORE_UNAVAILABLE', { hint: 'mine' })
   expect(advised(hinted)).toBe(hinted)
 })

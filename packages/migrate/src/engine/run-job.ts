@@ -1,4 +1,5 @@
 import { FieldsealError, nowOf, type RecordMap, type RecordSource } from '@fieldseal/core/adapter'
+import { keyRecords } from '../keys/key-versions.ts'
 import { type ModelReport, type Report, rowsRemain } from '../report/report.ts'
 import { add, type RowVerb, runBatch } from './batch.ts'
 import { type Checkpoint, digestOf, type ModelProgress, newProgress, openCheckpoint } from './checkpoint.ts'
@@ -52,6 +53,9 @@ export async function runJob(surroundings: Surroundings, job: Job): Promise<Repo
     checkpoint.state.finished = true // what remains is looked at afresh by the next run
     await checkpoint.save()
   }
+  // A verb may begin without keys, but not for a tenant of which nobody knows anything.
+  if (what.tenant !== undefined && models.every(({ rows }) => rows === 0))
+    assertKnown(what.tenant, (await keyRecords(surroundings, what.tenant)).length)
   const report = reportFrom(job, models, { resumed, startedAt })
   if (report.remaining > 0) throw rowsRemain(report, hintFor(report, job))
   return report

@@ -29,6 +29,7 @@ export async function keysToShred(surroundings: Surroundings, scope: Scope): Pro
     throw new FieldsealError('ERR_ARGUMENT_INVALID', {
       field: scope.keyspace === undefined ? 'tenant' : 'keyspace',
       reason: 'the key store has no key of it',
+      hint: 'check the spelling',
     })
   const { keyspace, kek } = scope
   if (kek !== undefined) {

@@ -3,6 +3,15 @@ import { FieldsealError, isFieldsealError } from '@fieldseal/core/adapter'
 const AGAIN = 'then run the same command again: it goes on from where it is'
 const UP = `see that it runs and can be reached, ${AGAIN}`
 
+const ALTERED = new Set([
+  'ERR_KEY_RECORD_INVALID',
+  'ERR_KEY_NOT_FOUND',
+  'ERR_KMS_CIPHERTEXT_OR_CONTEXT_INVALID',
+  'ERR_KMS_WRONG_KEY',
+  'ERR_INDEX_UNKNOWN',
+])
+const RESTORE = `restore the record from a backup of the key store, if somebody has edited or removed it, ${AGAIN}`
+
 interface Failure {
   readonly reason: string
   readonly hint: string
@@ -40,6 +49,7 @@ export function advised(error: unknown, operation?: string): unknown {
   if (details.hint !== undefined) return error
   if (kind === 'denied')
     return new FieldsealError(code, { ...during, ...details, hint: `have its owner allow it, ${AGAIN}` })
+  if (ALTERED.has(code)) return new FieldsealError(code, { ...during, ...details, hint: RESTORE })
   if (kind !== 'unavailable') return error
   const said = saidBy(details.vendorCode ?? '')
   return new FieldsealError(code, { ...during, hint: UP, ...said, ...details }, retryAfterMs)

@@ -33,11 +33,22 @@ const CLOCK_SKEW_MS = 300_000
 export async function doctor(surroundings: Surroundings, options: DoctorOptions = {}): Promise<readonly Finding[]> {
   const records = await keyRecords(surroundings, options.tenant)
   return [
+    ...(options.tenant !== undefined && records.length === 0 ? [unknownTenant(options.tenant)] : []),
     ...(await aboutTables(surroundings)),
     ...aboutRecords(surroundings, records),
     ...(await aboutIndexes(surroundings, options.tenant)),
     ...(await aboutCmks(surroundings, records, options.tenant)),
   ]
+}
+
+/** Nothing is wrong with a tenant that does not exist. */
+function unknownTenant(tenant: string): Finding {
+  return {
+    severity: 'warning',
+    where: tenant,
+    problem: 'the key store has no key of this tenant',
+    fix: `check the spelling; of a new tenant: fieldseal activate --tenant ${tenant}`,
+  }
 }
 
 /** Plaintext where none may be is an error; what is on its way is told of. */

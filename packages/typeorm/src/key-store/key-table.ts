@@ -70,10 +70,10 @@ export function keyTable(
     }
   }
   const read = async (sql: string, parameters: readonly unknown[]) =>
-    (await query(sql, parameters)).records.map(({ record }) => recordFromJson(String(record)))
+    (await query(sql, parameters)).records.map(({ id, record }) => recordOf(String(id), String(record)))
   return {
     find: (ids: readonly RecordId[]) =>
-      ids.length === 0 ? Promise.resolve([]) : read(`SELECT record FROM ${name} WHERE id = ANY($1)`, [ids]),
+      ids.length === 0 ? Promise.resolve([]) : read(`SELECT id, record FROM ${name} WHERE id = ANY($1)`, [ids]),
     load(keyspaces: readonly KeyspaceRef[]) {
       if (keyspaces.length === 0) return Promise.resolve([])
       const columns = [
@@ -82,7 +82,7 @@ export function keyTable(
         keyspaces.map(({ keyspace }) => keyspace),
       ]
       return read(
-        `SELECT record FROM ${name} WHERE (app, tenant, keyspace) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]))`,
+        `SELECT id, record FROM ${name} WHERE (app, tenant, keyspace) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]))`,
         columns,
       )
     },
@@ -103,7 +103,7 @@ export function keyTable(
     async *list({ app, tenant, cmk }) {
       for (let after = ''; ; ) {
         const page = await read(
-          `SELECT record FROM ${name} WHERE id > $1 AND app = $2 AND ($3::text IS NULL OR tenant = $3) ORDER BY id LIMIT ${PAGE}`,
+          `SELECT id, record FROM ${name} WHERE id > $1 AND app = $2 AND ($3::text IS NULL OR tenant = $3) ORDER BY id LIMIT ${PAGE}`,
           [after, app, tenant ?? null],
         )
         yield* page.filter((record) => cmk === undefined || namesCmk(record, cmk))
@@ -112,6 +112,15 @@ export function keyTable(
         after = last.id
       }
     },
+  }
+}
+
+/** @throws FieldsealError ERR_KEY_RECORD_INVALID naming the record */
+function recordOf(id: string, text: string): KeyStoreRecord {
+  try {
+    return recordFromJson(text)
+  } catch (error) {
+    throw isFieldsealError(error) ? new FieldsealError(error.code, { ...error.details, kekId: id }) : error
   }
 }
 
