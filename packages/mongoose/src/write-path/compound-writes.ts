@@ -18,6 +18,13 @@ export interface CompoundPlan {
   readonly missing: readonly Field[]
 }
 
+interface UpdateKind {
+  readonly upsert: boolean
+  readonly kind: 'one' | 'many'
+  /** Indexes that the filter asks: what it demands is stored by an upsert. */
+  readonly asked: ReadonlySet<BlindIndex>
+}
+
 /**
  * Plans the tokens of several paths together. An update that writes some of them needs what the document has at the
  * others.
@@ -28,7 +35,7 @@ export function planCompounds(
   { update, edits }: UpdatePlan,
   model: StoredModel,
   draft: Draft,
-  { upsert, kind }: { readonly upsert: boolean; readonly kind: 'one' | 'many' },
+  { upsert, kind, asked }: UpdateKind,
 ): CompoundPlan {
   const writes: CompoundWrite[] = []
   const missing = new Set<Field>()
@@ -42,13 +49,18 @@ export function planCompounds(
     }
     if (edits.some(({ root }) => index.fields.some(({ path }) => path === root)))
       refuse(`its tokens are made of whole values: $set ${all}`)
-    if ([...paths.values()].some((operator) => !WRITING.includes(operator)))
+    if ([...paths.values()].flat().some((operator) => !WRITING.includes(operator)))
       refuse(`its tokens are made of whole values: $set ${all}`)
+    const twice = [...paths].find(([, operators]) => operators.length > 1)
+    if (twice !== undefined)
+      // most servers refuse it
+      refuseWrite(model.map.id, twice[0], 'update-conflict', `${twice[1].join(' and ')} are about one path`)
+    const isNamed = (path: string, operator: string) => paths.get(path)?.includes(operator) === true
     const given = (operator: string) =>
-      index.fields.filter(({ path }) => paths.get(path) === operator && isSealed(update as Doc, operator, path, draft))
+      index.fields.filter(({ path }) => isNamed(path, operator) && isSealed(update as Doc, operator, path, draft))
     const [set, inserted] = [given('$set'), given('$setOnInsert')]
     const cleared = index.fields.some(
-      (field) => (paths.get(field.path) === '$set' && !set.includes(field)) || paths.get(field.path) === '$unset',
+      (field) => (isNamed(field.path, '$set') && !set.includes(field)) || isNamed(field.path, '$unset'),
     )
     if (cleared) writes.push({ index, operator: '$unset' })
     else if (set.length === index.fields.length) writes.push({ index, operator: '$set' })
@@ -59,28 +71,31 @@ export function planCompounds(
       writes.push({ index, operator: '$set' })
       for (const field of index.fields) if (!set.includes(field)) missing.add(field)
     } else if (inserted.length === index.fields.length) writes.push({ index, operator: '$setOnInsert' })
+    else if (upsert && asked.has(index))
+      refuse(`a new document would have the token that the filter looks for without its values: set all of ${all}`)
   }
   return { writes, missing: [...missing] }
 }
 
 const WRITING: readonly string[] = ['$set', '$setOnInsert', '$unset']
 
-/** Paths of an index that an update names, and the operator that does. */
-function touchedBy(update: UpdatePlan['update'], { fields }: BlindIndex): ReadonlyMap<string, string> {
+/** Paths of an index that an update names, and the operators that do. */
+function touchedBy(update: UpdatePlan['update'], { fields }: BlindIndex): ReadonlyMap<string, readonly string[]> {
   const names = fields.map(({ path }) => path)
-  const found = new Map<string, string>()
+  const found = new Map<string, readonly string[]>()
+  const note = (path: string, operator: string) => found.set(path, [...(found.get(path) ?? []), operator])
   if (Array.isArray(update)) {
     for (const stage of update as readonly unknown[])
       for (const [operator, operand] of Object.entries(isDoc(stage) ? stage : {})) {
         const paths = isDoc(operand) ? Object.keys(operand) : [operand].flat().map(String)
-        for (const path of paths) if (names.includes(path)) found.set(path, operator)
+        for (const path of paths) if (names.includes(path)) note(path, operator)
       }
     return found
   }
   for (const [operator, operands] of Object.entries(update))
     for (const path of Object.keys(isDoc(operands) ? operands : {})) {
       const name = path.split('.', 1)[0] as string
-      if (names.includes(name)) found.set(name, path === name ? operator : 'below')
+      if (names.includes(name)) note(name, path === name ? operator : 'below')
     }
   return found
 }

@@ -99,7 +99,7 @@ export async function prepareUpdate(
     const criteria = rewriteFilter(filter, model.root, scope)
     const plan = planUpdate(update, model, draft, scope)
     if (upsert) sealInserted(filter, plan, model, draft)
-    const compounds = planCompounds(plan, model, draft, { upsert, kind })
+    const compounds = planCompounds(plan, model, draft, { upsert, kind, asked: scope.asked })
     const arrayFilters: unknown = options['arrayFilters']
     const rewritten = Array.isArray(arrayFilters)
       ? { ...options, arrayFilters: rewriteArrayFilters(arrayFilters, update, model.root, scope) }
