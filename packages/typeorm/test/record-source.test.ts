@@ -124,6 +124,24 @@ onEachEngine('record source', (engine) => {
     expect(await source().compareAndSet(map, patches)).toEqual(['changed', 'changed', 'changed'])
   })
 
+  it('says of rows that were written that they were, beside one that changed meanwhile and is refused', async () => {
+    const map = mapOf('documents')
+    const rows = (await walk('documents', { size: 3 })).flat().slice(0, 3)
+    const title = map.at('title').field ?? expect.unreachable()
+    const patches = rows.map(({ key, cells }) => {
+      const before = Buffer.from((cells['title'] as string).slice(3), 'base64url')
+      const after = Buffer.from(before)
+      after[20] = (after[20] ?? 0) ^ 1
+      return { key, cells: [{ field: title, before: before as never, after: after as never }] }
+    })
+    const { cells = {} } = rows[1] ?? {}
+    const refused = `fs.${Buffer.from(patches[1]?.cells[0]?.after ?? []).toString('base64url')}`
+    await clinic.dataSource.query('UPDATE documents SET title = title WHERE title = $1', [cells['title']])
+    await clinic.dataSource.query(`ALTER TABLE documents ADD CONSTRAINT stays CHECK (title <> '${refused}')`)
+    expect(await source().convert?.(map, patches)).toEqual(['updated', 'refused', 'updated'])
+    await clinic.dataSource.query('ALTER TABLE documents DROP CONSTRAINT stays')
+  })
+
   it('keeps checkpoints, compared by version', async () => {
     const runner = clinic.dataSource.createQueryRunner()
     await new CreateFieldsealTables1764000000000().up(runner)

@@ -15,7 +15,7 @@ export async function clearTokens(
   if (keys.length === 0 || slots.length === 0) return
   const escape = (name: string) => installation.dataSource.driver.escape(name)
   await onPrimary(installation, async (query) => {
-    const types = await keyTypes(installation, table, query)
+    const types = installation.keyTypes.get(map) ?? (await keyTypes(installation, table, query))
     const names = table.keys.map(({ column }) => `t.${escape(column.databaseName)}`).join(', ')
     const values = table.keys.map((_, index) => `v.k${index}::${types[index]}`).join(', ')
     const arrays = table.keys.map((_, index) => `$${index + 1}::text[]`).join(', ')

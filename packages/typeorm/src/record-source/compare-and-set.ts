@@ -20,9 +20,13 @@ export async function compareAndSet(
   const escape = (name: string) => installation.dataSource.driver.escape(name)
   const places = patchedColumns(table, patches).map((column) => placeOf(column, escape))
   return onPrimary(installation, async (query) => {
-    const deps = { query, escape, keyTypes: await keyTypes(installation, table, query) }
+    const deps = {
+      query,
+      escape,
+      keyTypes: installation.keyTypes.get(map) ?? (await keyTypes(installation, table, query)),
+    }
     const updated = await updateRows(table, places, patches, deps)
-    return updated.map((isUpdated) => (isUpdated ? 'updated' : 'changed'))
+    return updated.map((outcome) => (outcome === 'updated' ? outcome : 'changed'))
   })
 }
 

@@ -26,9 +26,7 @@ const REFUSALS = /^2[23]/
 
 /**
  * `compareAndSet` for cells on their way between plaintext and envelopes, and for their tokens: all places of a row or
- * none, in one statement for all rows. Rows that somebody has locked are skipped.
- *
- * A row that a constraint refuses fails the statement: then each row gets a statement of its own, and it alone is refused.
+ * none. Rows that somebody has locked are skipped.
  */
 export async function convert(
   installation: Installation,
@@ -46,25 +44,7 @@ export async function convert(
       ...table.compounds.flatMap((compound) => tokenPlacesOf(compound, patches, escape)),
     ]
     const keyTypes = table.keys.map(({ column }) => types.get(column.databaseName)?.open ?? 'text')
-    const run = async (some: Patches): Promise<readonly Converted[]> => {
-      const updated = await updateRows(table, places, some, { query, escape, keyTypes })
-      return updated.map((isUpdated) => (isUpdated ? 'updated' : 'changed'))
-    }
-    try {
-      return await run(patches)
-    } catch (error) {
-      if (!isRefusal(error)) throw error
-    }
-    const results: Converted[] = []
-    for (const patch of patches) {
-      try {
-        results.push(...(await run([patch])))
-      } catch (error) {
-        if (!isRefusal(error)) throw error
-        results.push('refused')
-      }
-    }
-    return results
+    return updateRows(table, places, patches, { query, escape, keyTypes, isRefusal })
   })
 }
 

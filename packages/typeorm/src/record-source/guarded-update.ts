@@ -1,4 +1,4 @@
-import type { PatchedCell, RowPatch } from '@fieldseal/core/adapter'
+import type { Converted, PatchedCell, RowPatch } from '@fieldseal/core/adapter'
 import { formsOf, isAsRead, type Form, type Forms, type Place } from './place.ts'
 import { keyArrays, versionOf } from './row-key.ts'
 import type { ModelTable, Query } from './table.ts'
@@ -8,6 +8,8 @@ export interface UpdateDeps {
   /** SQL types of the key columns. */
   readonly keyTypes: readonly string[]
   readonly escape: (name: string) => string
+  /** Whether an error refuses a row as it would be. @defaultValue none: they are thrown */
+  readonly isRefusal?: (error: unknown) => boolean
 }
 
 type Patches = readonly RowPatch<PatchedCell>[]
@@ -16,19 +18,28 @@ type Patches = readonly RowPatch<PatchedCell>[]
  * Writes all places of a row or none, each row only where its places still hold what they held; says which were written.
  * One statement for all rows that are still the version that a page read, and another for those that are not, or of which
  * nobody knows: these are compared place by place. Rows that somebody has locked are skipped.
+ *
+ * A row that is refused fails its statement: then each row of it gets a statement of its own, and it alone is refused.
  */
 export async function updateRows(
   table: ModelTable,
   places: readonly Place[],
   patches: Patches,
   deps: UpdateDeps,
-): Promise<readonly boolean[]> {
-  const updated = patches.map(() => false)
+): Promise<readonly Converted[]> {
+  const outcomes = patches.map((): Converted => 'changed')
   const forms = formsOf(places, patches)
   async function run(rows: readonly number[], guard: Guard): Promise<void> {
     if (rows.length === 0) return
     const { sql, parameters } = statementOf(table, forms, patches, rows, guard, deps)
-    for (const { place } of await deps.query(sql, parameters)) updated[rows[Number(place) - 1] ?? -1] = true
+    try {
+      for (const { place } of await deps.query(sql, parameters)) outcomes[rows[Number(place) - 1] ?? -1] = 'updated'
+    } catch (error) {
+      if (deps.isRefusal?.(error) !== true) throw error
+      const [row = -1, ...others] = rows
+      if (others.length === 0) outcomes[row] = 'refused'
+      else for (const one of rows) await run([one], guard)
+    }
   }
   const all = [...patches.keys()]
   const asRead = all.filter((row) => {
@@ -37,10 +48,10 @@ export async function updateRows(
   })
   await run(asRead, isSameVersion)
   await run(
-    all.filter((row) => updated[row] === false),
+    all.filter((row) => outcomes[row] === 'changed'),
     holdsTheSame,
   )
-  return updated
+  return outcomes
 }
 
 /** A parameter of a statement: an array with one element for each row. */
@@ -91,6 +102,10 @@ const holdsTheSame: Guard = ({ forms, rows, keys, add }) => [
   }),
 ]
 
+/** Names of its steps. A space keeps them apart from names of tables. */
+const GIVEN = '"rows given"'
+const LOCKED = '"rows locked"'
+
 /** It locks what it is about to write, skips what others have locked, and meets it again by its place on disk. */
 function statementOf(
   table: ModelTable,
@@ -119,9 +134,9 @@ function statementOf(
   const names = types.map((_, i) => `p${i + 1}`)
   const arrays = types.map((type, i) => `$${i + 1}::${type}[]`)
   const sql = [
-    `WITH r AS (SELECT * FROM unnest(${arrays.join(', ')}) WITH ORDINALITY AS v(${names.join(', ')}, place)),`,
-    `l AS MATERIALIZED (SELECT v.*, t.ctid AS at FROM r v JOIN ${table.name} t ON ${[...isRow, ...isUnchanged].join(' AND ')} FOR UPDATE OF t SKIP LOCKED)`,
-    `UPDATE ${table.name} t SET ${set.join(', ')} FROM l v WHERE ${['t.ctid = v.at', ...isRow].join(' AND ')} RETURNING v.place`,
+    `WITH ${GIVEN} AS (SELECT * FROM unnest(${arrays.join(', ')}) WITH ORDINALITY AS v(${names.join(', ')}, place)),`,
+    `${LOCKED} AS MATERIALIZED (SELECT v.*, t.ctid AS at FROM ${GIVEN} v JOIN ${table.name} t ON ${[...isRow, ...isUnchanged].join(' AND ')} FOR UPDATE OF t SKIP LOCKED)`,
+    `UPDATE ${table.name} t SET ${set.join(', ')} FROM ${LOCKED} v WHERE ${['t.ctid = v.at', ...isRow].join(' AND ')} RETURNING v.place`,
   ].join(' ')
   return { sql, parameters }
 }

@@ -10,7 +10,7 @@ import { tokenSlotsOf, turnsInPlace, type SealedColumn } from '../entity-map/ent
 import { startsLikeEnvelope } from '../entity-map/tripwire.ts'
 import type { Installation } from '../install/installation.ts'
 import { NAMES, partialIndexes, rowReader } from './stored-row.ts'
-import { onPrimary, keyTypes, tableOf, type ModelTable } from './table.ts'
+import { assertSeesAll, keyTypes, onPrimary, tableOf, type ModelTable, type Query } from './table.ts'
 
 /** Magic and version, then a suite of layout `kek` or `direct`: what may stand before a KEK id. */
 const HEADS = [Buffer.of(0xf8, 0x01, 0x01), Buffer.of(0xf8, 0x01, 0x11)]
@@ -30,9 +30,10 @@ export async function* pages(
   const table = tableOf(installation, map)
   const read = rowReader(installation, table, tokens)
   let position = after
+  let types: readonly string[] | undefined
   for (;;) {
     const page = await onPrimary(installation, async (query) => {
-      const types = await keyTypes(installation, table, query)
+      types ??= await begin(query)
       const parameters = position === undefined ? [] : decodePosition(position)
       const ofTenant = table.facts.find(({ path }) => path === map.tenantPath)
       const conditions = [
@@ -50,6 +51,11 @@ export async function* pages(
     position = rows.at(-1)?.after
     if (rows.length < size) return
   }
+
+  async function begin(query: Query): Promise<readonly string[]> {
+    await assertSeesAll(table, query)
+    return keyTypes(installation, table, query)
+  }
 }
 
 /** Counts rows by a sequential scan. */
@@ -62,10 +68,7 @@ export async function count(
   const table = tableOf(installation, map)
   const where =
     what === 'all' ? 'TRUE' : what === 'plaintext' ? holdsPlaintext(table, escape) : needsKek(table, what.kekId, escape)
-  const [row] = await onPrimary(installation, (query) =>
-    query(`SELECT count(*) AS rows FROM ${table.name} WHERE ${where}`),
-  )
-  return { rows: Number(row?.['rows'] ?? 0), exact: true }
+  return { rows: await countRows(installation, table, where), exact: true }
 }
 
 /** Rows that hold a value of one field unencrypted; where nulls are encrypted too, those without a value as well. */
@@ -80,10 +83,15 @@ export async function countPlaintext(installation: Installation, map: RecordMap,
       reason: 'a field of another model',
     })
   const lacks = field.encryptNull ? ` OR ${escape(sealed.envelope.databaseName)} IS NULL` : ''
-  const [row] = await onPrimary(installation, (query) =>
-    query(`SELECT count(*) AS rows FROM ${table.name} WHERE ${isPlaintextIn(sealed, escape)}${lacks}`),
-  )
-  return Number(row?.['rows'] ?? 0)
+  return countRows(installation, table, `${isPlaintextIn(sealed, escape)}${lacks}`)
+}
+
+function countRows(installation: Installation, table: ModelTable, where: string): Promise<number> {
+  return onPrimary(installation, async (query) => {
+    await assertSeesAll(table, query)
+    const [row] = await query(`SELECT count(*) AS rows FROM ${table.name} WHERE ${where}`)
+    return Number(row?.['rows'] ?? 0)
+  })
 }
 
 function pageStatement(

@@ -29,18 +29,45 @@ export function tableOf({ models, dataSource }: Installation, map: RecordMap): M
   return { map, name, columns: root.columns, compounds: root.compounds, keys: root.keys, facts: root.facts }
 }
 
-/** Runs `fn` with a connection to the primary, outside of any transaction of the application. */
+/** Lost to another transaction: what a database says whose transactions are not `read committed` by default; deadlocks. */
+const LOST_RACES: readonly unknown[] = ['40001', '40P01']
+const ATTEMPTS = 20
+
+/**
+ * Runs `fn` with a connection to the primary, outside of any transaction of the application. A statement that lost a race
+ * has done nothing, and is run again.
+ */
 export async function onPrimary<R>({ dataSource }: Installation, fn: (query: Query) => Promise<R>): Promise<R> {
   const runner = dataSource.createQueryRunner('master')
   const query = directQuery(runner)
   try {
     return await fn(async (sql, parameters = []) => {
-      const { records = [] } = (await query(sql, [...parameters], true)) as { records?: Record<string, unknown>[] } // TypeORM's QueryResult
-      return records
+      for (let attempt = 1; ; attempt++)
+        try {
+          const { records = [] } = (await query(sql, [...parameters], true)) as { records?: Record<string, unknown>[] } // TypeORM's QueryResult
+          return records
+        } catch (error) {
+          if (attempt === ATTEMPTS || !LOST_RACES.includes(Reflect.get(Object(error), 'code'))) throw error
+        }
     })
   } finally {
     await runner.release()
   }
+}
+
+/**
+ * Whoever counts or walks rows takes those that it does not see for none.
+ * @throws FieldsealError ERR_CONFIG_INVALID where row security hides some of the table
+ */
+export async function assertSeesAll({ map, name }: ModelTable, query: Query): Promise<void> {
+  const [row] = await query('SELECT row_security_active($1::text) AS hides', [name])
+  if (row?.['hides'] !== true) return
+  throw new FieldsealError('ERR_CONFIG_INVALID', {
+    model: map.id,
+    field: 'dataSource',
+    reason: `row security hides rows of ${name} from the role that is connected`,
+    hint: 'connect as the owner of the table, or as a role with BYPASSRLS',
+  })
 }
 
 /** SQL types of the columns of a table, by name: `open` without length or precision, `whole` with them. */
@@ -61,18 +88,15 @@ export async function columnTypes({ name }: ModelTable, query: Query): Promise<C
   )
 }
 
-/** SQL types of the key columns, as the database names them: keys travel as text. Asked for once. */
+/** SQL types of the key columns, as the database names them: keys travel as text. Asked for by every walk, kept for writes. */
 export async function keyTypes(
   { keyTypes: known }: Installation,
   table: ModelTable,
   query: Query,
 ): Promise<readonly string[]> {
-  let types = known.get(table.map)
-  if (types === undefined) {
-    const found = await columnTypes(table, query)
-    types = table.keys.map(({ column }) => found.get(column.databaseName)?.open ?? 'text')
-    if (found.size > 0) known.set(table.map, types)
-  }
+  const found = await columnTypes(table, query)
+  const types = table.keys.map(({ column }) => found.get(column.databaseName)?.open ?? 'text')
+  if (found.size > 0) known.set(table.map, types)
   return types
 }
 

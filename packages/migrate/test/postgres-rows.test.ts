@@ -1,0 +1,181 @@
+import 'reflect-metadata'
+import { createFieldseal } from '@fieldseal/core'
+import { rotateKek } from '@fieldseal/core/adapter'
+import { hasPostgres, useDatabase } from '@fieldseal/servers/vitest'
+import { fakeKms } from '@fieldseal/testkit'
+import {
+  CreateFieldsealTables1764000000000,
+  EncryptedColumn,
+  EncryptedModel,
+  typeormKeyStore,
+  typeormSource,
+  withFieldseal,
+} from '@fieldseal/typeorm'
+import { Column, DataSource, Entity, PrimaryColumn, PrimaryGeneratedColumn } from 'typeorm'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createMigrator } from '../src/create-migrator.ts'
+
+/** Table and columns are named as parts of the statement that writes rows. */
+@Entity('r')
+@EncryptedModel()
+class Odd {
+  @PrimaryColumn({ type: 'char', length: 6, name: 'at' }) code!: string
+  @PrimaryColumn({ type: 'varchar', name: 'p1' }) text!: string
+  @PrimaryColumn({ type: 'timestamptz', name: 'Pl ace', precision: 6 }) since!: Date
+  @EncryptedColumn({ name: 'v' }) v!: string
+  @EncryptedColumn({ name: 't', nullable: true, storage: 'binary' }) t!: string | null
+}
+
+@Entity('visits')
+@EncryptedModel()
+class Visit {
+  @PrimaryGeneratedColumn('uuid') id!: string
+  @Column('int', { default: 0 }) room!: number
+  @EncryptedColumn() reason!: string
+}
+
+@Entity('numbered')
+@EncryptedModel()
+class Numbered {
+  @PrimaryColumn('int') id!: number
+  @EncryptedColumn() name!: string
+}
+
+describe.runIf(hasPostgres())('rows on PostgreSQL', () => {
+  const database = useDatabase()
+  const kms = fakeKms()
+  const open: (() => Promise<void>)[] = []
+
+  async function start(options?: string) {
+    const dataSource = new DataSource({
+      type: 'postgres',
+      url: database.url,
+      entities: [Odd, Visit, Numbered],
+      ...(options === undefined ? {} : { extra: { options } }),
+    })
+    const fieldseal = createFieldseal({
+      app: 'clinic',
+      tenancy: 'single',
+      keyStore: typeormKeyStore(dataSource.options),
+      keys: { cmks: [kms.cmk('cmk-1')] },
+      cache: { refreshAfterMs: 20, validForMs: 100, maxStaleMs: 200 },
+    })
+    await withFieldseal(dataSource, { fieldseal }).initialize()
+    open.push(async () => {
+      await fieldseal.close()
+      await dataSource.destroy()
+    })
+    return { dataSource, fieldseal, migrator: createMigrator({ fieldseal, sources: [typeormSource(dataSource)] }) }
+  }
+  let app: Awaited<ReturnType<typeof start>>
+  beforeAll(async () => {
+    app = await start()
+    await app.dataSource.synchronize()
+    const runner = app.dataSource.createQueryRunner()
+    await new CreateFieldsealTables1764000000000().up(runner)
+    await runner.release()
+  })
+  afterAll(async () => {
+    for (const close of open) await close()
+  })
+  const visits = () => app.dataSource.getRepository(Visit)
+
+  it('are written whatever their names and keys look like', async () => {
+    const texts = [
+      '',
+      ' ',
+      'NULL',
+      'null',
+      '{a}',
+      '{}',
+      'a,b',
+      '"',
+      "'",
+      '\\',
+      'a"b\\c',
+      '1',
+      '-',
+      '.',
+      'é😀',
+      '(0,1)',
+      '\t',
+      '\\N',
+      '$1',
+      'a\nb',
+    ]
+    const odd = app.dataSource.getRepository(Odd)
+    await odd.insert(
+      texts.map((text, i) => ({
+        code: `c${i}`,
+        text,
+        since: new Date(1e12 + i),
+        v: `v ${i}`,
+        t: i % 2 ? null : `t ${i}`,
+      })),
+    )
+    await rotateKek(app.fieldseal)
+    const report = await app.migrator.rewrap({ batchSize: 7, model: 'r' })
+    expect(report.models).toMatchObject([{ rows: texts.length, updated: texts.length, remaining: 0, passes: 1 }])
+    expect((await odd.find()).map(({ v }) => v).toSorted()).toEqual(texts.map((_, i) => `v ${i}`).toSorted())
+  })
+
+  it.each(['repeatable read', 'serializable'])(
+    'that change while they are written are read again where transactions are %s by default',
+    async (level) => {
+      await visits().clear()
+      await visits().insert([{ reason: 'one' }, { reason: 'two' }, { reason: 'three' }])
+      await rotateKek(app.fieldseal)
+      const other = await start(`-c default_transaction_isolation=${level.replace(' ', '\\ ')}`)
+      const writer = app.dataSource.createQueryRunner()
+      await writer.startTransaction()
+      await writer.query('LOCK TABLE visits IN SHARE ROW EXCLUSIVE MODE')
+      const rewrapped = other.migrator.rewrap({ model: 'visits' })
+      await expect
+        .poll(() => app.dataSource.query('SELECT 1 FROM pg_locks WHERE NOT granted'), { timeout: 5_000 })
+        .toHaveLength(1)
+      await writer.query('UPDATE visits SET room = 7')
+      await writer.commitTransaction()
+      await writer.release()
+      expect((await rewrapped).models).toMatchObject([{ rows: 3, updated: 3, remaining: 0, passes: 1 }])
+      expect((await visits().find()).map(({ room }) => room)).toEqual([7, 7, 7])
+    },
+  )
+
+  it('that row security hides are not taken for rows that are not there', async () => {
+    await visits().clear()
+    await visits().insert([{ reason: 'one' }, { reason: 'two' }])
+    const { demoted } = await rotateKek(app.fieldseal)
+    await app.dataSource.query('CREATE ROLE of_one_tenant')
+    await app.dataSource.query('GRANT ALL ON ALL TABLES IN SCHEMA public TO of_one_tenant')
+    await app.dataSource.query('ALTER TABLE visits ENABLE ROW LEVEL SECURITY')
+    await app.dataSource.query('CREATE POLICY own ON visits USING (room = 1)')
+    try {
+      const { migrator } = await start('-c role=of_one_tenant')
+      const refused = { code: 'ERR_CONFIG_INVALID', details: { model: 'visits' } }
+      await expect(migrator.rewrap({ model: 'visits' })).rejects.toMatchObject(refused)
+      await expect(migrator.verify()).rejects.toMatchObject(refused)
+      await expect(migrator.plan('retire', { kek: demoted[0] ?? '' })).rejects.toMatchObject(refused)
+      await expect(migrator.status()).rejects.toMatchObject(refused)
+    } finally {
+      await app.dataSource.query('DROP OWNED BY of_one_tenant')
+      await app.dataSource.query('DROP ROLE of_one_tenant')
+      await app.dataSource.query('ALTER TABLE visits DISABLE ROW LEVEL SECURITY')
+    }
+    expect((await app.migrator.rewrap({ model: 'visits' })).models).toMatchObject([{ rows: 2, updated: 2 }])
+  })
+
+  it('are written after the type of their key was widened', async () => {
+    const numbered = app.dataSource.getRepository(Numbered)
+    await numbered.insert({ id: 1, name: 'one' })
+    await app.migrator.rewrap({ model: 'numbered' })
+    await app.dataSource.query('ALTER TABLE numbered ALTER COLUMN id TYPE bigint')
+    await numbered.insert([
+      { id: 4_000_000_000, name: 'two' },
+      { id: 4_000_000_001, name: 'three' },
+    ])
+    await rotateKek(app.fieldseal)
+    expect((await app.migrator.rewrap({ model: 'numbered', batchSize: 1 })).models).toMatchObject([
+      { rows: 3, updated: 3, failed: 0 },
+    ])
+  })
+})
