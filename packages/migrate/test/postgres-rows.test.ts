@@ -17,7 +17,7 @@ import { createMigrator } from '../src/create-migrator.ts'
 
 /** Table and columns are named as parts of the statement that writes rows. */
 @Entity('r')
-@EncryptedModel()
+@EncryptedModel({})
 class Odd {
   @PrimaryColumn({ type: 'char', length: 6, name: 'at' }) code!: string
   @PrimaryColumn({ type: 'varchar', name: 'p1' }) text!: string
@@ -27,7 +27,7 @@ class Odd {
 }
 
 @Entity('visits')
-@EncryptedModel()
+@EncryptedModel({})
 class Visit {
   @PrimaryGeneratedColumn('uuid') id!: string
   @Column('int', { default: 0 }) room!: number
@@ -35,7 +35,7 @@ class Visit {
 }
 
 @Entity('numbered')
-@EncryptedModel()
+@EncryptedModel({})
 class Numbered {
   @PrimaryColumn('int') id!: number
   @EncryptedColumn() name!: string
