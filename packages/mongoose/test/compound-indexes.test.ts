@@ -366,6 +366,46 @@ describe.runIf(hasMongo())('compound indexes', () => {
     expect(await tokensOf(Model)).toEqual([[]])
   })
 
+  it('documents of each patient under an own key, also in work across tenants', async () => {
+    const schema = new Schema(
+      { clinic: String, patient: String, organ: text, code: text },
+      {
+        encrypted: {
+          tenantBy: 'clinic',
+          keyspace: { per: 'patient', of: 'patient' },
+          compoundIndexes: { pair: { of: ['organ', 'code'] } },
+        },
+      },
+    )
+    const Model = clinic.model(schema)
+    await Model.init()
+    for (const tenant of ['a', 'b'])
+      await as(() => Model.create({ clinic: tenant, patient: `p-${tenant}`, organ: 'heart', code: 'x' }), tenant)
+    const [one] = await as(() => Model.find({ organ: 'heart', code: 'x', clinic: 'a' }).exec())
+    await as(() => Model.updateOne({ _id: one?.['_id'] }, { code: 'y' }).exec())
+    expect(await as(() => Model.countDocuments({ organ: 'heart', code: 'y' }).exec())).toBe(1)
+    await clinic.fieldseal.runAsSystem({ reason: 'test' }, async () => {
+      for (const each of await Model.find().exec()) await each.set('organ', `${String(each.get('clinic'))} lung`).save()
+    })
+    expect(await as(() => Model.countDocuments({ organ: 'a lung', code: 'y' }).exec())).toBe(1)
+    expect(await as(() => Model.countDocuments({ organ: 'b lung', code: 'x' }).exec(), 'b')).toBe(1)
+    expect(await as(() => Model.countDocuments({ organ: 'b lung', code: 'x' }).exec())).toBe(0)
+  })
+
+  it('documents of a discriminator have the index of their base', async () => {
+    const Base = await persons({ unique: true })
+    const kind = `Nurse${Base.modelName}`
+    const Nurse = Base.discriminator(kind, new Schema({ badge: text })) as unknown as LooseModel
+    await Nurse.init()
+    const nurse = await as(() => Nurse.create({ ...ADA, badge: '7' }))
+    nurse['born'] = DAY
+    await as(() => nurse.save())
+    for (const Model of [Base, Nurse])
+      expect(await ids(Model, { lastName: 'lovelace', born: DAY })).toEqual([String(nurse['_id'])])
+    await expect(as(() => Base.create({ ...ADA, born: DAY }))).rejects.toMatchObject(duplicate)
+    for (const Model of [Base, Nurse]) expect(await Model.diffIndexes()).toEqual({ toDrop: [], toCreate: [] })
+  })
+
   it.each([
     ['a path below another', { of: ['lastName', 'name.first'] }],
     ['elements of an array', { of: ['lastName', 'notes'] }],

@@ -143,7 +143,12 @@ async function checkTokens(
   let ok = 0
   for (const index of map.indexes) {
     const occurrences = occurrencesOf(index, opened)
-    if (occurrences === undefined) continue
+    if (occurrences === undefined) {
+      // A document without one of the fields has no token of them together.
+      const isStale = index.fields.length > 1 && (stored.get(index) ?? []).some((tokens) => tokens.length > 0)
+      if (isStale) problems.push({ field: index.id, code: 'ERR_TOKEN_MISMATCH' })
+      continue
+    }
     if (occurrences.some((parts) => parts.some(isUnreadable))) continue // told of with the value
     const live = await keysOf(index)
     if (typeof live === 'string') {

@@ -134,11 +134,14 @@ it('verify notices a token that belongs to other values, and one that is missing
   const own = (await tokensIn(world, ADA))?.[0] ?? []
   const other = (await tokensIn(world, { ...ADA, name: 'Byron' }))?.[0] ?? []
   const rows = await Promise.all([own, other, []].map((tokens) => storedRow(world, ADA, tokens)))
+  rows.push(await storedRow(world, { name: ADA.name }, own), await storedRow(world, { name: ADA.name }, []))
   const problem = [{ field: 'person', code: 'ERR_TOKEN_MISMATCH' }]
   expect(await verifyRows(world.fieldseal, rows, context)).toMatchObject([
     { values: 2, tokens: 1, problems: [] },
     { tokens: 0, problems: problem },
     { tokens: 0, problems: problem },
+    { tokens: 0, problems: problem },
+    { tokens: 0, problems: [] },
   ])
 })
 
