@@ -128,9 +128,10 @@ export async function tokenRows(
   fieldseal: AnyFieldseal,
   rows: readonly RowToVerify[],
   context: OperationContext,
+  compares = false,
 ): Promise<readonly TokenedRow[]> {
   const internals = open(fieldseal)
-  return inContext(internals, context, () => tokenRowsOf(rows, context, verifyDeps(internals)))
+  return inContext(internals, context, () => tokenRowsOf(rows, context, verifyDeps(internals), compares))
 }
 
 /** Tells which rows the newest shape of an index would make equal. See `record/token-rows.ts`. */

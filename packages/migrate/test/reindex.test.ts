@@ -176,6 +176,23 @@ it('gives an index over several fields a new key, named by its id', async () => 
   expect(process.migrator.lock().models['patients']?.indexes).toEqual({ email: 128, person: '128 of email, ssn' })
 })
 
+it('makes the tokens anew that a build without the index has left beside other values', async () => {
+  const options = { tenantBy: 'clinic', compoundIndexes: { person: { of: ['email', 'ssn'] } } }
+  const world = createWorld()
+  const [older, newer] = [deploy(world, BEFORE), deploy(world, { ...BEFORE, options })]
+  for (const [id, email] of ['Ada', 'Bob', 'Eve', null].entries()) await write(newer, 'a', id, email)
+  await write(older, 'a', 0, 'Zoe') // while the deploy rolls
+  await write(older, 'a', 1, null)
+  await expect(newer.migrator.verify()).rejects.toMatchObject({ code: 'ERR_ROWS_REMAIN' })
+  const rows = world.database.rows.get('patients')
+  const broken = rows?.get('[2]') ?? expect.unreachable()
+  broken.cells['ssn'] = rows?.get('[3]')?.cells['ssn'] ?? null
+  const report = await newer.migrator.reindex({ field: 'person', onWait: () => expect.unreachable() })
+  expect(report.models[0]).toMatchObject({ rows: 4, updated: 2, failed: 0 })
+  await write(newer, 'a', 2, 'Eve')
+  expect(await newer.migrator.verify()).toMatchObject({ remaining: 0 })
+})
+
 it('rejects while a row cannot have its new token, and goes on when it is mended', async () => {
   const world = await filled()
   const process = deploy(world, MOVING)

@@ -30,11 +30,15 @@ interface Indexed {
 /**
  * Gives stored rows the tokens of all live epochs of their indexes, and no others. Opens only rows that lack one: tokens of
  * epochs that are no longer live are dropped without a key.
+ *
+ * @param compares opens all rows, and replaces tokens of other values: a build that does not know an index leaves them
+ * behind. A row that does not open keeps the ones it has
  */
 export async function tokenRows(
   rows: readonly RowToVerify[],
   context: OperationContext,
   deps: VerifyDeps,
+  compares = false,
 ): Promise<readonly TokenedRow[]> {
   const keys = liveKeysOf(deps.indexKeys)
   try {
@@ -42,7 +46,8 @@ export async function tokenRows(
     for (const row of rows) wanted.push(await indexedCells(row, keys.of))
     const lacking = rows.flatMap((row, at) => {
       const cells = wanted[at]
-      return Array.isArray(cells) && cells.some(lacksToken) ? [{ at, row }] : []
+      const isNeeded = (one: Indexed) => lacksToken(one) || (compares && isComparable(one))
+      return Array.isArray(cells) && cells.some(isNeeded) ? [{ at, row }] : []
     })
     const opened = await openEach(
       lacking.map(({ row }) => row),
@@ -53,7 +58,7 @@ export async function tokenRows(
     return wanted.map((cells, at) => {
       if ('error' in cells) return cells
       try {
-        return patchOf(cells, values.get(at))
+        return patchOf(cells, values.get(at), compares)
       } catch (error) {
         return { error }
       }
@@ -116,11 +121,12 @@ function lacksToken(one: Indexed): boolean {
 function patchOf(
   indexed: readonly Indexed[],
   valueOf: ((column: number) => unknown) | undefined,
+  compares: boolean,
 ): Pick<RowPatch<PatchedCell>, 'cells' | 'tokens'> {
   const cells = new Map<Cell<unknown>, PatchedCell>()
   const compound = new Map<BlindIndex, readonly IndexToken[]>()
   for (const one of indexed) {
-    const tokens = tokensFor(one, valueOf)
+    const tokens = tokensFor(one, valueOf) ?? (compares ? replacementsFor(one, valueOf) : undefined)
     if (tokens === undefined) continue
     const isCompound = one.index.fields.length > 1
     if (isCompound) compound.set(one.index, tokens)
@@ -147,6 +153,29 @@ function tokensFor(
   }
   const kept = isNull(one) ? [] : stored.filter(([epoch]) => live.some((key) => key.epoch === epoch))
   return kept.length === stored.length ? undefined : kept
+}
+
+/** The right tokens where those of other values are stored. */
+function replacementsFor(
+  one: Indexed,
+  valueOf: ((column: number) => unknown) | undefined,
+): readonly IndexToken[] | undefined {
+  if (valueOf === undefined || !isComparable(one)) return undefined
+  let values: readonly unknown[]
+  try {
+    values = one.columns.map(valueOf)
+  } catch (error) {
+    if (isFieldsealError(error)) return undefined // `verify` tells of it
+    throw error
+  }
+  const right = liveTokens(one.live, values)
+  const isStored = (token: IndexToken) => one.stored.some((other) => Buffer.compare(other, token) === 0)
+  return right.every(isStored) ? undefined : right
+}
+
+/** Whether the tokens of an index must be those of the values beside them: next to plaintext they may be older. */
+function isComparable(one: Indexed): boolean {
+  return !isNull(one) && one.index.fields.every(({ state }) => state === 'encrypted')
 }
 
 function hasEpoch(tokens: readonly IndexToken[], epoch: number): boolean {

@@ -95,8 +95,10 @@ export async function reindex(surroundings: Surroundings, options: ReindexOption
     pace.signal?.throwIfAborted()
     const step = STEPS[at] as Step
     await step.run(run)
-    if (step.name === 'begin' && (await standing(run)).every(({ epochs }) => epochs.stage === 'settled'))
-      at = STEPS.findIndex(({ name: other }) => other === 'clear') - 1 // nothing moves
+    if (step.name === 'begin' && (await standing(run)).every(({ epochs }) => epochs.stage === 'settled')) {
+      at = STEPS.findIndex(({ name: other }) => other === 'clear') - 1
+      facts['moves'] = 0
+    }
     facts['step'] = at + 1
     await checkpoint.save()
   }
@@ -239,7 +241,7 @@ async function wait(
   await drain(surroundings.fieldseal, { bound, why, longestTransactionMs, onWait, signal })
 }
 
-/** Gives every row the tokens of the live epochs, and no others. */
+/** Gives every row the tokens of the live epochs, and no others; where nothing moves, those of its values. */
 async function walkTokens(run: Run, name: string): Promise<void> {
   const { surroundings, what, checkpoint } = run
   const left = leftOf(checkpoint)
@@ -254,6 +256,7 @@ async function walkTokens(run: Run, name: string): Promise<void> {
         surroundings.fieldseal,
         own.map(({ row, stored }) => ({ row, tokens: stored.tokens })),
         context,
+        checkpoint.state.facts['moves'] === 0, // no other walk has made them anew
       )
       const byRow = new Map(own.map((row, i) => [row, outcomes[i] as TokenedRow])) // in the order of the rows
       return rows.map((row) => byRow.get(row) ?? {})
