@@ -171,7 +171,7 @@ export async function alongside<R>(
   let ended = false
   let rounds = 0
   const application = async () => {
-    for (; !ended; await sleep(40)) {
+    for (; !ended; await sleep(100)) {
       try {
         const rows = await readable(ward)
         const ssn = `ssn-${rounds++ % 5}`

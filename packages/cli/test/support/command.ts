@@ -36,6 +36,8 @@ export interface Started {
 export function createDesk(): Desk {
   const folder = mkdtempSync(path.join(tmpdir(), 'fieldseal-cli-'))
   const env: Record<string, string> = {
+    // Half of the time of a short command is spent on reading its sources.
+    NODE_COMPILE_CACHE: path.join(import.meta.dirname, '../../node_modules/.cache/compiled'),
     KEY_FILE: path.join(folder, 'fieldseal.key'),
     CMKS: 'one',
     FIELDSEAL: [process.execPath, ...NODE_OPTIONS, BIN].join(' '),
