@@ -5,11 +5,13 @@ import type { PathNode } from '../path-graph/path-node.ts'
 
 /** A leaf may be null, unless nulls are encrypted too. */
 const BINARY = { bsonType: ['binData', 'null'] } as const
+const SLOTS = { b: { bsonType: 'binData' }, n: { bsonType: 'binData' } } as const
+const TOKENS = { bsonType: 'object', additionalProperties: false, properties: SLOTS } as const
 const SEARCHABLE = {
   bsonType: ['object', 'null'],
   required: ['c'],
   additionalProperties: false,
-  properties: { c: { bsonType: 'binData' }, b: { bsonType: 'binData' }, n: { bsonType: 'binData' } },
+  properties: { c: { bsonType: 'binData' }, ...SLOTS },
 } as const
 
 /**
@@ -36,6 +38,7 @@ export function jsonSchemaTripwire(model: { readonly modelName: string; readonly
 
 /** Whether a path that holds no plaintext any more is here or below. */
 function isStrict(node: PathNode): boolean {
+  if (node.tokensOf !== undefined) return true
   const isOne = node.annotation !== undefined || node.plainOf !== undefined
   return isOne ? (node.plainOf ?? node).state === 'encrypted' : [...node.children()].some(isStrict)
 }
@@ -43,6 +46,7 @@ function isStrict(node: PathNode): boolean {
 /** Only what leads to encrypted paths; MongoDB lets everything else be. */
 function schemaOf(node: PathNode): Doc {
   const { field, element, values } = node
+  if (node.tokensOf !== undefined) return TOKENS
   if (node.plainOf !== undefined) return { bsonType: ['null'] }
   if (field !== undefined) return field.blindIndex === undefined ? BINARY : SEARCHABLE
   if (element !== undefined) {

@@ -24,6 +24,7 @@ export function plaintextIn(given: unknown, node: PathNode, path = ''): string |
   const value = asSent(given)
   if (value === null || value === undefined || !node.conceals) return undefined
   if (node.plainOf !== undefined) return node.plainOf.state === 'plaintext' ? undefined : path
+  if (node.tokensOf !== undefined) return areTokens(value) ? undefined : path
   if (node.annotation !== undefined) return isLeaf(value) || mayHoldTokens(node, value) ? undefined : path
   if (Array.isArray(value)) return firstOf(value, (each) => plaintextIn(each, node.element ?? node, path))
   if (node.element !== undefined) return plaintextIn(value, node.element, path)
@@ -44,9 +45,12 @@ function keysOf(value: unknown): [unknown, unknown][] {
 
 /** Tokens stand alone beside a value that is stored unencrypted. */
 function mayHoldTokens({ state, plainName }: PathNode, given: unknown): boolean {
+  return state !== 'encrypted' && plainName !== undefined && areTokens(given)
+}
+
+function areTokens(given: unknown): boolean {
   const value = asSent(given)
-  if (state === 'encrypted' || plainName === undefined || !isDoc(value)) return false
-  return Object.entries(value).every(([key, each]) => isSlot(key, each))
+  return isDoc(value) && Object.entries(value).every(([key, each]) => isSlot(key, each))
 }
 
 /** What an encrypted path holds. */

@@ -4,6 +4,7 @@ import { mongo } from 'mongoose'
 import type { Doc } from '../bson/documents.ts'
 import { configError } from '../encrypted-path/config-error.ts'
 import { SLOT_NAMES } from '../query-rewrite/token-terms.ts'
+import { markReaches } from './path-node.ts'
 import { KEYS_PATH, type StoredModel } from './stored-model.ts'
 import { walkPath } from './walk-path.ts'
 
@@ -18,6 +19,15 @@ export function compoundsOf({ map }: Pick<StoredModel, 'map'>): readonly BlindIn
 /** Where the tokens of an index over several paths stand. */
 export function compoundPath({ id }: Pick<BlindIndex, 'id'>): string {
   return `${KEYS_PATH}.${COMPOUNDS_NAME}.${id}`
+}
+
+/** Makes those places known, so that nothing but tokens is compared with them or written there, and nobody reads them. */
+export function growCompounds(model: StoredModel): void {
+  const compounds = compoundsOf(model)
+  if (compounds.length === 0) return
+  const keys = model.root.grow(KEYS_PATH)
+  for (const index of compounds) keys.grow(COMPOUNDS_NAME).grow(index.id).tokensOf = index
+  markReaches(keys)
 }
 
 /** What stands there; undefined for no token. */

@@ -2,7 +2,7 @@ import type { AdapterHost, ModelOptions, RowKeyKind } from '@fieldseal/core/adap
 import type { Schema } from 'mongoose'
 import { modelOptionsOf } from '../encrypted-path/annotation.ts'
 import { configError } from '../encrypted-path/config-error.ts'
-import { assertCompounds } from './compound-paths.ts'
+import { assertCompounds, growCompounds } from './compound-paths.ts'
 import { buildGraph } from './build-graph.ts'
 import { nodesOf } from './path-node.ts'
 import { assertRegistrable } from './schema-rules.ts'
@@ -58,6 +58,7 @@ export function defineStoredModel(
   const model: StoredModel = { map, root, facts, tenant, keyspace, id, indexNames: new Map() }
   assertUniqueWhere(schemas, model)
   assertCompounds(model)
+  growCompounds(model)
   root.model = model
   return model
 }

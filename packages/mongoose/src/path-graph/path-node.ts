@@ -1,4 +1,4 @@
-import type { Field, FieldOptions, FieldState } from '@fieldseal/core/adapter'
+import type { BlindIndex, Field, FieldOptions, FieldState } from '@fieldseal/core/adapter'
 import type { StoredModel } from './stored-model.ts'
 
 /** An encrypted path as its schema declares it. */
@@ -30,6 +30,8 @@ export class PathNode {
   plainName: string | undefined
   /** The old plaintext of this path stands here. */
   plainOf: PathNode | undefined
+  /** The index whose tokens stand here, without a value. */
+  tokensOf: BlindIndex | undefined
   /** An encrypted path is here or below. */
   reaches = false
   /** The same without values that stand unencrypted at their own path: what queries and writes may not take as it is. */
@@ -44,7 +46,8 @@ export class PathNode {
 
   /** One stored value, into which no path leads. */
   get isWhole(): boolean {
-    return this.plainOf !== undefined || (this.annotation !== undefined && this.conceals)
+    const isSealed = this.annotation !== undefined && this.conceals
+    return isSealed || this.plainOf !== undefined || this.tokensOf !== undefined
   }
 
   child(name: string): PathNode | undefined {
@@ -78,10 +81,10 @@ export function markReaches(root: PathNode): void {
 
 /** The same for one node, whose children are marked. */
 export function markNode(node: PathNode): void {
-  const { annotation, plainName, plainOf, state } = node
+  const { annotation, plainName, plainOf, state, tokensOf } = node
   const children = [...node.children()]
   const isPlain = state === 'plaintext' && plainName === undefined
   node.reaches = annotation !== undefined || plainOf !== undefined || children.some(({ reaches }) => reaches)
-  node.conceals =
-    (annotation !== undefined && !isPlain) || plainOf !== undefined || children.some(({ conceals }) => conceals)
+  const isOwn = (annotation !== undefined && !isPlain) || plainOf !== undefined || tokensOf !== undefined
+  node.conceals = isOwn || children.some(({ conceals }) => conceals)
 }

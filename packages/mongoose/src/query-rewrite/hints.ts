@@ -59,9 +59,11 @@ function tokenKeys(keys: Readonly<Doc>, { root, map }: StoredModel, sought: Soug
     const path = tokenPath(given, root) ?? given // of a key that was translated before, without its slot
     const { node } = walkPath(root, path)
     const field = node?.field ?? node?.element?.field
-    if (field === undefined || field.state === 'plaintext') out[storedPath(root, path)] = direction
-    else if (field.blindIndex === undefined) refuseQuery(map.id, path, 'index', 'it has no blindIndex')
-    else out[`${path}.${SLOT_NAMES[sought.get(field.blindIndex)?.slot ?? 'odd']}`] = direction
+    const index = field?.blindIndex ?? node?.tokensOf
+    if (node?.tokensOf === undefined && (field === undefined || field.state === 'plaintext'))
+      out[storedPath(root, path)] = direction
+    else if (index === undefined) refuseQuery(map.id, path, 'index', 'it has no blindIndex')
+    else out[`${path}.${SLOT_NAMES[sought.get(index)?.slot ?? 'odd']}`] = direction
   }
   return out
 }

@@ -14,6 +14,8 @@ import { assertSortable, rewriteProjection } from './rewrite-projection.ts'
 export interface RewrittenPipeline {
   readonly stages: Doc[]
   readonly shape: PathNode
+  /** Its documents are as they are stored. */
+  readonly isStored: boolean
   /** Takes away what was added for opening. */
   readonly trim: (document: Doc) => void
 }
@@ -83,6 +85,7 @@ export function rewritePipeline(
   return {
     stages,
     shape: passing.shape,
+    isStored: passing.isStored,
     trim: (document) => {
       for (const trim of passing.trims) trim(document)
     },

@@ -45,7 +45,7 @@ export function aggregate(state: Aggregated, pipeline: unknown, options: Operati
         // What a stage has reshaped does not tell where its cells are stored, so nothing is rewrapped there.
         opening = {
           ...openingOf({ ...state, writer: undefined }, result.shape, options, context, sought),
-          holdsSought: false,
+          holdsSought: result.isStored,
         }
       },
       async open(documents) {

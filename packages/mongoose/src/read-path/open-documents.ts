@@ -43,7 +43,7 @@ export async function openDocuments(documents: readonly Doc[], opening: Opening)
   const { host, context, root, promote } = opening
   if (!root.reaches) return [...documents]
   const owners = documents.map((document) => collectRows(document, root, context, promote))
-  const rows = owners.flat().filter(({ cells }) => cells.length > 0)
+  const rows = owners.flat().filter(({ cells, compounds }) => cells.length > 0 || compounds !== undefined)
   if (rows.length === 0) return [...documents]
   const opened = await host.cipher.open(
     rows.map(({ model, facts, cells }) => ({ map: model.map, facts, cells })),

@@ -10,6 +10,7 @@ export function copyOf(node: PathNode): PathNode {
   copy.model = node.model
   copy.plainName = node.plainName
   copy.plainOf = node.plainOf
+  copy.tokensOf = node.tokensOf
   copy.reaches = node.reaches
   copy.conceals = node.conceals
   for (const [name, child] of node.names) copy.names.set(name, child)
