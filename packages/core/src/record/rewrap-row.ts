@@ -27,17 +27,26 @@ export type Target =
   | { readonly newest: Newest; readonly kek: LiveKek }
   | { readonly newest: Newest; readonly direct: DirectKey }
 
+export interface RewrapOptions {
+  /** Binds values to the row where they stand now: that certifies the place they were found in. @defaultValue false */
+  readonly bind?: boolean
+}
+
 /**
  * The same DEKs wrapped anew by what the model wraps with now: its newest KEK, or in mode `direct` its CMK. Values are
- * copied byte by byte. Keeps what it finds: tenant, keyspace, model, field and the binding to the row. Cells that shared
- * a wrap share the new one.
+ * copied byte by byte. Keeps what it finds: tenant, keyspace, model, field and, without `bind`, the binding to the row.
+ * Cells that shared a wrap share the new one.
  *
  * Every value is opened first, so that nothing that would not open where it stands gets a new wrap.
  *
  * @returns the cells to replace; none when all are wrapped so already
  * @throws FieldsealError ERR_DECRYPT_FAILED when a value does not open in this place, and what key look-ups throw
  */
-export async function rewrapRow(row: Row<unknown>, deps: RewrapDeps): Promise<readonly RewrittenCell[]> {
+export async function rewrapRow(
+  row: Row<unknown>,
+  deps: RewrapDeps,
+  options: RewrapOptions = {},
+): Promise<readonly RewrittenCell[]> {
   const target = await targetOf(row, deps)
   const parsed = parseRow(row, (_column, error) => {
     throw error
@@ -49,7 +58,9 @@ export async function rewrapRow(row: Row<unknown>, deps: RewrapDeps): Promise<re
     for (const [i, wrap] of parsed.wraps.entries()) {
       const dek = deks[i]
       if (dek === undefined) throw failed(row)
-      heads.push(isOutdated(wrap, target.newest) ? await renewed(row, wrap, dek, target, frames, deps) : undefined)
+      heads.push(
+        isDue(row, wrap, target, options) ? await renewed(row, wrap, dek, target, frames, options, deps) : undefined,
+      )
     }
     return parsed.cells.flatMap(({ cell, parsed: { bytes, valueAt }, wrap }) => {
       const head = heads[wrap]
@@ -61,6 +72,15 @@ export async function rewrapRow(row: Row<unknown>, deps: RewrapDeps): Promise<re
   } finally {
     for (const dek of deks) dek?.fill(0)
   }
+}
+
+export function isDue(row: Row<unknown>, wrap: RowWrap, { newest }: Target, { bind = false }: RewrapOptions): boolean {
+  if (isOutdated(wrap, newest)) return true
+  return bind && !wrap.rowBound && canBind(row) && !newest.compromised.has(wrap.kekId)
+}
+
+export function canBind({ map, facts }: Row<unknown>): boolean {
+  return facts.rowId !== undefined && map.bindRow !== 'never'
 }
 
 export async function targetOf(
@@ -156,16 +176,18 @@ async function renewed(
   dek: Buffer,
   target: Target,
   frames: WrapFrames,
+  options: RewrapOptions,
   { directKeys, random }: RewrapDeps,
 ): Promise<Buffer> {
   const { map, facts } = row
   if ('kek' in target) {
-    const frame = frames.toSeal(target.kek, wrap.rowBound, {
+    const bound = wrap.rowBound || (options.bind === true && canBind(row))
+    const frame = frames.toSeal(target.kek, bound, {
       tenant: facts.tenant,
       keyspace: facts.keyspace,
       model: map.id,
     })
-    return sealWrap(dek, frame, wrap.rowBound ? facts.rowId : undefined, nodeEngine, random)
+    return sealWrap(dek, frame, bound ? facts.rowId : undefined, nodeEngine, random)
   }
   const { direct } = target
   const key = new SecretKey(Uint8Array.from(dek))

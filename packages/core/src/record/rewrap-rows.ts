@@ -1,18 +1,24 @@
 import { nodeEngine } from '../cipher/aead.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
 import { sealWrap } from '../field/seal-rows.ts'
-import { isOutdated } from './newest.ts'
 import { type OpenedRaw, openRaw, type RawRow, zeroRaw } from './open-raw.ts'
 import { parseRow, type RowWrap } from './parse-row.ts'
 import type { Envelope, RewrittenCell, Row } from './ports.ts'
-import { type RewrapDeps, rewrapRow, type Target, targetOf, withHead } from './rewrap-row.ts'
+import {
+  canBind,
+  isDue,
+  type RewrapDeps,
+  type RewrapOptions,
+  rewrapRow,
+  type Target,
+  targetOf,
+  withHead,
+} from './rewrap-row.ts'
 import { type DueRow, renewRows, type RewrittenRow } from './renew-rows.ts'
 import type { RowId } from './row-id.ts'
 import { createWrapFrames, type WrapFrames } from './wrap-frames.ts'
 
-export interface RewrapRowsOptions {
-  /** Binds values to the row where they stand now: that certifies the place they were found in. @defaultValue false */
-  readonly bind?: boolean
+export interface RewrapRowsOptions extends RewrapOptions {
   /** Where each row stood when its values were bound to it; values that do not open where they stand are tried there. */
   readonly formerRowIds?: readonly (RowId | undefined)[]
 }
@@ -68,7 +74,7 @@ export async function rewrapRows(
     } finally {
       zeroRaw(opened)
     }
-    for (const at of alone) outcomes[at] = await rewrappedAlone(rows[at] as Row<unknown>, deps)
+    for (const at of alone) outcomes[at] = await rewrappedAlone(rows[at] as Row<unknown>, options, deps)
     return outcomes
   } finally {
     for (const one of release) one()
@@ -84,9 +90,9 @@ function isAlike(a: Row<unknown>, b: Row<unknown>): boolean {
   return a.map === b.map && a.facts.tenant === b.facts.tenant && a.facts.keyspace === b.facts.keyspace
 }
 
-async function rewrappedAlone(row: Row<unknown>, deps: RewrapDeps): Promise<RewrittenRow> {
+async function rewrappedAlone(row: Row<unknown>, options: RewrapRowsOptions, deps: RewrapDeps): Promise<RewrittenRow> {
   try {
-    return { cells: await rewrapRow(row, deps) }
+    return { cells: await rewrapRow(row, deps, options) }
   } catch (error) {
     return { error }
   }
@@ -126,15 +132,6 @@ function placesOfDue(
   const due: number[] = []
   for (let i = 0; i < wraps.length; i++) if (isDue(row, wraps[i] as RowWrap, target, options)) due.push(i) // i < length
   return due
-}
-
-function isDue(row: Row<unknown>, wrap: RowWrap, { newest }: Target, { bind = false }: RewrapRowsOptions): boolean {
-  if (isOutdated(wrap, newest)) return true
-  return bind && !wrap.rowBound && canBind(row) && !newest.compromised.has(wrap.kekId)
-}
-
-function canBind({ map, facts }: Row<unknown>): boolean {
-  return facts.rowId !== undefined && map.bindRow !== 'never'
 }
 
 function rewrapped(

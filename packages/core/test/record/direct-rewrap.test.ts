@@ -1,9 +1,10 @@
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { rotateKek } from '../../src/attach.ts'
-import { parseEnvelope } from '../../src/envelope/parse.ts'
+import { keyIdOf, parseEnvelope } from '../../src/envelope/parse.ts'
 import { directWrapOf } from '../../src/field/direct-value.ts'
 import { internalsOf } from '../../src/internals.ts'
+import { changeKek, rewrapRows } from '../../src/maintenance.ts'
 import type { Envelope, RecordWriter, Row } from '../../src/record/ports.ts'
 import { rewrapRow } from '../../src/record/rewrap-row.ts'
 import { type Clinic, ID, OTHER_ID } from '../support/clinic.ts'
@@ -128,6 +129,20 @@ it('never binds an unbound kek row: that would certify where it stands', async (
   await rotateKek(direct.fieldseal, { tenant: 'a' })
   expect(await rewrap(direct, row)).toEqual([])
   expect((await direct.open('a', { ssn: row.cells[0]?.value })).outdated).toEqual([])
+})
+
+it('takes an unbound kek row into direct when told to bind it, and leaves one under a compromised key', async () => {
+  const kek = directClinic({}, directPatients({ mode: 'kek', bindRow: 'never' }))
+  const direct = redeployed(kek, { cmk: kek.cmk }, directPatients({ accepts: ['kek', 'unbound'] }))
+  const row = await sealedFor(kek, direct)
+  await direct.fieldseal.prepare('a')
+  const bound = () => rewrapRows(direct.fieldseal, [row], direct.as('a', direct.host.capture), { bind: true })
+  const [outcome] = await bound()
+  const cells = outcome === undefined || 'error' in outcome ? [] : outcome.cells
+  expect(cells.map(({ after }) => parseEnvelope(bytes(after)).layout)).toEqual(['direct', 'direct'])
+  expect(await reread(kek, cells)).toEqual(Object.values(VALUES))
+  await changeKek(direct.fieldseal, keyIdOf(bytes(row.cells[0]?.value)), { to: 'compromised' })
+  expect(await bound()).toEqual([{ cells: [] }])
 })
 
 it('rewraps nothing that does not open where it stands', async () => {

@@ -65,8 +65,9 @@ export async function runBatch(
     }
     // A lock is held for a transaction, not for a moment.
     await sleep(5 * 2 ** attempt)
-    todo = await readAgain(target, changed, options)
-    add(counts, 'gone', changed.length - todo.length)
+    const { found, isAll } = await readAgain(target, page, changed, options)
+    add(counts, isAll ? 'gone' : 'changed', changed.length - found.length)
+    todo = found
   }
   return { counts, failures }
 }
@@ -174,21 +175,28 @@ function kindOf(codes: readonly ErrorCode[], kind?: string): 'failed' | 'denied'
   return kind === 'denied' || codes.every(denied) ? 'denied' : 'failed'
 }
 
-/** The same rows as they are now; those that are gone are left out. */
+/** The changed rows of a page as they are now; those that are not found are gone where it saw `isAll` of their places. */
 async function readAgain(
   { source, map }: Target,
-  rows: readonly StoredRow[],
+  page: readonly StoredRow[],
+  changed: readonly StoredRow[],
   options: PageOptions,
-): Promise<readonly StoredRow[]> {
-  const wanted = new Set(rows.map(nameOf))
+): Promise<{ readonly found: readonly StoredRow[]; readonly isAll: boolean }> {
+  const wanted = new Set(changed.map(nameOf))
+  const names = page.map(nameOf)
+  const behind = new Set(names.slice(names.findLastIndex((name) => wanted.has(name))))
   const found: StoredRow[] = []
   let pages = 0
-  for await (const page of source.pages(map, options)) {
-    for (const row of page) if (wanted.delete(nameOf(row))) found.push(row)
-    // New rows may have come between them, but not pages full of them.
-    if (wanted.size === 0 || ++pages === 3) break
+  for await (const rows of source.pages(map, options)) {
+    for (const row of rows) {
+      const name = nameOf(row)
+      if (wanted.delete(name)) found.push(row)
+      if (behind.has(name)) return { found, isAll: true }
+    }
+    // New rows may have come between them; where those are pages full, another walk finds what is left.
+    if (++pages === 3) return { found, isAll: false }
   }
-  return found
+  return { found, isAll: true }
 }
 
 function nameOf({ after }: StoredRow): string {
