@@ -274,6 +274,18 @@ onEachEngine('writes', (engine) => {
     expect(await people().countBy({ email: 'a@x.org' })).toBe(0)
   })
 
+  it('an upsert tells the key of the row that is stored, inserted or met', async () => {
+    const a = await people().save({ email: 'a@x.org', contact: {} })
+    const rows = [
+      { email: 'a@x.org', nick: 'met', contact: {} },
+      { email: 'b@x.org', nick: 'inserted', contact: {} },
+    ]
+    const { identifiers } = await people().upsert(rows, ['email'])
+    const b = await people().findOneByOrFail({ email: 'b@x.org' })
+    expect(identifiers).toEqual([{ id: a.id }, { id: b.id }])
+    expect(rows).toMatchObject(identifiers)
+  })
+
   it('an upsert never gives a row another key: its other values are bound to it', async () => {
     const a = await people().save({ email: 'a@x.org', ssn: '1', contact: {} })
     await people().upsert({ id: a.id, email: 'a@x.org', nick: 'same key', contact: {} }, ['email'])

@@ -250,7 +250,8 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
       if (!missing || !isMadeHere(column)) continue
       const uuid = randomUUID()
       made.set(column, uuid)
-      column.setEntityValue((this.expressionMap.locallyGenerated[index] ??= {}), uuid)
+      // The row that survives a conflict has a key of its own: RETURNING tells it.
+      if (this.#upsert === undefined) column.setEntityValue((this.expressionMap.locallyGenerated[index] ??= {}), uuid)
     }
     return made
   }
