@@ -38,7 +38,7 @@ export async function runJob(surroundings: Surroundings, job: Job): Promise<Repo
   const models: ModelReport[] = []
   let resumed = false
   for (const [source, ofSource] of bySource(targets)) {
-    const checkpoint = await openCheckpoint(source.checkpoints, jobName(job), {
+    const checkpoint = await openCheckpoint(source.checkpoints, jobName(job, ofSource[0]?.sourceAt), {
       digest: digestOf([verb.name, job.pinned, what, ofSource.map(describe)]),
       restart: pace.restart === true,
       now: nowOf(surroundings.fieldseal),
@@ -207,16 +207,16 @@ export function bySource(targets: readonly Target[]): ReadonlyMap<RecordSource, 
   return groups
 }
 
-/** One job per verb, scope and shard; at most 200 characters. */
-export function jobName({
-  verb,
-  what,
-  pace,
-}: { readonly verb: { readonly name: string } } & Pick<Job, 'what' | 'pace'>): string {
+/** One job per verb, scope, shard and source: sources may keep their checkpoints in one table. At most 200 characters. */
+export function jobName(
+  { verb, what, pace }: { readonly verb: { readonly name: string } } & Pick<Job, 'what' | 'pace'>,
+  sourceAt = 0,
+): string {
   const scope = Object.entries(what).map(([name, value]) => `${name}=${value}`)
   const shard = pace.shard === undefined ? [] : [`shard=${pace.shard.join('/')}`]
-  const name = ['fieldseal', verb.name, ...scope, ...shard].join(' ')
-  return name.length <= 200 ? name : `fieldseal ${verb.name} ${digestOf([scope, shard])}`
+  const source = sourceAt === 0 ? [] : [`source=${sourceAt}`]
+  const name = ['fieldseal', verb.name, ...scope, ...shard, ...source].join(' ')
+  return name.length <= 200 ? name : `fieldseal ${verb.name} ${digestOf([scope, shard, ...source])}`
 }
 
 /** What a checkpoint is pinned to of a model. */

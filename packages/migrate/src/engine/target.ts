@@ -53,9 +53,11 @@ export function targetsOf({ fieldseal, sources, host }: Surroundings, verb: stri
   const tenants = fieldseal as Fieldseal<'multi'> // in tenancy `single` no tenant is given below
   const system = tenants.runAsSystem({ reason: `fieldseal ${verb}` }, () => host.capture())
   const targets: Target[] = []
+  const taken = new Set<RecordMap>() // a source that is given twice has each row once
   for (const [sourceAt, source] of sources.entries())
     for (const map of source.models) {
-      if (what.model !== undefined && map.id !== what.model) continue
+      if (taken.has(map) || (what.model !== undefined && map.id !== what.model)) continue
+      taken.add(map)
       const named = what.field === undefined ? undefined : fieldsOf(map, what.field)
       if (named?.length === 0 || (named !== undefined && named.length > 1 && !verb.startsWith('reindex'))) continue
       const context = host.tenancy === 'multi' && map.tenantPath === undefined ? contextOf(map) : system
