@@ -41,6 +41,14 @@ class Numbered {
   @EncryptedColumn() name!: string
 }
 
+@Entity('wide')
+@EncryptedModel({})
+class Wide {
+  @PrimaryColumn('int') id!: number
+}
+const COLUMNS = Array.from({ length: 300 }, (_, i) => `f${i}`)
+for (const name of COLUMNS) EncryptedColumn({ nullable: true, type: 'string' })(Wide.prototype, name)
+
 describe.runIf(hasPostgres())('rows on PostgreSQL', () => {
   const database = useDatabase()
   const kms = fakeKms()
@@ -50,7 +58,7 @@ describe.runIf(hasPostgres())('rows on PostgreSQL', () => {
     const dataSource = new DataSource({
       type: 'postgres',
       url: database.url,
-      entities: [Odd, Visit, Numbered],
+      entities: [Odd, Visit, Numbered, Wide],
       ...(options === undefined ? {} : { extra: { options } }),
     })
     const fieldseal = createFieldseal({
@@ -177,5 +185,43 @@ describe.runIf(hasPostgres())('rows on PostgreSQL', () => {
     expect((await app.migrator.rewrap({ model: 'numbered', batchSize: 1 })).models).toMatchObject([
       { rows: 3, updated: 3, failed: 0 },
     ])
+  })
+
+  it('of hundreds of encrypted columns are written', async () => {
+    const wide = app.dataSource.getRepository(Wide)
+    await wide.insert(
+      [1, 2, 3].map((id) => ({
+        id,
+        ...Object.fromEntries(COLUMNS.map((name, i) => [name, (i + id) % 2 ? 'x' : null])),
+      })),
+    )
+    await rotateKek(app.fieldseal)
+    expect((await app.migrator.rewrap({ model: 'wide' })).models).toMatchObject([{ rows: 3, updated: 3, failed: 0 }])
+  })
+
+  it('are written in partitions, and where they were moved to since they were read', async () => {
+    await app.dataSource.query('DROP TABLE numbered')
+    await app.dataSource.query(
+      'CREATE TABLE numbered (id int PRIMARY KEY, name text COLLATE "C") PARTITION BY HASH (id)',
+    )
+    for (const n of [0, 1, 2])
+      await app.dataSource.query(
+        `CREATE TABLE numbered_${n} PARTITION OF numbered FOR VALUES WITH (MODULUS 3, REMAINDER ${n})`,
+      )
+    const numbered = app.dataSource.getRepository(Numbered)
+    await numbered.insert(Array.from({ length: 30 }, (_, id) => ({ id, name: `n${id}` })))
+    await numbered.delete([0, 1, 2, 3, 4])
+    await rotateKek(app.fieldseal)
+    const source = typeormSource(app.dataSource)
+    const compareAndSet: typeof source.compareAndSet = async (map, patches) => {
+      await app.dataSource.query('VACUUM FULL numbered_0, numbered_1')
+      return source.compareAndSet(map, patches)
+    }
+    const moving = Object.create(source, { compareAndSet: { value: compareAndSet } }) as typeof source
+    const migrator = createMigrator({ fieldseal: app.fieldseal, sources: [moving] })
+    expect((await migrator.rewrap({ model: 'numbered', batchSize: 10 })).models).toMatchObject([
+      { rows: 25, updated: 25, passes: 1, failed: 0 },
+    ])
+    expect((await numbered.find()).every(({ id, name }) => name === `n${id}`)).toBe(true)
   })
 })

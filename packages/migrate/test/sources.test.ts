@@ -22,7 +22,10 @@ it('goes on in the second of two sources that keep their checkpoints in one tabl
   second.beforeUpdate = undefined
   const report = await migrator.rewrap(pace)
   expect(report).toMatchObject({ resumed: true, remaining: 0 })
-  expect(report.models).toMatchObject([{ rows: 6, unchanged: 6 }, { rows: 6, updated: 6 }])
+  expect(report.models).toMatchObject([
+    { rows: 6, unchanged: 6 },
+    { rows: 6, updated: 6 },
+  ])
 })
 
 it('takes a source that is given twice once', async () => {
