@@ -47,7 +47,7 @@ class Wide {
   @PrimaryColumn('int') id!: number
 }
 const COLUMNS = Array.from({ length: 300 }, (_, i) => `f${i}`)
-for (const name of COLUMNS) EncryptedColumn({ nullable: true, type: 'string' })(Wide.prototype, name)
+for (const name of COLUMNS) EncryptedColumn({ nullable: true, type: 'string' })(Wide.prototype as never, name)
 
 describe.runIf(hasPostgres())('rows on PostgreSQL', () => {
   const database = useDatabase()
