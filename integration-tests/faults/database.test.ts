@@ -17,8 +17,10 @@ interface Told {
 /** Runs a command into a fault: it must end with a typed error that says what to do, and exit 5. */
 async function failing({ wire, start }: Ward, [n, when]: Blow, strike: () => unknown, args: readonly string[]) {
   const { ended } = start(...args, '--json')
-  wire.strike(n, when, strike)
+  let struck: Promise<unknown> | undefined
+  wire.strike(n, when, () => (struck = Promise.resolve(strike())))
   const { code, stdout, stderr } = await ended
+  await struck // the command may end before the database is back
   // When the write was done and an answer on its way, the connection may be replaced before anybody misses it.
   if (when === 'after' && code === 0) return 'went on'
   expect(code, `${args.join(' ')}: ${stdout} ${stderr}`).toBe(5)
@@ -78,4 +80,16 @@ describe('a database that', { timeout: 60_000 }, () => {
       })
     },
   )
+
+  it('crashes in the middle of an apply loses no key, and the same plan goes on', async (context) => {
+    if (server === undefined) return context.skip('no binaries of PostgreSQL here')
+    const ward = await openWard(context, { server: server.url })
+    await ward.deploy({ cmks: ['two'], formerCmks: ['one'] })
+    const plan = await ward.plan('move', { tenant: TENANT })
+    await failing(ward, [2, 'before'], () => server?.restart('immediate'), ['apply', plan])
+    await readable(ward)
+    expect(await ward.json('apply', plan)).toMatchObject({ verb: 'move', rowsWritten: 0 })
+    await ward.deploy({ formerCmks: [] })
+    await readable(ward)
+  })
 })
