@@ -7,6 +7,10 @@ const coded = (code: unknown, name = 'error') => Object.assign(new Error('x'), {
 it.each([
   [coded('53100'), /disk is full.*make room/],
   [coded(14_031, 'MongoServerError'), /disk is full/],
+  [coded('57014'), /time limit.*statement_timeout/],
+  [coded(50, 'MongoServerError'), /time limit/],
+  [coded('40001'), /others write/],
+  [coded('40P01'), /others write/],
   [coded('53300'), /no more connections/],
   [coded('53200'), /lacks memory/],
   [coded('25006'), /read-only.*primary/],

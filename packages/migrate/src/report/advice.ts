@@ -24,6 +24,14 @@ const SAID: readonly (readonly [RegExp, Failure])[] = [
   [/^53\w{3}$/, { reason: 'it lacks memory or another resource', hint: `look at its log, ${AGAIN}` }],
   [/^(?:25006|10107|13435)$/, { reason: 'it is read-only', hint: `connect to the primary, ${AGAIN}` }],
   [/^58\w{3}$/, { reason: 'it cannot read or write its files', hint: `look at its log, ${AGAIN}` }],
+  [
+    /^(?:57014|55P03|50)$/,
+    {
+      reason: 'a statement met its time limit',
+      hint: `raise statement_timeout and lock_timeout for this role, or lower --batch, ${AGAIN}`,
+    },
+  ],
+  [/^40(?:001|P01)$/, { reason: 'others write the same rows, again and again', hint: `lower --batch, ${AGAIN}` }],
   [/^(?:57P\d\d|91|11600|11602|189)$/, { reason: 'it is shutting down or restarting', hint: UP }],
   [/^(?:08\w{3}|6|7|89|9001)$/, { reason: 'the connection failed', hint: UP }],
 ]
