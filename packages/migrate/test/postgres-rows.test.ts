@@ -149,6 +149,23 @@ describe.runIf(hasPostgres())('rows on PostgreSQL', () => {
     },
   )
 
+  it('that others refer to are written while transactions that refer to them are open', async () => {
+    await visits().clear()
+    const [{ id } = expect.unreachable()] = (await visits().insert({ reason: 'one' })).identifiers
+    await rotateKek(app.fieldseal)
+    await app.dataSource.query('CREATE TABLE bills (visit uuid REFERENCES visits (id))')
+    const biller = app.dataSource.createQueryRunner()
+    await biller.startTransaction()
+    await biller.query('INSERT INTO bills VALUES ($1)', [id])
+    try {
+      expect((await app.migrator.rewrap({ model: 'visits' })).models).toMatchObject([{ updated: 1, passes: 1 }])
+    } finally {
+      await biller.rollbackTransaction()
+      await biller.release()
+      await app.dataSource.query('DROP TABLE bills')
+    }
+  })
+
   it('that row security hides are not taken for rows that are not there', async () => {
     await visits().clear()
     await visits().insert([{ reason: 'one' }, { reason: 'two' }])

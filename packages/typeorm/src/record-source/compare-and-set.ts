@@ -23,6 +23,7 @@ export async function compareAndSet(
     const deps = {
       query,
       escape,
+      keepsKeys: true,
       keyTypes: installation.keyTypes.get(map) ?? (await keyTypes(installation, table, query)),
     }
     const updated = await updateRows(table, places, patches, deps)

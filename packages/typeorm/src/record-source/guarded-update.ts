@@ -8,6 +8,8 @@ export interface UpdateDeps {
   /** SQL types of the key columns. */
   readonly keyTypes: readonly string[]
   readonly escape: (name: string) => string
+  /** No place is part of a unique index: rows that others refer to by a foreign key are not theirs to lock. @defaultValue false */
+  readonly keepsKeys?: boolean
   /** Whether an error refuses a row as it would be. @defaultValue none: they are thrown */
   readonly isRefusal?: (error: unknown) => boolean
 }
@@ -113,7 +115,7 @@ function statementOf(
   patches: Patches,
   rows: readonly number[],
   guard: Guard,
-  { keyTypes, escape }: UpdateDeps,
+  { keyTypes, escape, keepsKeys = false }: UpdateDeps,
 ): { readonly sql: string; readonly parameters: readonly unknown[] } {
   const types: string[] = []
   const parameters: unknown[] = []
@@ -135,7 +137,7 @@ function statementOf(
   const arrays = types.map((type, i) => `$${i + 1}::${type}[]`)
   const sql = [
     `WITH ${GIVEN} AS (SELECT * FROM unnest(${arrays.join(', ')}) WITH ORDINALITY AS v(${names.join(', ')}, place)),`,
-    `${LOCKED} AS MATERIALIZED (SELECT v.*, t.ctid AS at FROM ${GIVEN} v JOIN ${table.name} t ON ${[...isRow, ...isUnchanged].join(' AND ')} FOR UPDATE OF t SKIP LOCKED)`,
+    `${LOCKED} AS MATERIALIZED (SELECT v.*, t.ctid AS at FROM ${GIVEN} v JOIN ${table.name} t ON ${[...isRow, ...isUnchanged].join(' AND ')} FOR ${keepsKeys ? 'NO KEY ' : ''}UPDATE OF t SKIP LOCKED)`,
     `UPDATE ${table.name} t SET ${set.join(', ')} FROM ${LOCKED} v WHERE ${['t.ctid = v.at', ...isRow].join(' AND ')} RETURNING v.place`,
   ].join(' ')
   return { sql, parameters }
