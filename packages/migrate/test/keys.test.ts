@@ -135,3 +135,34 @@ it('binds what is bound to no row, and says what it could not', async () => {
   await migrator.rebind({ model: 'patients', formerKey: ({ id }) => (id === 50 ? { id: 0 } : undefined) })
   expect(await as('a', () => source.read('patients', { id: 50 }))).toMatchObject({ ssn: 'ssn-0' })
 })
+
+const eachWithItsCmk = () => {
+  const app: ReturnType<typeof clinic> = clinic({ keys: async (tenant) => ({ cmks: [app.kms.cmk(`cmk-${tenant}`)] }) })
+  return app
+}
+
+it('rotates what is due of other tenants although one tenant’s CMK is denied, and refuses to have succeeded', async () => {
+  const { migrator, fill, kms, clock } = eachWithItsCmk()
+  for (const tenant of ['a', 'b', 'c']) await fill(tenant, [tenant.charCodeAt(0)])
+  clock.advance(400 * 86_400_000)
+  kms.deny('cmk-b')
+  await expect(migrator.rotateKek({ due: true })).rejects.toMatchObject({ kind: 'denied', details: { tenant: 'b' } })
+  const { keys } = await migrator.status()
+  const newest = (of: string) => keys.filter(({ tenant, purpose }) => tenant === of && purpose === 'wrap').length
+  expect(['a', 'b', 'c'].map(newest)).toEqual([2, 1, 2])
+})
+
+it('rewraps the rows of other tenants although the keys of one tenant’s data subjects are denied', async () => {
+  const { migrator, fill, fillNotes, kms, clock } = eachWithItsCmk()
+  for (const tenant of ['a', 'b']) {
+    await fill(tenant, [tenant.charCodeAt(0)])
+    await fillNotes(tenant, [tenant.charCodeAt(0)])
+    await migrator.rotateKek({ tenant })
+  }
+  kms.deny('cmk-a')
+  clock.advance(3_600_000)
+  const error: unknown = await migrator.rewrap().catch((e: unknown) => e)
+  expect(error).toMatchObject({ code: 'ERR_ROWS_REMAIN' })
+  expect(reportOf(error)?.models[0]).toMatchObject({ model: 'patients', updated: 1, denied: 1 })
+  expect(reportOf(error)?.notes.join()).toMatch(/keys of data subjects of a.*ERR_KMS_ACCESS_DENIED/)
+})

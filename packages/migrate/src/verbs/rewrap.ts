@@ -1,4 +1,4 @@
-import { type KekId, type KeyInfo, nowOf, rewrapChildren, rewrapRows } from '@fieldseal/core/adapter'
+import { isFieldsealError, type KekId, type KeyInfo, nowOf, rewrapChildren, rewrapRows } from '@fieldseal/core/adapter'
 import type { RowVerb } from '../engine/batch.ts'
 import type { Pace } from '../engine/pace.ts'
 import { assertKnown, runJob } from '../engine/run-job.ts'
@@ -36,7 +36,8 @@ export async function rewrap(surroundings: Surroundings, options: RewrapOptions 
   }
   const notes = compromised.map(({ id }) => `values under the compromised key ${id} are left for re-encrypt`)
   const wholeTenants = model === undefined && field === undefined && keyspace === undefined
-  return runJob(surroundings, {
+  const denied: unknown[] = []
+  const report = await runJob(surroundings, {
     verb,
     what,
     pace,
@@ -44,29 +45,42 @@ export async function rewrap(surroundings: Surroundings, options: RewrapOptions 
     hint: 'running processes may still write under the older key: run it again',
     notes,
     async opened() {
-      if (wholeTenants && (pace.shard?.[0] ?? 1) === 1) notes.push(...(await rewrapSubjects(surroundings, records)))
+      if (wholeTenants && (pace.shard?.[0] ?? 1) === 1)
+        notes.push(...(await rewrapSubjects(surroundings, records, denied)))
     },
   })
+  if (denied.length > 0) throw denied[0]
+  return report
 }
 
 const ATTEMPTS = 5
 
-/** The keys of data subjects stand under a KEK of their tenant, as rows do: they follow it to the newest. */
+/**
+ * The keys of data subjects stand under a KEK of their tenant, as rows do: they follow it to the newest. A tenant whose keys
+ * are denied stays as it is.
+ */
 async function rewrapSubjects(
   { fieldseal, host }: Surroundings,
   records: readonly KeyInfo[],
+  denied: unknown[],
 ): Promise<readonly string[]> {
   const keks = records.filter(isKek)
   const tenants = new Set(keks.filter(({ parent }) => parent !== undefined).map(({ tenant }) => tenant))
   const notes: string[] = []
   for (const tenant of tenants) {
     let rewrapped = 0
-    for (let attempt = 1; ; attempt++) {
-      const done = await rewrapChildren(fieldseal, host.tenancy === 'single' ? {} : { tenant })
-      rewrapped += done.rewrapped
-      if (attempt === 1 && done.left > 0)
-        notes.push(`${done.left} keys of data subjects stand under a compromised key: re-encrypt`)
-      if (done.changed === 0 || attempt === ATTEMPTS) break
+    try {
+      for (let attempt = 1; ; attempt++) {
+        const done = await rewrapChildren(fieldseal, host.tenancy === 'single' ? {} : { tenant })
+        rewrapped += done.rewrapped
+        if (attempt === 1 && done.left > 0)
+          notes.push(`${done.left} keys of data subjects stand under a compromised key: re-encrypt`)
+        if (done.changed === 0 || attempt === ATTEMPTS) break
+      }
+    } catch (error) {
+      if (!isFieldsealError(error) || (error.kind !== 'denied' && error.kind !== 'erased')) throw error
+      if (error.kind === 'denied') denied.push(error) // rows of an erased tenant do not remain either
+      notes.push(`keys of data subjects of ${tenant} stay where they are: ${error.code}`)
     }
     if (rewrapped > 0) notes.push(`${rewrapped} keys of data subjects of ${tenant} were wrapped by its newest key`)
   }

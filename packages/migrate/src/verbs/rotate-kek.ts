@@ -1,4 +1,10 @@
-import { nowOf, rotateKek as rotateOne, type RotatedKek } from '@fieldseal/core/adapter'
+import {
+  FieldsealError,
+  isFieldsealError,
+  nowOf,
+  rotateKek as rotateOne,
+  type RotatedKek,
+} from '@fieldseal/core/adapter'
 import { assertKnown } from '../engine/run-job.ts'
 import type { Surroundings } from '../engine/target.ts'
 import { isReadable, type KekInfo, type KekVersions, keyRecords, newestOf, versionsOf } from '../keys/key-versions.ts'
@@ -34,7 +40,10 @@ export interface KekRotation {
 
 const DAY_MS = 86_400_000
 
-/** Gives keyspaces a new KEK. Running applications follow within their cache's refresh; nothing is restarted. */
+/**
+ * Gives keyspaces a new KEK. Running applications follow within their cache's refresh; nothing is restarted. With `due`,
+ * what fails for one tenant is thrown when the others are done.
+ */
 export async function rotateKek(surroundings: Surroundings, options: RotateKekOptions = {}): Promise<KekRotation> {
   const { fieldseal, host } = surroundings
   const { tenant, keyspace, dryRun = false } = options
@@ -56,6 +65,16 @@ async function rotateDue(
   const due: DueKek[] = []
   const rotated: KekRotation['rotated'][number][] = []
   const crowded = new Set<string>()
+  const failures: unknown[] = []
+  /** What one tenant's keys are in the way of does not keep the others waiting. */
+  async function goOn({ tenant: of }: { readonly tenant: string }, act: () => Promise<unknown>): Promise<void> {
+    try {
+      await act()
+    } catch (error) {
+      if (!isFieldsealError(error) || (error.kind === 'unavailable' && !error.code.startsWith('ERR_KMS_'))) throw error
+      failures.push(error.code === 'ERR_ROWS_REMAIN' ? error : withTenant(error, of))
+    }
+  }
   for (const group of groups) {
     if (group.purpose !== 'wrap') continue // index keys change by a reindex
     const one = await dueOf(surroundings, group)
@@ -65,8 +84,10 @@ async function rotateDue(
     }
     if (one?.overdue === true && !dryRun) {
       const target = host.tenancy === 'single' ? {} : { tenant: group.tenant }
-      const done = await rotateOne(fieldseal, { ...target, keyspace: group.keyspace })
-      rotated.push({ ...done, tenant: group.tenant, keyspace: group.keyspace })
+      await goOn(group, async () => {
+        const done = await rotateOne(fieldseal, { ...target, keyspace: group.keyspace })
+        rotated.push({ ...done, tenant: group.tenant, keyspace: group.keyspace })
+      })
     }
     const live = group.versions.filter(isReadable).length + (one?.overdue === true ? 1 : 0)
     if (live >= policy.maxLiveVersions && live > 1)
@@ -81,8 +102,15 @@ async function rotateDue(
   const rewraps: Report[] = []
   if (!dryRun)
     for (const one of crowded)
-      rewraps.push(await rewrap(surroundings, host.tenancy === 'single' ? {} : { tenant: one }))
+      await goOn({ tenant: one }, async () =>
+        rewraps.push(await rewrap(surroundings, host.tenancy === 'single' ? {} : { tenant: one })),
+      )
+  if (failures.length > 0) throw failures[0]
   return { rotated, due, rewraps }
+}
+
+function withTenant({ code, details, retryAfterMs }: FieldsealError, tenant: string): FieldsealError {
+  return new FieldsealError(code, { tenant, ...details }, retryAfterMs)
 }
 
 /** The KEK that wraps now, when the policy ends its time or will soon. */
