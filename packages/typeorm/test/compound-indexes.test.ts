@@ -247,6 +247,23 @@ onEachEngine('compound indexes', (engine) => {
     await isConsistent()
   })
 
+  it('a token is not written without its values', async () => {
+    const ada = await save({ ...ADA, city: 'London', street: 'St James' })
+    for (const set of [{ person_bidx: null }, { lastName_bidx: null, visits: 1 }])
+      await expect(as(() => persons().update(ada.id, set as object))).rejects.toMatchObject({
+        code: 'ERR_WRITE_UNSUPPORTED',
+        details: { reason: 'token-column' },
+      })
+    const columns = ['visits', 'last_name_bidx', 'person_bidx', 'person_bidx_next']
+    const upsert = persons()
+      .createQueryBuilder()
+      .insert()
+      .values({ ...ADA, id: ada.id, lastName: 'King', visits: 3 })
+    await as(() => upsert.orUpdate(columns, ['id']).execute())
+    expect(await find({ lastName: 'Lovelace', born: ADA.born })).toMatchObject([{ visits: 3 }])
+    await isConsistent()
+  })
+
   it('an update of a row of another tenant, or of none, writes nothing', async () => {
     const theirs = await as(() => persons().save({ ...ADA, clinicId: 'b' }), 'b')
     expect(await as(() => persons().update(theirs.id, { born: '1830-01-01' }))).toMatchObject({ affected: 0 })
@@ -439,6 +456,29 @@ onPglite('compound indexes of other models', (engine) => {
     await app.close()
   })
 
+  it('that contain each other: an upsert meets the one that has all of its columns', async () => {
+    @Entity('seats')
+    @EncryptedModel<Seat>({
+      compoundIndexes: {
+        two: { of: ['hall', 'row'], unique: { where: { open: true } } },
+        all: { of: ['hall', 'row', 'nr'], unique: true },
+      },
+    })
+    class Seat {
+      @PrimaryGeneratedColumn() id!: number
+      @Column('boolean', { default: false }) open!: boolean
+      @Column('int', { default: 0 }) visits!: number
+      @EncryptedColumn() hall!: string
+      @EncryptedColumn() row!: string
+      @EncryptedColumn() nr!: string
+    }
+    const app = await startClinic(engine, { entities: [Seat], tenancy: 'single' })
+    const seats = app.repository(Seat)
+    for (const visits of [1, 2]) await seats.upsert({ hall: 'h', row: 'r', nr: '1', visits }, ['hall', 'row', 'nr'])
+    expect(await seats.find()).toMatchObject([{ visits: 2 }])
+    await app.close()
+  })
+
   it('of each patient under an own key, and in work across tenants', { timeout: 30_000 }, async () => {
     @Entity('findings')
     @EncryptedModel<Finding>({
@@ -467,6 +507,31 @@ onPglite('compound indexes of other models', (engine) => {
     })
     expect(await as('a', () => findings.findBy({ organ: 'lung', code: 'system' }))).toMatchObject([{ clinicId: 'a' }])
     expect(await as('b', () => findings.findBy({ organ: 'heart', code: 'system' }))).toMatchObject([{ clinicId: 'b' }])
+    await app.close()
+  })
+
+  it('of columns with select: false, which stay out of entities that are found by them', async () => {
+    @Entity('vaults')
+    @EncryptedModel<Vault>({ compoundIndexes: { pair: { of: ['door', 'pin'] } } })
+    class Vault {
+      @PrimaryGeneratedColumn() id!: number
+      @EncryptedColumn() door!: string
+      @EncryptedColumn({ select: false }) pin?: string
+      @EncryptedColumn({ select: false, blindIndex: true }) owner?: string
+    }
+    const app = await startClinic(engine, { entities: [Vault], tenancy: 'single' })
+    const vaults = app.repository(Vault)
+    await vaults.save({ door: 'a', pin: '1', owner: 'o' })
+    const hidden = { id: 1, door: 'a', pin: undefined, owner: undefined }
+    for (const where of [{ door: 'a', pin: '1' }, { owner: 'o' }]) {
+      expect(await vaults.findBy(where)).toEqual([hidden])
+      expect(await vaults.createQueryBuilder('v').where(where).getOne()).toEqual(hidden)
+      expect(await vaults.createQueryBuilder('v').addSelect('v.pin').where(where).getOne()).toMatchObject({ pin: '1' })
+      expect(await vaults.find({ select: { pin: true }, where })).toMatchObject([{ pin: '1', door: undefined }])
+    }
+    const [vault] = await vaults.findBy({ owner: 'o' })
+    await vaults.save(Object.assign(vault ?? new Vault(), { door: 'b' }))
+    expect(await vaults.findBy({ door: 'b', pin: '1' })).toEqual([{ ...hidden, door: 'b' }])
     await app.close()
   })
 

@@ -7,7 +7,7 @@ import type { BuilderState } from './builder-state.ts'
 import { comparisons, placeIn, type ConditionBuilder } from './condition-place.ts'
 
 /** Most combinations of values that one condition looks for. */
-const MAX_TUPLES = 1_000
+export const MAX_TUPLES = 1_000
 
 /** A compound index that criteria can be asked of, and the values of each column. */
 interface Match {

@@ -5,7 +5,7 @@ import type { SealedColumn, TokenSlots } from '../entity-map/entity-model.ts'
 import { startsLikeEnvelope } from '../entity-map/tripwire.ts'
 import { marked } from '../guard/marks.ts'
 import { assertValue } from '../write-path/comparable.ts'
-import { compoundsWith } from './compound-terms.ts'
+import { compoundsWith, MAX_TUPLES } from './compound-terms.ts'
 import { comparisons, nameOf, type ConditionPlace } from './condition-place.ts'
 
 /** Results of a truncated index are filtered afterwards; that works for rows that must match, and for no others. */
@@ -155,7 +155,7 @@ class Condition {
   #withoutIndexHint(): string {
     const ways = compoundsWith(this.#place.state, this.#column).map(
       ({ index, columns }) =>
-        `, or ask for ${columns.map(({ column }) => column.propertyPath).join(', ')} together by equality or In: index ${index.id}`,
+        `, or ask for ${columns.map(({ column }) => column.propertyPath).join(', ')} together by equality or In, ${MAX_TUPLES} combinations at most: index ${index.id}`,
     )
     return `add a blindIndex to the column to find by it${ways.join('')}`
   }

@@ -37,3 +37,22 @@ export function neededSelections(
     return [{ selection: `${escapedAlias}.${builder.escape(column.databaseName)}`, aliasName, virtual: true }]
   })
 }
+
+/**
+ * Names in raw rows of columns that are needed only here: TypeORM puts into an entity that is selected as a whole whatever
+ * its row has, also what `select: false` leaves out.
+ */
+export function hiddenKeys(builder: OwnBuilder): string[] {
+  const { aliases, selects } = builder.expressionMap
+  const selected = new Set(selects.map(({ selection }) => selection))
+  return aliases.flatMap((alias) => {
+    const model = alias.hasMetadata ? builder.state.installation.models().of(alias.metadata) : undefined
+    if (model === undefined) return []
+    const columns = [...model.columns, ...model.facts].map(({ column }) => column)
+    const hidden = columns.filter(
+      ({ isSelect, isPrimary, propertyPath }) =>
+        !isSelect && !isPrimary && !selected.has(`${alias.name}.${propertyPath}`),
+    )
+    return hidden.map((column) => rawKey(builder, alias.name, column))
+  })
+}

@@ -17,7 +17,7 @@ import { stateFrom, type BuilderState } from '../query-rewrite/builder-state.ts'
 import { conditionBuilder, equip } from '../query-rewrite/equip.ts'
 import { rewriteWhere } from '../query-rewrite/rewrite-where.ts'
 import { openRows, type RawRow } from './open-rows.ts'
-import { neededSelections } from './needed-selections.ts'
+import { hiddenKeys, neededSelections } from './needed-selections.ts'
 import { rowSourcesOf } from './row-sources.ts'
 import { assertTruncatedAnswerable, hasTruncated, refuseTruncated } from './truncated.ts'
 
@@ -132,6 +132,7 @@ export class FieldsealSelectQueryBuilder<E extends ObjectLiteral> extends Select
     if (sources.length === 0) return rows
     const opened = await openRows(state.installation, rows, sources, state.requireContext(), runner)
     state.opened.push(opened)
+    for (const key of hiddenKeys(this.#own)) for (const row of opened.rows) Reflect.deleteProperty(row, key)
     return opened.rows
   }
 

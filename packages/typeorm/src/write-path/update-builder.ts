@@ -15,6 +15,7 @@ import { WrittenRow } from '../carrier/written-row.ts'
 import {
   isPlaintext,
   needsKeys,
+  tokenSlotsOf,
   type CompoundIndex,
   type EntityModel,
   type FactColumn,
@@ -161,6 +162,7 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
     if (model === undefined) return this.#guarded(given)
     const context = this.state.requireContext()
     this.#assertFactsKept(model, given, context)
+    assertNoTokens(model, given)
     let set = given
     let row: WrittenRow | undefined
     for (const sealed of model.columns) {
@@ -266,6 +268,21 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
   get #own(): OwnBuilder {
     return this as unknown as OwnBuilder // the same object; its protected members are named there
   }
+}
+
+/** @throws FieldsealError ERR_WRITE_UNSUPPORTED for a token column: a row without its token is not found */
+function assertNoTokens(model: EntityModel, set: ObjectLiteral): void {
+  const named = tokenSlotsOf(model).find(({ odd, even }) =>
+    [odd, even].some((slot) => slot.getEntityValue(set) !== undefined),
+  )
+  if (named === undefined) return
+  throw new FieldsealError('ERR_WRITE_UNSUPPORTED', {
+    model: model.map.id,
+    field: named.index.id,
+    operation: 'update',
+    reason: 'token-column',
+    hint: 'tokens are written with their values: write these',
+  })
 }
 
 /** A carrier for each slot of an index; null where no row says what its tokens are made of. */

@@ -1,7 +1,13 @@
 import { FieldsealError, type TokenSlot, type TokenTerm } from '@fieldseal/core/adapter'
 import type { ObjectLiteral } from 'typeorm'
 import type { InsertOrUpdateOptions } from 'typeorm/query-builder/InsertOrUpdateOptions.js'
-import { isPlaintext, type EntityModel, type SealedColumn, type TokenSlots } from '../entity-map/entity-model.ts'
+import {
+  isPlaintext,
+  tokenSlotsOf,
+  type EntityModel,
+  type SealedColumn,
+  type TokenSlots,
+} from '../entity-map/entity-model.ts'
 
 /** An `ON CONFLICT … DO UPDATE`, by column names. */
 export interface UpsertPlan {
@@ -25,11 +31,13 @@ export interface UpsertPlan {
  */
 export function planUpsert(
   model: EntityModel,
-  overwrite: readonly string[],
+  given: readonly string[],
   target: string | readonly string[] | undefined,
   options: InsertOrUpdateOptions | undefined,
 ): UpsertPlan {
   const sealed = new Map(model.columns.map((column) => [column.column.databaseName, column]))
+  const slots = tokenSlotsOf(model).flatMap(({ odd, even }) => [odd.databaseName, even.databaseName])
+  const overwrite = given.filter((name) => !slots.includes(name)) // tokens go with their values
   const conflict = typeof target === 'object' ? target : []
   const refuse = (reason: string, hint: string, field?: string): never => {
     throw new FieldsealError('ERR_WRITE_UNSUPPORTED', {
@@ -63,9 +71,11 @@ export function planUpsert(
       keyspace,
     )
   }
-  const compound = model.compounds.find(
-    ({ index, columns }) => index.unique && columns.every(({ column }) => conflict.includes(column.databaseName)),
-  )
+  const [compound] = model.compounds
+    .filter(
+      ({ index, columns }) => index.unique && columns.every(({ column }) => conflict.includes(column.databaseName)),
+    )
+    .toSorted((a, b) => b.columns.length - a.columns.length)
   const ofCompound = compound?.columns.map(({ column }) => column.databaseName) ?? []
   const single = conflict.filter((name) => !ofCompound.includes(name))
   const parts = single.map((name) => {
