@@ -407,7 +407,10 @@ describe.runIf(hasMongo())('compound indexes', () => {
   })
 
   it.each([
-    ['a path below another', { of: ['lastName', 'name.first'] }],
+    ['a path below a Map', { of: ['lastName', 'rooms.$*.note'] }],
+    ['a path below an array', { of: ['lastName', 'history.$.note'] }],
+    ['a path inside an encrypted value', { of: ['lastName', 'whole.note'] }],
+    ['a container as one value', { of: ['lastName', 'whole'] }],
     ['elements of an array', { of: ['lastName', 'notes'] }],
     ['a whole array', { of: ['lastName', 'tags'] }],
     ['a plain path', { of: ['lastName', 'clinic'] }],
@@ -418,7 +421,9 @@ describe.runIf(hasMongo())('compound indexes', () => {
       {
         clinic: String,
         lastName: text,
-        name: { first: text },
+        rooms: { type: Map, of: new Schema({ note: text }) },
+        history: [{ note: text }],
+        whole: { type: new Schema({ note: String }), encrypted: true },
         notes: [text],
         tags: { type: [String], encrypted: true },
         old: { type: String, encrypted: { state: 'migrating' } },

@@ -46,10 +46,10 @@ export function assertCompounds(model: StoredModel): void {
   for (const { id, fields } of compoundsOf(model)) {
     if (/[.$\0]/.test(id)) throw configError(id, 'compoundIndexes', 'an id without dots and dollars: it names a path')
     for (const { path, type } of fields) {
-      const { node } = walkPath(model.root, path)
-      const isTop = !path.includes('.') && node?.field?.path === path && node.plainName === undefined
-      if (!isTop || node.element !== undefined || node.values !== undefined)
-        throw configError(path, `compoundIndexes.${id}`, 'a path at the top of the document, which is no array or Map')
+      const { node, spread, positional, mapKeys } = walkPath(model.root, path)
+      const isOne = node?.field?.path === path && !spread && !positional && mapKeys.length === 0
+      if (!isOne || node.element !== undefined || node.values !== undefined || node.plainName !== undefined)
+        throw configError(path, `compoundIndexes.${id}`, 'a path of the document, outside of arrays and Maps')
       if (type === 'bson')
         throw configError(path, `compoundIndexes.${id}`, 'a text, number, boolean, bigint, date or Buffer')
     }

@@ -57,7 +57,7 @@ export function planCompounds(
       refuseWrite(model.map.id, twice[0], 'update-conflict', `${twice[1].join(' and ')} are about one path`)
     const isNamed = (path: string, operator: string) => paths.get(path)?.includes(operator) === true
     const given = (operator: string) =>
-      index.fields.filter(({ path }) => isNamed(path, operator) && isSealed(update as Doc, operator, path, draft))
+      index.fields.filter(({ path }) => isNamed(path, operator) && isSealed(path, draft))
     const [set, inserted] = [given('$set'), given('$setOnInsert')]
     const cleared = index.fields.some(
       (field) => (isNamed(field.path, '$set') && !set.includes(field)) || isNamed(field.path, '$unset'),
@@ -79,30 +79,30 @@ export function planCompounds(
 
 const WRITING: readonly string[] = ['$set', '$setOnInsert', '$unset']
 
-/** Paths of an index that an update names, and the operators that do. */
+/** Paths of an index that an update names, or what holds them, and the operators that do. */
 function touchedBy(update: UpdatePlan['update'], { fields }: BlindIndex): ReadonlyMap<string, readonly string[]> {
-  const names = fields.map(({ path }) => path)
   const found = new Map<string, readonly string[]>()
-  const note = (path: string, operator: string) => found.set(path, [...(found.get(path) ?? []), operator])
-  if (Array.isArray(update)) {
-    for (const stage of update as readonly unknown[])
-      for (const [operator, operand] of Object.entries(isDoc(stage) ? stage : {})) {
-        const paths = isDoc(operand) ? Object.keys(operand) : [operand].flat().map(String)
-        for (const path of paths) if (names.includes(path)) note(path, operator)
-      }
-    return found
-  }
-  for (const [operator, operands] of Object.entries(update))
-    for (const path of Object.keys(isDoc(operands) ? operands : {})) {
-      const name = path.split('.', 1)[0] as string
-      if (names.includes(name)) note(name, path === name ? operator : 'below')
+  for (const [operator, operands] of (Array.isArray(update) ? update : [update]).flatMap(entriesOf)) {
+    const written = isDoc(operands) ? Object.keys(operands) : [operands].flat().map(String)
+    // A connection is told whether undefined is null or nothing at all.
+    const named = (each: string) => (isDoc(operands) && operands[each] === undefined ? 'undefined' : operator)
+    for (const { path } of fields) {
+      const meeting = written.filter((each) => path === each || path.startsWith(`${each}.`))
+      const below = written.filter((each) => each.startsWith(`${path}.`))
+      const own = [...meeting.map(named), ...below.map(() => 'below')]
+      if (own.length > 0) found.set(path, [...(found.get(path) ?? []), ...own])
     }
+  }
   return found
 }
 
+function entriesOf(value: unknown): [string, unknown][] {
+  return isDoc(value) ? Object.entries(value) : []
+}
+
 /** Whether a value goes there, not null. */
-function isSealed(update: Doc, operator: string, path: string, { cells }: Draft): boolean {
-  return cells.some(({ holder, key }) => holder === update[operator] && key === path)
+function isSealed(path: string, { cells }: Draft): boolean {
+  return cells.some(({ field }) => field.path === path)
 }
 
 /** The update with the tokens of its sealed draft. */

@@ -14,7 +14,9 @@ import {
 import { randomBytes } from 'node:crypto'
 import { mongo } from 'mongoose'
 import { setKey, type Doc } from '../bson/documents.ts'
+import { compoundsOf } from '../path-graph/compound-paths.ts'
 import { KEYS_PATH, type StoredModel } from '../path-graph/stored-model.ts'
+import { refuseWrite } from '../query-rewrite/refuse.ts'
 import { SLOT_NAMES } from '../query-rewrite/token-terms.ts'
 
 const { Binary } = mongo
@@ -52,6 +54,7 @@ export async function sealDrafts(
   host: AdapterHost,
   context: OperationContext,
 ): Promise<void> {
+  for (const draft of drafts) assertSingle(draft)
   const sealed = partsOf(drafts, ({ field }) => field.state !== 'plaintext')
   const indexed = partsOf(drafts, ({ field }) => field.state === 'plaintext')
   if (sealed.length > 0) {
@@ -84,6 +87,13 @@ export async function sealDrafts(
       })
     })
   }
+}
+
+/** Tokens of several paths are made of one value of each. An array may stand where the schema has none. */
+function assertSingle({ model, cells }: Draft): void {
+  for (const { id, fields } of compoundsOf(model))
+    if (fields.some((field) => cells.filter((cell) => cell.field === field).length > 1))
+      refuseWrite(model.map.id, id, 'compound-index', 'one of its paths has several values: write one')
 }
 
 /** An index over several fields has one occurrence. */
