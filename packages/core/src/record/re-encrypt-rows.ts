@@ -77,16 +77,33 @@ async function reEncrypted(
   frames: WrapFrames,
   deps: RewrapDeps,
 ): Promise<readonly RewrittenCell[]> {
-  const { row, parsed } = raw
-  const values = parsed.cells.map(({ parsed: { padded, typeTag }, aad }, i): ValueToSeal => {
+  const { row } = raw
+  if (row.map.mode !== 'direct')
+    return sealedAnew(raw, plaintexts, await kekFor(row, keks, release, deps), frames, deps)
+  const values = valuesOf(raw, plaintexts)
+  return replaced(raw, (await sealDirectRows([{ row, values }], undefined, deps)).get(row)?.envelopes ?? [])
+}
+
+/** Values of a row under a new DEK, which a KEK wraps. */
+export function sealedAnew(
+  raw: RawRow,
+  plaintexts: readonly (Buffer | undefined)[],
+  kek: LiveKek,
+  frames: WrapFrames,
+  deps: Pick<RewrapDeps, 'random'>,
+): readonly RewrittenCell[] {
+  return replaced(raw, sealedUnderKek(raw, valuesOf(raw, plaintexts), kek, frames, deps))
+}
+
+function valuesOf({ row, parsed }: RawRow, plaintexts: readonly (Buffer | undefined)[]): readonly ValueToSeal[] {
+  return parsed.cells.map(({ parsed: { padded, typeTag }, aad }, i) => {
     const plaintext = plaintexts[i]
     if (plaintext === undefined) throw new FieldsealError('ERR_DECRYPT_FAILED', { model: row.map.id })
     return { plaintext, aad, valueFlags: padded ? VALUE_FLAG_PADDED : 0, typeTag }
   })
-  const sealed =
-    row.map.mode === 'direct'
-      ? ((await sealDirectRows([{ row, values }], undefined, deps)).get(row)?.envelopes ?? [])
-      : sealedUnderKek(raw, values, await kekFor(row, keks, release, deps), frames, deps)
+}
+
+function replaced({ parsed }: RawRow, sealed: readonly Envelope[]): readonly RewrittenCell[] {
   return parsed.cells.map(({ cell: { field, mapKeys }, parsed: { bytes } }, i) => {
     const before = bytes as Uint8Array as Envelope // parsed before
     const mapped = mapKeys === undefined ? {} : { mapKeys }
@@ -119,7 +136,7 @@ function sealedUnderKek(
   values: readonly ValueToSeal[],
   kek: LiveKek,
   frames: WrapFrames,
-  { random }: RewrapDeps,
+  { random }: Pick<RewrapDeps, 'random'>,
 ): readonly Envelope[] {
   const place = { tenant: facts.tenant, keyspace: facts.keyspace, model: map.id }
   const out: Envelope[] = []

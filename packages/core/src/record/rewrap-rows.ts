@@ -1,9 +1,11 @@
 import { nodeEngine } from '../cipher/aead.ts'
+import type { RecordId } from '../context/record-id.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
 import { sealWrap } from '../field/seal-rows.ts'
 import { type OpenedRaw, openRaw, type RawRow, zeroRaw } from './open-raw.ts'
 import { parseRow, type RowWrap } from './parse-row.ts'
 import type { Envelope, RewrittenCell, Row } from './ports.ts'
+import { sealedAnew } from './re-encrypt-rows.ts'
 import {
   canBind,
   isDue,
@@ -136,23 +138,25 @@ function placesOfDue(
 
 function rewrapped(
   { row, parsed }: RawRow,
-  { deks, moved }: OpenedRaw,
+  { deks, plaintexts, moved }: OpenedRaw,
   target: KekTarget,
   frames: WrapFrames,
   options: RewrapRowsOptions,
-  { random }: RewrapDeps,
+  deps: RewrapDeps,
 ): readonly RewrittenCell[] {
   const { map, facts } = row
   const place = { tenant: facts.tenant, keyspace: facts.keyspace, model: map.id }
+  // They must be bound anew, but a DEK that a compromised key has wrapped may not hide under another.
+  const leaked = new Set([...moved].filter((i) => target.newest.compromised.has(parsed.wraps[i]?.kekId as RecordId)))
   const heads = parsed.wraps.map((wrap, i) => {
     const dek = deks[i]
     if (dek === undefined) throw new FieldsealError('ERR_DECRYPT_FAILED', { model: map.id, tenant: facts.tenant })
-    if (!moved.has(i) && !isDue(row, wrap, target, options)) return undefined
+    if (leaked.has(i) || (!moved.has(i) && !isDue(row, wrap, target, options))) return undefined
     const bound = wrap.rowBound || (options.bind === true && canBind(row))
     const frame = frames.toSeal(target.kek, bound, place)
-    return sealWrap(dek, frame, bound ? facts.rowId : undefined, nodeEngine, random)
+    return sealWrap(dek, frame, bound ? facts.rowId : undefined, nodeEngine, deps.random)
   })
-  return parsed.cells.flatMap(({ cell, parsed: { bytes, valueAt }, wrap }) => {
+  const copied = parsed.cells.flatMap(({ cell, parsed: { bytes, valueAt }, wrap }) => {
     const head = heads[wrap]
     if (head === undefined) return []
     const { field, mapKeys } = cell
@@ -160,4 +164,8 @@ function rewrapped(
     const before = bytes as Uint8Array as Envelope // parsed before
     return [{ field, ...mapped, before, after: withHead(bytes, valueAt, head) }]
   })
+  if (leaked.size === 0) return copied
+  const isLeaked = (_: unknown, column: number) => leaked.has(parsed.cells[column]?.wrap ?? -1)
+  const raw = { row, parsed: { cells: parsed.cells.filter(isLeaked), wraps: parsed.wraps } }
+  return [...copied, ...sealedAnew(raw, plaintexts.filter(isLeaked), target.kek, frames, deps)]
 }

@@ -112,6 +112,25 @@ it('binds a renumbered row to where it stands now, and leaves one that was done 
   ])
 })
 
+it('gives a renumbered row whose key has leaked a new DEK when it binds it, and hides none under a newer key', async () => {
+  const app = await prepared()
+  const formerRowId = app.rowOf(TENANT, {}, ID).facts.rowId
+  const leaked = kekOf(app.stored['ssn'])
+  await changeKek(app.fieldseal, leaked, { to: 'compromised' })
+  const newest = await newestKekId(app.fieldseal, { tenant: TENANT, keyspace: 'default' })
+  const born = await app.seal(TENANT, { born: new Date(1) })
+  const mixed = { ...app.stored, born: born.envelopes[0] }
+  const rows = [app.rowOf(TENANT, mixed, OTHER_ID)]
+  const cells = cellsOf(
+    (await rewrapRows(app.fieldseal, rows, contextOf(app), { bind: true, formerRowIds: [formerRowId] }))[0],
+  )
+  expect(cells.map(({ after }) => kekOf(after))).toEqual([newest, newest, newest])
+  const isSameValue = cells.map(({ before, after }) => valueOf(after).equals(valueOf(before)))
+  expect(isSameValue).toEqual([false, false, true])
+  const now = applied(mixed, cells)
+  expect((await app.open(TENANT, now, OTHER_ID)).values).toEqual(['1', 'A@x.org', new Date(1)])
+})
+
 it('encrypts under a new DEK what a leaked key could open, and keeps values, binding and the rest of the row', async () => {
   const app = await prepared()
   const leaked = kekOf(app.stored['ssn'])
