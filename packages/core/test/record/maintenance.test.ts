@@ -125,8 +125,8 @@ it('gives a renumbered row whose key has leaked a new DEK when it binds it, and 
     (await rewrapRows(app.fieldseal, rows, contextOf(app), { bind: true, formerRowIds: [formerRowId] }))[0],
   )
   expect(cells.map(({ after }) => kekOf(after))).toEqual([newest, newest, newest])
-  const isSameValue = cells.map(({ before, after }) => valueOf(after).equals(valueOf(before)))
-  expect(isSameValue).toEqual([false, false, true])
+  const kept = cells.filter(({ before, after }) => valueOf(after).equals(valueOf(before)))
+  expect(kept.map(({ field }) => field.path)).toEqual(['born'])
   const now = applied(mixed, cells)
   expect((await app.open(TENANT, now, OTHER_ID)).values).toEqual(['1', 'A@x.org', new Date(1)])
 })
