@@ -63,7 +63,7 @@ describe('a database that', { timeout: 60_000 }, () => {
         ward,
         async () => {
           await failing(ward, [4, 'before'], strike, ['rewrap', ...SMALL])
-          const resumed = (await failing(ward, [4, 'after'], strike, ['rewrap', ...SMALL])) === 'failed'
+          const resumed = (await failing(ward, [6, 'after'], strike, ['rewrap', ...SMALL])) === 'failed'
           const done = await json<Report>('rewrap', ...SMALL)
           expect(done.resumed).toBe(resumed)
           return done

@@ -66,7 +66,7 @@ describe.runIf(hasPostgres())('kill -9 in the middle of', { timeout: 120_000 }, 
 
   it.concurrent('backfill of tokens, backfill and decrypt: every value is plaintext or sealed, never lost', async (context) => {
     const ward = await openWard(context, { state: 'plaintext', plaintext: true })
-    exact(await ward.killed([[3, 'after']], 'backfill', '--model', 'patients', ...SMALL))
+    exact(await ward.killed([[4, 'after']], 'backfill', '--model', 'patients', ...SMALL))
     expect(await ward.query('SELECT 1 FROM patients WHERE email_bidx IS NULL')).toEqual([])
     await ward.deploy({ state: 'migrating' })
     const blows = [[2, 'before'] as const, [4, 'after'] as const]
@@ -75,7 +75,7 @@ describe.runIf(hasPostgres())('kill -9 in the middle of', { timeout: 120_000 }, 
     await verified(ward)
     await ward.deploy({ state: 'plaintext' })
     exact(await ward.killed(blows, 'decrypt', '--field', 'patients.email', ...SMALL))
-    exact(await ward.killed([[3, 'after']], 'decrypt', '--field', 'patients.ssn', ...SMALL))
+    exact(await ward.killed([[4, 'after']], 'decrypt', '--field', 'patients.ssn', ...SMALL))
     await readable(ward)
     expect(await ward.query("SELECT 1 FROM patients WHERE email LIKE 'fs.%' OR ssn LIKE 'fs.%'")).toEqual([])
   })

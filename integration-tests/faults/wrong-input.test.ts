@@ -17,7 +17,7 @@ const DONE = {
 async function interrupted(ward: Ward): Promise<void> {
   await ward.migrator.rotateKek({ tenant: TENANT })
   const { child, ended } = ward.start(...REWRAP)
-  ward.wire.strike(5, 'after', () => child.kill('SIGKILL') && ended)
+  ward.wire.strike(6, 'after', () => child.kill('SIGKILL') && ended)
   expect((await ended).code).toBeNull()
 }
 

@@ -135,7 +135,8 @@ async function fill({ app, as }: Ward, rows: number): Promise<void> {
   await as(() => app.notes().save(notes))
 }
 
-async function fillPlaintext({ query }: Ward, rows: number): Promise<void> {
+async function fillPlaintext({ app, query }: Ward, rows: number): Promise<void> {
+  await app.fieldseal.prepare(TENANT)
   await query(
     `INSERT INTO patients (id, "clinicId", email, ssn)
      SELECT gen_random_uuid(), $1, 'p' || i || '@x.org', 'ssn-' || i FROM generate_series(0, $2 - 1) i`,
