@@ -38,7 +38,11 @@ describe.runIf(hasMongo())('unique where', () => {
 
   protects('unique', 'texts, numbers and booleans say which documents count', async () => {
     const counted = { state: 'open', rank: 1, 'flags.active': true }
-    const Model = accounts(counted, { state: String, rank: Number, flags: { active: Boolean } })
+    const Model = accounts(counted, {
+      state: { type: String, lowercase: true, enum: ['open', 'new'] },
+      rank: Number,
+      flags: { active: Boolean },
+    })
     await Model.init()
     const own = { clinic: 'a', email: 'a@example.org', state: 'open', rank: 1, flags: { active: true } }
     await as('a', () => Model.create(own))
@@ -94,6 +98,8 @@ describe.runIf(hasMongo())('unique where', () => {
     ['a value of another type', { rank: '1' }, { rank: Number }],
     ['a text for an ObjectId', { owner: '000000000000000000000000' }, { owner: Schema.ObjectId }],
     ['a nested document', { meta: null }, { meta: { gone: Date } }],
+    ['a text that a setter changes', { state: 'Open' }, { state: { type: String, lowercase: true } }],
+    ['a text that its path never holds', { state: 'opne' }, { state: { type: String, enum: ['open', 'closed'] } }],
     ['an operator', { rank: { $gt: 1 } }, { rank: Number }],
   ])('%s is refused when the model is made', (_name, where, more) => {
     expect(() => accounts(where, more)).toThrow(expect.objectContaining({ code: 'ERR_CONFIG_INVALID' }))

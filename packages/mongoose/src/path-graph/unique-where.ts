@@ -22,10 +22,31 @@ export function assertUniqueWhere(schemas: readonly Schema[], { map, root }: Sto
     const isScalar = node?.declared === true && node.element === undefined && node.values === undefined
     if (!isScalar || positional || spread || mapKeys.length > 0)
       throw refuse('a path of the schema outside of arrays and Maps')
-    const found = all.map((schema) => schema.path(path) as { readonly instance?: string } | undefined)
-    const instance = found.find((type) => type !== undefined)?.instance
-    if (equals !== null && instance !== INSTANCES[typeof equals])
-      throw refuse(`a path of type ${instance ?? 'unknown'} is never equal to a ${typeof equals}`)
+    const found = all.map((schema) => schema.path(path) as unknown as PlainType | undefined)
+    const type = found.find((each) => each !== undefined)
+    if (equals === null) continue
+    if (type?.instance !== INSTANCES[typeof equals])
+      throw refuse(`a path of type ${type?.instance ?? 'unknown'} is never equal to a ${typeof equals}`)
+    if (type !== undefined && !canHold(type, equals))
+      throw refuse('no document holds this value: a setter of the path changes it, or its enum lacks it')
+  }
+}
+
+/** What is asked of a path's type in Mongoose. */
+interface PlainType {
+  readonly instance?: string
+  readonly enumValues?: readonly unknown[]
+  applySetters(value: unknown, scope: null): unknown
+}
+
+/** Whether a value stays as it is when it is written: not where `lowercase`, `trim` or an enumeration make another of it. */
+function canHold(type: PlainType, equals: unknown): boolean {
+  const { enumValues = [] } = type
+  if (enumValues.length > 0 && !enumValues.includes(equals)) return false
+  try {
+    return type.applySetters(equals, null) === equals
+  } catch {
+    return true // a setter of the application that needs its document
   }
 }
 
