@@ -1,8 +1,11 @@
+import { inspect } from 'node:util'
 import { hasMongo, mongoCan } from '@fieldseal/servers/vitest'
-import { Schema } from 'mongoose'
+import { type mongo, Schema } from 'mongoose'
 import { describe, expect, it } from 'vitest'
 import { jsonSchemaTripwire } from '../src/index.ts'
 import { useClinic } from './support/clinic.ts'
+
+type Binary = mongo.Binary
 
 describe.runIf(hasMongo())('attacks on compound indexes', () => {
   const clinic = useClinic({ tenancy: 'single' })
@@ -233,6 +236,42 @@ describe.runIf(hasMongo())('attacks on compound indexes', () => {
     expect(
       await Model.updateOne({ lastName: ADA.lastName, born: ADA.born }, { born: new Date(0) }).exec(),
     ).toMatchObject({ matchedCount: 0 })
+  })
+
+  it('errors of bulk writes quote operations without their tokens', async () => {
+    const Model = clinic.model(
+      new Schema(
+        { lastName: { type: String, encrypted: { blindIndex: true } }, born: text },
+        { encrypted: { compoundIndexes: { person: { of: ['lastName', 'born'], unique: true } } } },
+      ),
+    )
+    await Model.init()
+    const own = { lastName: 'Lovelace', born: '1815' }
+    const { _id } = await Model.create({ ...own, born: '1816' })
+    await Model.create(own)
+    const [, second] = (await clinic.stored(Model)) as {
+      lastName: { b: Binary }
+      __fieldseal: { t: { person: { b: Binary } } }
+    }[]
+    const tokens = [second?.lastName.b, second?.__fieldseal.t.person.b].map((token) => token?.toString('base64') ?? '')
+    const update = { updateOne: { filter: { lastName: 'Lovelace', _id }, update: { $set: own } } }
+    for (const attempt of [
+      () => Model.insertMany([own]),
+      () => Model.insertMany([own], { ordered: false, rawResult: true }),
+      () => Model.bulkWrite([{ insertOne: { document: own } }]),
+      () => Model.bulkWrite([update], { ordered: false }),
+      () => Model.collection.insertMany([own]),
+    ]) {
+      const outcome = await attempt().catch((error: unknown) => error)
+      const text = `${inspect(outcome, { depth: 20 })} ${JSON.stringify(outcome)}`
+      expect(text).toContain('11000')
+      const hex = (token: string) => Buffer.from(token, 'base64').toString('hex').slice(8)
+      for (const token of tokens) {
+        expect(token).not.toBe('')
+        expect(text).not.toContain(token)
+        expect(text.replaceAll(/[^0-9a-f]/g, '')).not.toContain(hex(token))
+      }
+    }
   })
 
   it('a hint names the tokens of all paths', async () => {

@@ -1,5 +1,6 @@
 import { isFieldsealError } from '@fieldseal/core/adapter'
 import { isDoc } from '../bson/documents.ts'
+import { isToken } from '../guard/stored-values.ts'
 import { KEYS_PATH } from '../path-graph/stored-model.ts'
 import { walkPath } from '../path-graph/walk-path.ts'
 import { REDACTED } from '../redact/redact-filter.ts'
@@ -9,7 +10,7 @@ const DUPLICATE_KEY = 11000
 
 /**
  * The error that a caller sees: one of ours that the driver has wrapped is taken out again; a violated unique index is
- * told by the name of its path, without the token that the server echoes.
+ * told by the name of its path, without the token that the server echoes, nor those that the driver quotes.
  */
 export function redactDriverError(error: unknown, state: CollectionState): unknown {
   const own = ownError(error)
@@ -17,7 +18,12 @@ export function redactDriverError(error: unknown, state: CollectionState): unkno
   if (typeof error === 'object' && error !== null) {
     redactDuplicate(error, state)
     const writeErrors: unknown = Reflect.get(error, 'writeErrors')
-    for (const each of [writeErrors].flat()) if (typeof each === 'object' && each !== null) redactDuplicate(each, state)
+    for (const each of [writeErrors].flat()) {
+      if (typeof each !== 'object' || each === null) continue
+      redactDuplicate(each, state)
+      const quoting: unknown = Reflect.get(each, 'err')
+      if (isDoc(quoting) && 'op' in quoting) quoting['op'] = withoutTokens(quoting['op'])
+    }
   }
   return error
 }
@@ -37,6 +43,15 @@ function ownError(error: unknown, depth = 0): unknown {
 function tellsOperations(error: object): boolean {
   const writeErrors: unknown = Reflect.get(error, 'writeErrors')
   return Array.isArray(writeErrors) && writeErrors.length > 0
+}
+
+/** An operation as it was sent, which the driver quotes. */
+function withoutTokens(value: unknown): unknown {
+  if (isToken(value)) return REDACTED
+  if (Array.isArray(value)) return value.map(withoutTokens)
+  return isDoc(value)
+    ? Object.fromEntries(Object.entries(value).map(([key, each]) => [key, withoutTokens(each)]))
+    : value
 }
 
 function redactDuplicate(error: object, state: CollectionState): void {
