@@ -286,6 +286,18 @@ onEachEngine('writes', (engine) => {
     expect(rows).toMatchObject(identifiers)
   })
 
+  it('an insert that is ignored has no key, and one that is not has its own', async () => {
+    const insert = () => {
+      const row = { email: 'a@x.org', contact: {} }
+      return { row, run: people().createQueryBuilder().insert().values(row).orIgnore().execute() }
+    }
+    const [first, second] = [insert(), insert()]
+    const { identifiers } = await first.run
+    expect(identifiers).toEqual([{ id: (await people().findOneByOrFail({ email: 'a@x.org' })).id }])
+    expect((await second.run).identifiers).toEqual([undefined])
+    expect(second.row).not.toHaveProperty('id')
+  })
+
   it('an upsert never gives a row another key: its other values are bound to it', async () => {
     const a = await people().save({ email: 'a@x.org', ssn: '1', contact: {} })
     await people().upsert({ id: a.id, email: 'a@x.org', nick: 'same key', contact: {} }, ['email'])

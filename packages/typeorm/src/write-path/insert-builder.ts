@@ -245,13 +245,15 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
   /** Keys that the database would make are made here, so that the row's values can be bound to it. */
   #makeUuids(model: EntityModel, valueSet: ObjectLiteral, index: number): ReadonlyMap<ColumnMetadata, string> {
     const made = new Map<ColumnMetadata, string>()
+    const { onIgnore, locallyGenerated } = this.expressionMap
+    // The row that survives a conflict has a key of its own, or there is none: RETURNING tells it.
+    const isTold = this.#upsert !== undefined || (Boolean(onIgnore) && this.getValueSets().length === 1)
     for (const { column } of model.keys) {
       const missing = column.getEntityValue(valueSet) === undefined
       if (!missing || !isMadeHere(column)) continue
       const uuid = randomUUID()
       made.set(column, uuid)
-      // The row that survives a conflict has a key of its own: RETURNING tells it.
-      if (this.#upsert === undefined) column.setEntityValue((this.expressionMap.locallyGenerated[index] ??= {}), uuid)
+      if (!isTold) column.setEntityValue((locallyGenerated[index] ??= {}), uuid)
     }
     return made
   }
