@@ -259,6 +259,22 @@ describe.runIf(hasPostgres())('backfill and decrypt, on PostgreSQL through TypeO
     expect(await raw()).toEqual(before)
   })
 
+  it('seals nothing for a tenant whose row has become another one’s since it was read', async () => {
+    const { dataSource, fieldseal, raw } = await deploy('migrating')
+    const source = typeormSource(dataSource)
+    const [{ id } = expect.unreachable()] = await raw()
+    let moved = false
+    const convert: NonNullable<typeof source.convert> = async (map, patches) => {
+      if (!moved) await dataSource.query(`UPDATE clients SET "clinicId" = 'b' WHERE id = $1`, [id])
+      moved = true
+      return source.convert?.(map, patches) ?? expect.unreachable()
+    }
+    const moving = Object.create(source, { convert: { value: convert } }) as typeof source
+    await createMigrator({ fieldseal, sources: [moving] }).backfill()
+    const verified = await createMigrator({ fieldseal, sources: [source] }).verify()
+    expect(verified.models[0]).toMatchObject({ rows: 60, failed: 0 })
+  })
+
   it('lets writers win while it runs, old builds and new ones', async () => {
     const { migrator, dataSource, clients, as, values } = await deploy('migrating')
     const rows = await as(() => clients.findBy({ clinicId: 'a' }))

@@ -44,7 +44,7 @@ export async function convert(
       ...table.compounds.flatMap((compound) => tokenPlacesOf(compound, patches, escape)),
     ]
     const keyTypes = table.keys.map(({ column }) => types.get(column.databaseName)?.open ?? 'text')
-    return updateRows(table, places, patches, { query, escape, keyTypes, isRefusal })
+    return updateRows(table, places, patches, { query, escape, keyTypes, isRefusal, onlyAsRead: true })
   })
 }
 
@@ -81,7 +81,6 @@ function placesOf(
       field,
       name,
       type: 'text',
-      stored: `t.${name}::text`,
       // Without length or precision: those apply when the value is assigned, and refuse instead of cutting it.
       cast: (form) => `${form}::${types.get(plain.databaseName)?.open ?? 'text'}`,
       before: ({ before }) => (isPlainCell(before) ? ((before.stored as Form | undefined) ?? persisted(before)) : null), // a text of the database

@@ -10,6 +10,11 @@ export interface UpdateDeps {
   readonly escape: (name: string) => string
   /** No place is part of a unique index: rows that others refer to by a foreign key are not theirs to lock. @defaultValue false */
   readonly keepsKeys?: boolean
+  /**
+   * Writes no row that is no longer the version that a page read: it may have become another tenant's, who could not open
+   * what is sealed here. @defaultValue false: it is enough that its places hold the same
+   */
+  readonly onlyAsRead?: boolean
   /** Whether an error refuses a row as it would be. @defaultValue none: they are thrown */
   readonly isRefusal?: (error: unknown) => boolean
 }
@@ -49,6 +54,7 @@ export async function updateRows(
     return version !== undefined && isAsRead(forms, row, version)
   })
   await run(asRead, isSameVersion)
+  if (deps.onlyAsRead === true) return outcomes
   await run(
     all.filter((row) => outcomes[row] === 'changed'),
     holdsTheSame,
@@ -94,11 +100,11 @@ const isSameVersion: Guard = ({ patches, rows, add }) => {
 
 const holdsTheSame: Guard = ({ forms, rows, keys, add }) => [
   ...keys.map(({ column, type, array }) => `${column} = ANY(${array.all}::${type}[])`),
-  ...forms.flatMap(({ place: { name, type, stored = `t.${name}` }, before }) => {
+  ...forms.flatMap(({ place: { name, type }, before }) => {
     const given = rows.map((row) => before[row])
     if (given.every((form) => form === undefined)) return []
     const old = add(type, given.map(orNull))
-    const isSame = `${stored} IS NOT DISTINCT FROM ${old.own}`
+    const isSame = `t.${name} IS NOT DISTINCT FROM ${old.own}`
     if (!given.includes(undefined)) return isSame
     return `(NOT ${add('boolean', given.map(isGiven)).own} OR ${isSame})`
   }),

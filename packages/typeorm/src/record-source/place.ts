@@ -11,8 +11,6 @@ interface Column {
   /** Quoted name. */
   readonly name: string
   readonly type: 'text' | 'bytea'
-  /** SQL of what is stored there, in the form that travels. @defaultValue the column itself */
-  readonly stored?: string
   /** SQL of a form that travelled, in the type of the column. @defaultValue the form itself */
   readonly cast?: (form: string) => string
 }
