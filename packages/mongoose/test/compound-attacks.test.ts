@@ -89,6 +89,8 @@ describe.runIf(hasMongo())('attacks on compound indexes', () => {
             .exec(),
       ],
       ['min', () => Model.collection.find({}, { min: { [path]: 1 }, hint: { [path]: 1 } }).toArray()],
+      ['returnKey', () => Model.find({}, {}, { returnKey: true }).lean().exec()],
+      ['returnKey', async () => Model.collection.find({}).returnKey(true).toArray()],
       ['update', () => Model.collection.updateOne({}, { $set: { [path]: 1 } })],
       ['unset', () => Model.collection.updateOne({}, { $unset: { '__fieldseal.t': 1 } })],
       ['rename', () => Model.collection.updateOne({}, { $rename: { [path]: 'x' } })],

@@ -56,6 +56,8 @@ export function rewriteOptions<O extends OperationOptions>(
   const { root, map } = model
   if (options['raw'] === true)
     refuseQuery(map.id, '', 'raw-documents', 'documents that nobody has read cannot be opened: use decryptRaw')
+  if (options['returnKey'] === true)
+    refuseQuery(map.id, '', 'raw-documents', 'returnKey shows what stands in an index, tokens among it')
   const out: Record<string, unknown> = { ...options }
   for (const name of ['sort', 'min', 'max'] as const) {
     if (options[name] === undefined || (name !== 'sort' && !isDoc(options[name]))) continue

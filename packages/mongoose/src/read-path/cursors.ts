@@ -18,6 +18,7 @@ interface FindCursor extends DriverCursor {
   collation(collation: unknown): this
   limit(count: number): this
   skip(count: number): this
+  returnKey(value: boolean): this
 }
 
 /**
@@ -71,7 +72,7 @@ function secureFind(
     },
   })
   /** What is said of the cursor later is checked and translated as if it had come with the call. */
-  const later = (name: 'sort' | 'hint' | 'min' | 'max' | 'collation' | 'limit' | 'skip') => {
+  const later = (name: 'sort' | 'hint' | 'min' | 'max' | 'collation' | 'limit' | 'skip' | 'returnKey') => {
     const set = cursor[name].bind(cursor) as (...values: unknown[]) => unknown
     return (value: unknown, ...more: unknown[]) => {
       const said = rewriteOptions({ [name]: value }, state.model())
@@ -96,6 +97,7 @@ function secureFind(
     collation: later('collation'),
     limit: later('limit'),
     skip: later('skip'),
+    returnKey: later('returnKey'),
     addQueryModifier: () => refuseMethod(state, 'addQueryModifier() of a cursor: use the method of that name'),
     count: () => refuseMethod(state, 'count() of a cursor: use countDocuments()'),
   })
