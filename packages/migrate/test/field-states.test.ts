@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import 'reflect-metadata'
 import { createFieldseal } from '@fieldseal/core'
 import type { FieldState } from '@fieldseal/core/adapter'
@@ -273,6 +274,23 @@ describe.runIf(hasPostgres())('backfill and decrypt, on PostgreSQL through TypeO
     await createMigrator({ fieldseal, sources: [moving] }).backfill()
     const verified = await createMigrator({ fieldseal, sources: [source] }).verify()
     expect(verified.models[0]).toMatchObject({ rows: 60, failed: 0 })
+  })
+
+  it('tells what the database says without the values that it was sent', async () => {
+    const { clients, as, migrator } = await deploy('migrating')
+    const [{ id } = expect.unreachable()] = await as(() => clients.findBy({ clinicId: 'a' }))
+    await as(() => clients.update({ id, clinicId: 'a' }, { phone: '0777 555 333' }))
+    await migrator.backfill()
+    const back = await deploy('plaintext')
+    await back.dataSource.query(
+      `CREATE FUNCTION no() RETURNS trigger AS $$ BEGIN RAISE 'not now'; END $$ LANGUAGE plpgsql;
+       CREATE TRIGGER no BEFORE UPDATE ON clients FOR EACH ROW EXECUTE FUNCTION no()`,
+    )
+    const decrypted = back.migrator.decrypt({ model: 'clients', field: 'phone' })
+    const error: unknown = await decrypted.catch((thrown: unknown) => thrown)
+    await back.dataSource.query('DROP FUNCTION no CASCADE')
+    expect(String(error)).toContain('not now')
+    expect(inspect(error, { depth: 20, showHidden: true })).not.toContain('0777 555 333')
   })
 
   it('lets writers win while it runs, old builds and new ones', async () => {

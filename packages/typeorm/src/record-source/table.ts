@@ -47,12 +47,18 @@ export async function onPrimary<R>({ dataSource }: Installation, fn: (query: Que
           const { records = [] } = (await query(sql, [...parameters], true)) as { records?: Record<string, unknown>[] } // TypeORM's QueryResult
           return records
         } catch (error) {
-          if (attempt === ATTEMPTS || !LOST_RACES.includes(Reflect.get(Object(error), 'code'))) throw error
+          if (attempt === ATTEMPTS || !LOST_RACES.includes(Reflect.get(Object(error), 'code')))
+            throw withoutParameters(error)
         }
     })
   } finally {
     await runner.release()
   }
+}
+
+/** An error of TypeORM carries what was sent: on the way from or to plaintext that are values. */
+function withoutParameters(error: unknown): unknown {
+  return error instanceof Error && 'parameters' in error ? Object.assign(error, { parameters: undefined }) : error
 }
 
 /**
