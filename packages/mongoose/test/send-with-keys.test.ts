@@ -13,7 +13,7 @@ describe.runIf(hasMongo())('updates of many documents in one command', () => {
   let Person: LooseModel
   const raw = () => stateOf(Person.collection)?.raw ?? expect.unreachable()
   const update = (at: number, set: object, still: object = {}): KeyedUpdate => ({
-    key: { id: at, owner: {}, paths: new Map(), plain: new Map(), nulls: new Map() },
+    key: { id: at, owner: {}, paths: new Map(), bare: new Set(), plain: new Map(), nulls: new Map() },
     filter: { _id: at, ...still },
     update: { $set: set },
     replaced: new Set(),

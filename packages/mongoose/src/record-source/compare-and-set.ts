@@ -3,7 +3,7 @@ import { mongo } from 'mongoose'
 import type { Doc } from '../bson/documents.ts'
 import type { RawCollection } from '../install/collection-state.ts'
 import { kekIdOf } from '../write-path/draft.ts'
-import { cellName, type DocumentKey } from './document-key.ts'
+import { cellName, envelopePath, type DocumentKey } from './document-key.ts'
 import { CellsInFlight } from './in-flight.ts'
 import { sendWithKeys, type KeyedUpdate } from './send-with-keys.ts'
 
@@ -43,11 +43,11 @@ function updateOf({ key, cells }: RowPatch): KeyedUpdate | undefined {
   const set: Doc = {}
   const replaced = new Set<string>()
   const added: mongo.Binary[] = []
-  for (const { field, before, after } of cells) {
+  for (const { before, after } of cells) {
     replaced.add(cellName(before))
     added.push(kekIdOf(after))
     for (const path of found.paths.get(cellName(before)) ?? []) {
-      const leaf = field.blindIndex === undefined ? path : `${path}.c`
+      const leaf = envelopePath(found, path)
       filter[leaf] = new Binary(before, Binary.SUBTYPE_USER_DEFINED)
       set[leaf] = new Binary(after, Binary.SUBTYPE_USER_DEFINED)
     }

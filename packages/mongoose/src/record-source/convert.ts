@@ -18,7 +18,7 @@ import { compoundLeaf, compoundPath } from '../path-graph/compound-paths.ts'
 import { besidePath } from '../path-graph/walk-path.ts'
 import { SLOT_NAMES } from '../query-rewrite/token-terms.ts'
 import { kekIdOf } from '../write-path/draft.ts'
-import { cellName, type DocumentKey } from './document-key.ts'
+import { cellName, envelopePath, type DocumentKey } from './document-key.ts'
 import { DURABLE, sendWithKeys, type KeyedUpdate, type Sending } from './send-with-keys.ts'
 
 const { Binary } = mongo
@@ -106,9 +106,10 @@ function changeOf(key: DocumentKey, cells: readonly PatchedCell[]): Change | und
     const path = known[nth.get(name) ?? 0]
     nth.set(name, (nth.get(name) ?? 0) + 1)
     if (path === undefined) return undefined
-    expectStill(cell, path, change)
+    expectStill(cell, path, key, change)
     const hasTokens = isPlainCell(cell.before) && key.plain.get(cell.before)?.hasTokens === true
-    if (cell.after !== cell.before) replace(cell, path, hasTokens, change)
+    const isLeaf = hasTokens || (sealedIn(cell.before) !== undefined && !key.bare.has(path))
+    if (cell.after !== cell.before) replace(cell, path, isLeaf, change)
     else if (cell.tokens !== undefined) putLeaf(cell, path, sealedIn(cell.before), true, change)
   }
   return change
@@ -121,7 +122,7 @@ function pathsOf({ paths, plain, nulls }: DocumentKey, { field, before }: Patche
   return found === undefined ? [] : [found.path]
 }
 
-/** Where the envelope of a field stands, and where its old plaintext does if that is another place. */
+/** Where the envelope of a field is put, and where its old plaintext does if that is another place. */
 function placesOf({ field }: PatchedCell, path: string): { readonly leaf: string; readonly old: string | undefined } {
   const oldName = field.plaintextIn?.split('.').at(-1)
   return {
@@ -135,7 +136,7 @@ function unescaped(name: string): string {
 }
 
 /** What must stand there still. */
-function expectStill(cell: PatchedCell, path: string, { filter }: Change): void {
+function expectStill(cell: PatchedCell, path: string, key: DocumentKey, { filter }: Change): void {
   const { before } = cell
   const { leaf, old } = placesOf(cell, path)
   const envelope = sealedIn(before)
@@ -143,13 +144,13 @@ function expectStill(cell: PatchedCell, path: string, { filter }: Change): void 
     filter[path] = { $eq: before.stored ?? before.value }
     return
   }
-  if (envelope !== undefined) filter[leaf] = binary(envelope)
+  if (envelope !== undefined) filter[envelopePath(key, path)] = binary(envelope)
   else if (before === null) filter[path] = null
   else filter[leaf] = leaf === path ? { $not: { $type: 'binData' } } : { $exists: false }
   if (old !== undefined) filter[old] = isPlainCell(before) ? { $eq: before.stored ?? before.value } : null
 }
 
-function replace(cell: PatchedCell, path: string, hasTokens: boolean, change: Change): void {
+function replace(cell: PatchedCell, path: string, isLeaf: boolean, change: Change): void {
   const { before, after } = cell
   const { set, unset, replaced, added } = change
   const { old } = placesOf(cell, path)
@@ -168,7 +169,7 @@ function replace(cell: PatchedCell, path: string, hasTokens: boolean, change: Ch
     return
   }
   added.push(kekIdOf(after))
-  putLeaf(cell, path, after, hasTokens || envelope !== undefined, change)
+  putLeaf(cell, path, after, isLeaf, change)
 }
 
 /** Only while a field is `plaintext` may a value leave its envelope. */

@@ -12,6 +12,8 @@ export interface DocumentKey {
   readonly owner: Doc
   /** Paths by the bytes of the cell that stands there. */
   readonly paths: ReadonlyMap<string, readonly string[]>
+  /** Paths where an envelope stands alone, not in a leaf beside tokens: whatever the annotation says today. */
+  readonly bare: ReadonlySet<string>
   /** Paths of values that are stored unencrypted, and whether tokens stand there. */
   readonly plain: ReadonlyMap<PlainCell, { readonly path: string; readonly hasTokens: boolean }>
   /** Paths of nulls that are to be encrypted. */
@@ -27,6 +29,7 @@ export interface DocumentKey {
 /** @param whole every path of the document was read */
 export function documentKey({ model, document, stamp, cells, places }: StoredRow, whole: boolean): DocumentKey {
   const paths = new Map<string, string[]>()
+  const bare = new Set<string>()
   const plain = new Map<PlainCell, { path: string; hasTokens: boolean }>()
   const nulls = new Map<Field, string[]>()
   const keks = new Map<string, mongo.Binary>()
@@ -36,6 +39,7 @@ export function documentKey({ model, document, stamp, cells, places }: StoredRow
     if (isPlainCell(value)) plain.set(value, { path, hasTokens: tokens.some((token) => token !== undefined) })
     const envelope = isPlainCell(value) ? value.outlived : value
     if (!isEnvelope(envelope)) return
+    if (tokens.length === 0) bare.add(path) // a leaf has two slots, empty or not
     const name = cellName(envelope)
     keks.set(name, kekIdOf(envelope))
     if (envelope === value) paths.set(name, [...(paths.get(name) ?? []), path])
@@ -43,8 +47,13 @@ export function documentKey({ model, document, stamp, cells, places }: StoredRow
   const id = document['_id']
   const facts = whole ? model.facts.filter((fact) => fact !== model.id) : []
   const owner = Object.fromEntries(facts.map(({ path }) => [path, isStill(document, path)]))
-  const key = { id, owner, paths, plain, nulls }
+  const key = { id, owner, paths, bare, plain, nulls }
   return whole && stamp !== undefined ? { ...key, keys: { stamp, keks } } : key
+}
+
+/** Where an envelope stands that was read at a path. */
+export function envelopePath({ bare }: DocumentKey, path: string): string {
+  return bare.has(path) ? path : `${path}.c`
 }
 
 export function cellName(envelope: Uint8Array): string {
