@@ -62,6 +62,8 @@ interface Step {
  * until no running process may know the stage before, by the cache limits of this configuration, which must be those of the
  * application. A killed run goes on where it was; a wait begins anew.
  *
+ * Where nothing moves, every row is opened and gets the tokens of its values: after an index was added, it waits for nothing.
+ *
  * First lists, by key, rows that a unique index would hold equal afterwards, and values that it cannot hold; nothing begins
  * while there are any. Every running process must know `next` already.
  *
