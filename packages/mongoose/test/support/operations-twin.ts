@@ -119,6 +119,9 @@ const filter: fc.Arbitrary<Doc> = fc.oneof(
   fc.record({ $and: fc.array(condition, { minLength: 1, maxLength: 2 }) }),
 )
 
+/** Of an equality through an array an upsert of MongoDB makes an object, on which edits of arrays then fail. */
+const makesNoArray = (sought: Doc): boolean => /"(?:subs\.note|tags\.0)":"/.test(JSON.stringify(sought))
+
 /** Operators of one root path, so that an update does not conflict with itself. */
 const change = (root: string, parts: readonly fc.Arbitrary<Doc>[]) => fc.oneof(...parts).map((part) => ({ root, part }))
 const on = (operator: string, path: string, operand: fc.Arbitrary<unknown>): fc.Arbitrary<Doc> =>
@@ -238,7 +241,9 @@ const single: fc.Arbitrary<Operation> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ name: fc.constant('updateOne' as const), id, filter, update }) },
   {
     weight: 2,
-    arbitrary: fc.record({ name: fc.constantFrom('updateMany' as const, 'upsert' as const), id, filter, update }),
+    arbitrary: fc
+      .record({ name: fc.constantFrom('updateMany' as const, 'upsert' as const), id, filter, update })
+      .filter(({ name, filter: sought }) => name !== 'upsert' || !makesNoArray(sought)),
   },
   { weight: 1, arbitrary: fc.record({ name: fc.constant('replaceOne' as const), id, filter, document }) },
   {
