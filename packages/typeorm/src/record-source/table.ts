@@ -1,7 +1,6 @@
 import { FieldsealError, type RecordMap } from '@fieldseal/core/adapter'
 import type { CompoundIndex, EntityModel, FactColumn, SealedColumn } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
-import { directQuery } from '../install/query-runner.ts'
 
 export type Query = (sql: string, parameters?: readonly unknown[]) => Promise<readonly Record<string, unknown>[]>
 
@@ -33,32 +32,33 @@ export function tableOf({ models, dataSource }: Installation, map: RecordMap): M
 const LOST_RACES: readonly unknown[] = ['40001', '40P01']
 const ATTEMPTS = 20
 
+/** A client of the driver. */
+interface Connection {
+  query(sql: string, parameters: unknown[]): Promise<{ readonly rows: Record<string, unknown>[] }>
+}
+
 /**
  * Runs `fn` with a connection to the primary, outside of any transaction of the application. A statement that lost a race
  * has done nothing, and is run again.
+ *
+ * Statements go to the driver: TypeORM would show their parameters to loggers and subscribers and put them into its errors,
+ * and on the way from plaintext or to it these are values.
  */
 export async function onPrimary<R>({ dataSource }: Installation, fn: (query: Query) => Promise<R>): Promise<R> {
   const runner = dataSource.createQueryRunner('master')
-  const query = directQuery(runner)
   try {
+    const connection = (await runner.connect()) as Connection // of a DataSource for PostgreSQL
     return await fn(async (sql, parameters = []) => {
       for (let attempt = 1; ; attempt++)
         try {
-          const { records = [] } = (await query(sql, [...parameters], true)) as { records?: Record<string, unknown>[] } // TypeORM's QueryResult
-          return records
+          return (await connection.query(sql, [...parameters])).rows
         } catch (error) {
-          if (attempt === ATTEMPTS || !LOST_RACES.includes(Reflect.get(Object(error), 'code')))
-            throw withoutParameters(error)
+          if (attempt === ATTEMPTS || !LOST_RACES.includes(Reflect.get(Object(error), 'code'))) throw error
         }
     })
   } finally {
     await runner.release()
   }
-}
-
-/** An error of TypeORM carries what was sent: on the way from or to plaintext that are values. */
-function withoutParameters(error: unknown): unknown {
-  return error instanceof Error && 'parameters' in error ? Object.assign(error, { parameters: undefined }) : error
 }
 
 /**
