@@ -215,26 +215,35 @@ onEachEngine('places of plaintext', (engine) => {
     const build = await deploy('migrating')
     const { things, source, map, field, clinic } = build
     await clinic.dataSource.query("INSERT INTO things (nick, p7) VALUES ('ada', 0.5)")
-    const { key, cells } = await one(build)
     const nick = field('nick_sealed')
     const amount = field('s7')
-    const before = cells['nick_sealed'] as PlainCell
-    const patch = (change: object) => ({ key, cells: [{ field: nick, before, after: null, ...change }] })
-    const convert = (...patches: object[]) => source.convert?.(map, patches as never)
+    const readAgain = async () => {
+      const { key, cells } = await one(build)
+      return { key, before: cells['nick_sealed'] as PlainCell }
+    }
+    const { before } = await readAgain()
+    const convert = (row: { key: unknown; before: unknown }, change: object, ...more: object[]) => {
+      const cells = [{ field: nick, before: row.before, after: null, ...change }, ...more]
+      return source.convert?.(map, [{ key: row.key, cells }] as never)
+    }
+    let row = await readAgain()
     await clinic.dataSource.query("UPDATE things SET nick = 'eve'")
-    expect(await convert(patch({}))).toEqual(['changed'])
+    expect(await convert(row, {})).toEqual(['changed'])
+    expect(await convert({ ...(await readAgain()), before }, {})).toEqual(['changed'])
     await clinic.dataSource.query("UPDATE things SET nick = 'ada', nick_sealed = 'fs.-AEB'")
-    expect(await convert(patch({}))).toEqual(['changed'])
+    expect(await convert({ ...(await readAgain()), before }, {})).toEqual(['changed'])
     await clinic.dataSource.query('UPDATE things SET nick_sealed = NULL')
+    row = await readAgain()
     const wrong = { field: amount, before: plainCell('p7', 0.75), after: null }
-    expect(await convert({ key, cells: [{ field: nick, before, after: null }, wrong] })).toEqual(['changed'])
+    expect(await convert(row, {}, wrong)).toEqual(['changed'])
     expect(await found(things)).toMatchObject({ nick: 'ada', amount: 0.5 })
     const token = Buffer.alloc(17, 1)
-    expect(await convert(patch({ after: before, tokens: [token] }))).toEqual(['updated'])
+    expect(await convert(row, { after: row.before, tokens: [token] })).toEqual(['updated'])
     expect(await clinic.dataSource.query('SELECT nick, nick_sealed_bidx AS token FROM things')).toEqual([
       { nick: 'ada', token },
     ])
-    expect(await convert(patch({ tokens: [] }))).toEqual(['updated'])
+    expect(await convert(row, { tokens: [] })).toEqual(['changed'])
+    expect(await convert(await readAgain(), { tokens: [] })).toEqual(['updated'])
     expect(await clinic.dataSource.query('SELECT nick, nick_sealed_bidx AS token FROM things')).toEqual([
       { nick: null, token: null },
     ])
