@@ -63,8 +63,13 @@ export function wrapAad({ unboundAad }: WrapFrame, rowId: Uint8Array | undefined
 
 /** True when two envelopes of layout `kek` carry the very same wrap: bytes 2–15 and 18–83. */
 export function sharesWrap(a: Buffer, b: Buffer): boolean {
-  return (
-    a.compare(b, KEK_AT.salt, KEK_AT.value, KEK_AT.salt, KEK_AT.value) === 0 &&
-    a.compare(b, AT.suite, WRAPPED_HEADER_BYTES, AT.suite, WRAPPED_HEADER_BYTES) === 0
-  )
+  // Mostly values of a row have the same flags and type: then it is one comparison.
+  const alike = a[AT.valueFlags] === b[AT.valueFlags] && a[AT.typeTag] === b[AT.typeTag]
+  return alike
+    ? isSame(a, b, AT.suite, KEK_AT.value)
+    : isSame(a, b, KEK_AT.salt, KEK_AT.value) && isSame(a, b, AT.suite, WRAPPED_HEADER_BYTES)
+}
+
+function isSame(a: Buffer, b: Buffer, from: number, to: number): boolean {
+  return a.compare(b, from, to, from, to) === 0
 }

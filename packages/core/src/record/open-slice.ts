@@ -34,6 +34,7 @@ export interface Reader {
   readonly cellAudit: CellAudit
 }
 
+/** Whose value is opened. */
 interface Owner {
   readonly target: PendingRow
   readonly cell: ParsedCell
@@ -50,10 +51,8 @@ export function openSlice(
   reader: Reader,
 ): void {
   const wraps: WrapToOpen[] = []
-  const values: ValueToOpen[] = []
-  const owners: Owner[] = []
-  const directs: DirectToOpen[] = []
-  const directOwners: Owner[] = []
+  const values: (ValueToOpen & Owner)[] = []
+  const directs: (DirectToOpen & Owner)[] = []
 
   /** The place of a wrap of layout `kek` among those to open. */
   function wrapAt(
@@ -75,19 +74,17 @@ export function openSlice(
       const outdated = outdatedWraps[cell.wrap] ?? false
       const { parsed, aad } = cell
       if (typeof key === 'number') {
-        values.push({ parsed, wrap: key, aad })
-        owners.push({ target, cell, outdated })
+        values.push({ parsed, wrap: key, aad, target, cell, outdated })
       } else if (key !== undefined && 'dek' in key) {
-        directs.push({ parsed, dek: key.dek.key.exposeKeyObject(), aad })
-        directOwners.push({ target, cell, outdated })
+        directs.push({ parsed, dek: key.dek.key.exposeKeyObject(), aad, target, cell, outdated })
       } else {
         const kekId = target.wraps[cell.wrap]?.kekId
         target.values[cell.column] = unreadable(target.row, cell.column, key?.error, reader, kekId)
       }
     }
   }
-  finishAll(openValues(values, wraps, nodeEngine), owners, reader)
-  finishAll(openDirectValues(directs, nodeEngine), directOwners, reader)
+  finishAll(openValues(values, wraps, nodeEngine), values, reader)
+  finishAll(openDirectValues(directs, nodeEngine), directs, reader)
 }
 
 function finishAll(opened: readonly (Buffer | undefined)[], owners: readonly Owner[], reader: Reader): void {
