@@ -73,7 +73,6 @@ interface RowArray {
 type AddArray = (type: string, values: readonly unknown[]) => RowArray
 
 interface Guarded {
-  readonly table: ModelTable
   readonly forms: readonly Forms[]
   readonly patches: Patches
   readonly rows: readonly number[]
@@ -137,7 +136,7 @@ function statementOf(
     array: add('text', values),
   }))
   const isRow = keys.map(({ column, type, array }) => `${column} = ${array.own}::${type}`)
-  const isUnchanged = guard({ table, forms, patches, rows, keys, add })
+  const isUnchanged = guard({ forms, patches, rows, keys, add })
   const set = forms.flatMap((form) => assignmentOf(form, rows, add))
   const names = types.map((_, i) => `p${i + 1}`)
   const arrays = types.map((type, i) => `$${i + 1}::${type}[]`)
@@ -149,8 +148,8 @@ function statementOf(
   return { sql, parameters }
 }
 
-/** Envelopes in text form, ids and places: texts that an array literal takes unquoted. */
-const UNQUOTED = /^[\w.-]*[\d.-][\w.-]*$/
+/** Envelopes in text form, and most ids: texts that an array literal takes unquoted. */
+const UNQUOTED = /^(?!null$)[\w.-]+$/i
 
 /** The array as a literal where its elements need no quotes: the driver would search each of them for what does. */
 function arrayOf(values: readonly unknown[]): unknown {

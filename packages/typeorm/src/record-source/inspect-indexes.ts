@@ -9,7 +9,7 @@ interface UniqueIndex {
   readonly partial: boolean
 }
 
-/** Unique blind indexes that the database does not enforce, or enforces for rows that do not count. */
+/** Unique blind indexes that the database does not enforce, or enforces for all rows instead of some. Which rows, it does not compare. */
 export async function indexFindings(
   installation: Installation,
   map: RecordMap,
@@ -52,7 +52,7 @@ async function uniqueIndexes(installation: Installation, { name }: ModelTable): 
       `SELECT i.indexrelid::regclass::text AS name, i.indpred IS NOT NULL AS partial,
          ARRAY(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY AS k(attnum, place)
                JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum WHERE place <= i.indnkeyatts) AS columns
-       FROM pg_index i WHERE i.indrelid = to_regclass($1) AND i.indisunique AND i.indisvalid`,
+       FROM pg_index i WHERE i.indrelid = to_regclass($1) AND i.indisunique AND i.indisvalid AND i.indexprs IS NULL`,
       [name],
     ),
   )

@@ -34,6 +34,7 @@ export function rowReader(
     plain: NAMES.plain(at),
   }))
   const hasPlainTexts = columns.some(({ twin }) => twin !== undefined)
+  const slots = withTokens ? tokenSlotsOf(table) : []
   const partial = partialIndexes(table).map(({ index }, at) => ({ index, name: NAMES.outside(at) }))
 
   function cellOf({ sealed, own, twin, plain }: (typeof columns)[number], row: Raw): Cells[string] {
@@ -58,7 +59,7 @@ export function rowReader(
       plainTexts: hasPlainTexts ? plainTextsOf(columns, row) : NONE,
     }
     const stored = new PageRow(rowKey(key, version), cells, known, paths)
-    if (withTokens) stored.tokens = storedTokens(table, row)
+    if (withTokens) stored.tokens = storedTokens(slots, row)
     if (partial.length > 0)
       stored.outside = new Set(partial.flatMap(({ index, name }) => (row[name] === true ? [index] : [])))
     return stored
@@ -102,9 +103,9 @@ function plainTextsOf(
 }
 
 /** A column holds one value, so an index has one occurrence. */
-function storedTokens(table: ModelTable, row: Raw): NonNullable<StoredRow['tokens']> {
+function storedTokens(slots: readonly TokenSlots[], row: Raw): NonNullable<StoredRow['tokens']> {
   const tokens = new Map<BlindIndex, readonly (readonly IndexToken[])[]>()
-  for (const { index, odd, even } of tokenSlotsOf(table)) {
+  for (const { index, odd, even } of slots) {
     const found = [odd, even].flatMap(({ databaseName }) => (row[databaseName] as IndexToken | null) ?? []) // bytea
     tokens.set(index, [found])
   }
