@@ -450,6 +450,11 @@ onPglite('compound indexes of other models', (engine) => {
     await expect(parcels.update({ year: 1, number: 'b' }, { fragile: true, worth: 10n })).rejects.toMatchObject(
       duplicate,
     )
+    const kept = parcels.createQueryBuilder().update().set({ worth: 12n }).where({ year: 2, number: 'c' })
+    expect(await kept.execute()).toMatchObject({ affected: 0 })
+    await parcels.save({ year: 2, number: 'c', ...contents })
+    expect(await kept.execute()).toMatchObject({ affected: 1 })
+    expect(await parcels.findBy({ ...contents, worth: 12n })).toMatchObject([{ number: 'c' }])
     await expect(parcels.update({ year: 1 }, { worth: 11n })).rejects.toMatchObject({
       details: { reason: 'compound-index' },
     })

@@ -57,9 +57,10 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     const model = this.#model
     if (model === undefined) return super.orUpdate(overwrite, conflictTarget, options)
     const plan = planUpsert(model, overwrite, conflictTarget, options)
+    const predicates = [options?.indexPredicate, plan.predicate].filter((predicate) => predicate !== undefined)
     super.orUpdate([...plan.overwrite], conflictColumns(plan, 'odd'), {
       ...options,
-      ...(plan.predicate === undefined ? {} : { indexPredicate: plan.predicate }),
+      ...(predicates.length === 0 ? {} : { indexPredicate: predicates.map((each) => `(${each})`).join(' AND ') }),
     })
     if (this.state.terms.length > 0)
       throw this.#refuse('upsert-condition', 'a condition on an encrypted column cannot stand in ON CONFLICT')

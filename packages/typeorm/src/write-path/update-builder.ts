@@ -131,6 +131,7 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
       return await (runner.isTransactionActive ? run() : undoable(runner, run))
     } finally {
       this.#stored = new Map()
+      if (this.#isGone) this.expressionMap.extraAppendedAndWhereCondition = '' // the builder may run again
       this.#isGone = false
       if (outer === undefined) {
         Reflect.deleteProperty(this, 'queryRunner')
