@@ -40,6 +40,8 @@ it('says what to do about keys and key stores too, and leaves a hint that is the
   expect(String(advised(new FieldsealError('ERR_KMS_TIMEOUT')))).toMatch(/see that it runs/)
   expect(String(advised(new FieldsealError('ERR_KMS_ACCESS_DENIED')))).toMatch(/have its owner allow it/)
   expect(String(advised(new FieldsealError('ERR_KEY_RECORD_INVALID')))).toMatch(/restore the record/)
+  for (const code of ['ERR_TENANT_UNKNOWN', 'ERR_KEY_RETIRED'] as const)
+    expect(String(advised(new FieldsealError(code)))).not.toMatch(/owner/) // of whom nobody can be asked
   const hinted = new FieldsealError('ERR_KEY_STORE_UNAVAILABLE', { hint: 'mine' })
   expect(advised(hinted)).toBe(hinted)
 })

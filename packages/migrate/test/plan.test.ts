@@ -126,6 +126,16 @@ it('does not retire the record of a CMK that still wraps rows of mode direct, no
   expect(await readAll('a', [2])).toBe(true)
 })
 
+it('counts the tokens of compound indexes among those that a shred clears', async () => {
+  const pairs = { ...PATIENTS, options: { ...PATIENTS.options, compoundIndexes: { pair: { of: ['ssn', 'note'] } } } }
+  const { migrator, fill, clock } = clinic({}, [pairs])
+  await fill('a', [1, 2, 3]) // the third has no note
+  const plan = await migrator.plan('shred', { tenant: 'a' })
+  await migrator.apply(plan, { confirm: 'a' })
+  clock.advance(8 * DAY)
+  expect(await migrator.apply(plan, { confirm: 'a' })).toMatchObject({ report: { tokensCleared: 3 + 2 } })
+})
+
 it('shreds a data subject: unreadable at once, destroyed after a week, tokens cleared, the report signed', async () => {
   const { privateKey } = generateKeyPairSync('ed25519')
   const app = clinic({ signingKey: privateKey })

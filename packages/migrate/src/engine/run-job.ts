@@ -54,7 +54,7 @@ export async function runJob(surroundings: Surroundings, job: Job): Promise<Repo
     await checkpoint.save()
   }
   // A verb may begin without keys, but not for a tenant of which nobody knows anything.
-  if (what.tenant !== undefined && models.every(({ rows }) => rows === 0))
+  if (what.tenant !== undefined && pace.shard === undefined && models.every(({ rows }) => rows === 0))
     assertKnown(what.tenant, (await keyRecords(surroundings, what.tenant)).length)
   const report = reportFrom(job, models, { resumed, startedAt })
   if (report.remaining > 0) throw rowsRemain(report, hintFor(report, job))

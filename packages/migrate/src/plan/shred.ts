@@ -1,5 +1,5 @@
 import {
-  type Cell,
+  type Row,
   changeKek,
   denyKey,
   FieldsealError,
@@ -183,7 +183,7 @@ async function clearTokens(surroundings: Surroundings, scope: Scope, pace: Pace)
     async work(rows, { source, map }) {
       const keys = rows.map(({ stored }) => stored.key)
       if (map.indexes.length > 0 && keys.length > 0) await source.clearTokens?.(map, keys)
-      return rows.map(({ row }) => ({ counts: { tokens: row.cells.filter(hasToken).length } }))
+      return rows.map(({ row }) => ({ counts: { tokens: tokensOf(row) } }))
     },
   }
   const job = { verb, what: scope, pace, pinned: [], hint: 'apply it again' }
@@ -196,9 +196,13 @@ async function clearTokens(surroundings: Surroundings, scope: Scope, pace: Pace)
   return report.models.reduce((sum, { counts }) => sum + (counts['tokens'] ?? 0), 0)
 }
 
-/** Told by the value, which stays: a run that was killed counts what it had cleared before. */
-function hasToken({ field, value }: Cell<unknown>): boolean {
-  return field.blindIndex !== undefined && value !== null && value !== undefined
+/** Told by the values, which stay: a run that was killed counts what it had cleared before. */
+function tokensOf({ map, cells }: Row<unknown>): number {
+  const held = cells.filter(({ value }) => value !== null && value !== undefined).map(({ field }) => field)
+  const compounds = map.indexes.filter(
+    ({ fields }) => fields.length > 1 && fields.every((field) => held.includes(field)),
+  )
+  return held.filter(({ blindIndex }) => blindIndex !== undefined).length + compounds.length
 }
 
 async function statement(

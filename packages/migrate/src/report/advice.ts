@@ -55,7 +55,7 @@ export function advised(error: unknown, operation?: string): unknown {
   }
   const { code, kind, details, retryAfterMs } = error
   if (details.hint !== undefined) return error
-  if (kind === 'denied')
+  if (kind === 'denied' && code.startsWith('ERR_KMS_'))
     return new FieldsealError(code, { ...during, ...details, hint: `have its owner allow it, ${AGAIN}` })
   if (ALTERED.has(code)) return new FieldsealError(code, { ...during, ...details, hint: RESTORE })
   if (kind !== 'unavailable') return error
