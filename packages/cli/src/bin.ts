@@ -14,7 +14,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
 let lost: string | undefined
 process.stderr.on('error', () => undefined)
 process.stdout.on('error', ({ code = '' }: NodeJS.ErrnoException) => {
-  if (code !== 'EPIPE' && code !== 'EIO') lost = code
+  if (code !== 'EPIPE' && !(code === 'EIO' && process.stdout.isTTY)) lost = code
 })
 
 void run({

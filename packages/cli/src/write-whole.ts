@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { realpath, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { UsageError } from './exit-codes.ts'
 
@@ -29,7 +30,7 @@ export async function writeWhole(file: string, text: string): Promise<void> {
 }
 
 async function replace(file: string, text: string, mode: number | undefined): Promise<void> {
-  const draft = `${file}.${process.pid}.tmp`
+  const draft = `${file}.${randomUUID()}.tmp`
   try {
     await writeFile(draft, text, { flag: 'wx', flush: true, ...(mode === undefined ? {} : { mode }) })
     await rename(draft, file)
