@@ -151,6 +151,14 @@ describe.runIf(hasMongo())('what is printed', () => {
     expect(inspect(value, { depth: 12 })).toBe(before)
   })
 
+  it('redacts what stands beside a variable, or beside an operator that names a field without a path', () => {
+    const beside = [
+      { $expr: { $eq: [{ $getField: 'ssn' }, CANARY] } },
+      [{ $lookup: { from: 'x', let: { s: '$ssn' }, pipeline: [{ $match: { $expr: { $eq: ['$$s', CANARY] } } }] } }],
+    ]
+    for (const each of beside) expect(inspect(redactOperation(Person, each), { depth: 12 })).not.toContain(CANARY)
+  })
+
   it('redacts what a pipeline asks of documents of another collection', () => {
     const from = Person.collection.collectionName
     const Visit = clinic.model(new Schema({ ssn: String, place: String }))

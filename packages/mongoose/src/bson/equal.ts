@@ -7,7 +7,7 @@ export function isSameBson(one: unknown, other: unknown): boolean {
   return Buffer.compare(comparable(one), comparable(other)) === 0
 }
 
-/** A text that two values share exactly when they are equal to MongoDB, for sets of them. */
+/** A text that two values share exactly when `isSameBson` holds them equal, for sets of them. */
 export function bsonName(value: unknown): string {
   return Buffer.from(comparable(value)).toString('latin1')
 }

@@ -5,7 +5,14 @@ import { touchesEncrypted } from '../path-graph/walk-path.ts'
 import { refuseQuery } from './refuse.ts'
 
 /** Operators that reach a document, or a name in it, without a path that could be read off. */
-const OPAQUE: readonly string[] = ['$function', '$accumulator', '$where', '$getField', '$setField', '$unsetField']
+export const OPAQUE: readonly string[] = [
+  '$function',
+  '$accumulator',
+  '$where',
+  '$getField',
+  '$setField',
+  '$unsetField',
+]
 const WHOLE: readonly string[] = ['$$ROOT', '$$CURRENT']
 
 /**

@@ -4,7 +4,7 @@ import { compoundsOf, COMPOUNDS_NAME } from '../path-graph/compound-paths.ts'
 import { KEYS_PATH } from '../path-graph/stored-model.ts'
 import { SLOT_NAMES } from '../query-rewrite/token-terms.ts'
 import type { DocumentKey } from './document-key.ts'
-import { DURABLE } from './send-with-keys.ts'
+import { DURABLE, refusedBy } from './send-with-keys.ts'
 
 /** Removes the tokens of documents, and leaves their ciphertext. */
 export async function clearTokens({ raw, model }: CollectionState, keys: readonly unknown[]): Promise<void> {
@@ -18,5 +18,6 @@ export async function clearTokens({ raw, model }: CollectionState, keys: readonl
       ? []
       : [{ updateOne: { filter: { _id: id, ...owner }, update: { $unset: unset } } }]
   })
-  if (operations.length > 0) await raw.bulkWrite(operations, { ...DURABLE, ordered: false })
+  if (operations.length === 0) return
+  await raw.bulkWrite(operations, { ...DURABLE, ordered: false }).catch((error: unknown) => refusedBy(error, []))
 }

@@ -115,7 +115,7 @@ async function writtenOf(
  *
  * @throws what else went wrong, without the operations that an error of a bulk write carries: their values may be plaintext
  */
-function refusedBy(error: unknown, refusals: readonly unknown[]): readonly number[] {
+export function refusedBy(error: unknown, refusals: readonly unknown[]): readonly number[] {
   if (!isOfBulkWrite(error)) throw error
   // Not the server has answered: the driver tells why it could not ask.
   const { errorResponse } = error as { readonly errorResponse?: unknown }

@@ -1,7 +1,7 @@
 import { isDoc, plain, setKey, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import { walkPath } from '../path-graph/walk-path.ts'
-import { pathOf } from '../query-rewrite/expressions.ts'
+import { OPAQUE, pathOf } from '../query-rewrite/expressions.ts'
 
 export const REDACTED = '[redacted]'
 
@@ -80,12 +80,15 @@ const PARTS: readonly string[] = [
 function isReading(expression: unknown, redaction: Redaction): boolean {
   if (typeof expression === 'string') {
     const path = pathOf(expression)
-    if (path === undefined) return false
+    if (path === undefined) return expression.startsWith('$$') // a variable may hold one
     const { node, inside } = walkPath(redaction.root, path)
     return path === '' || inside !== undefined || node?.reaches === true || namesOther(path, redaction)
   }
   if (Array.isArray(expression)) return expression.some((each) => isReading(each, redaction))
-  return isDoc(expression) && Object.values(expression).some((each) => isReading(each, redaction))
+  return (
+    isDoc(expression) &&
+    Object.entries(expression).some(([key, each]) => OPAQUE.includes(key) || isReading(each, redaction))
+  )
 }
 
 function namesOther(path: string, { otherNames }: Redaction): boolean {

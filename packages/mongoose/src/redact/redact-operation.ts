@@ -7,6 +7,8 @@ import { REDACTED, redactFilter } from './redact-filter.ts'
  * What subscribers of Mongoose's tracing channels (`mongoose:*`, since 9.7) may log: Mongoose publishes arguments above
  * this package, so they hold plaintext. Its debug output and its `operation-start` events come below, and hold ciphertext.
  *
+ * Stages are looked at one by one: what is asked of a path that a stage before has made of an encrypted one stays as it is.
+ *
  * @param model a model; without encrypted paths the value is given back as it is, unless it looks up documents with some
  * @param value filter, update, document, pipeline, operations of a bulk write, or an object that holds some of them
  * @returns a copy in which values of encrypted paths are `[redacted]`
