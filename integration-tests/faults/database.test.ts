@@ -20,6 +20,7 @@ async function failing({ wire, start }: Ward, [n, when]: Blow, strike: () => unk
   let struck: Promise<unknown> | undefined
   wire.strike(n, when, () => (struck = Promise.resolve(strike())))
   const { code, stdout, stderr } = await ended
+  expect(struck, 'the fault').toBeDefined()
   await struck // the command may end before the database is back
   // The connection may be replaced before anybody misses it: the callers look whether everything was done.
   if (code === 0) return 'went on'
