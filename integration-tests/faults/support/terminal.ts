@@ -1,5 +1,7 @@
 import { spawnSync } from 'node:child_process'
 
+// A terminal of one known kind, whatever the tests themselves run on: on a dumb one, or where CI is set, Node sees no colours.
+const KIND = 'export TERM=xterm; unset CI COLORTERM NODE_DISABLE_COLORS TEAMCITY_VERSION; stty cols 120 rows 40'
 const PTY = 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(["/bin/sh", "-c", sys.argv[1]])))'
 
 /**
@@ -7,7 +9,7 @@ const PTY = 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn([
  * @returns undefined where the machine has nothing that makes one
  */
 export function onTerminal(): ((line: string) => string) | undefined {
-  const sized = (line: string) => quoted(`stty cols 120 rows 40; ${line}`)
+  const sized = (line: string) => quoted(`${KIND}; ${line}`)
   if (/util-linux/.test(versionOf('script'))) return (line) => `exec script -qec ${sized(line)} /dev/null`
   if (versionOf('python3').startsWith('Python 3')) return (line) => `exec python3 -c ${quoted(PTY)} ${sized(line)}`
   return undefined
