@@ -32,6 +32,8 @@ interface App {
   readonly source: RecordSource
   create(person: Pick<Person, 'last' | 'born'>): Promise<void>
   find(last: string, born: string): Promise<number>
+  /** Takes the last name away from those who have one, past Fieldseal. */
+  clearLastNames(): Promise<void>
   close(): Promise<void>
 }
 
@@ -54,6 +56,11 @@ async function addIndex(start: (indexes: ModelOptions['compoundIndexes']) => Pro
   expect(await app.find('NAME-3', '2000-01-01')).toBe(1)
   await expect(app.create({ last: 'name-3', born: '2000-01-01' })).rejects.toThrow()
   await app.create({ last: 'name-3', born: '2000-01-02' })
+  expect(await migrator.verify()).toMatchObject({ remaining: 0 })
+  await app.clearLastNames()
+  await expect(migrator.verify()).rejects.toMatchObject({ code: 'ERR_ROWS_REMAIN' })
+  const mended = await migrator.reindex({ tenant: 't', field: 'person', batchSize: 7 })
+  expect(mended).toMatchObject({ remaining: 0, models: [{ updated: 28 }] })
   expect(await migrator.verify()).toMatchObject({ remaining: 0 })
   const findings = await migrator.doctor()
   expect(findings.filter(({ where }) => where.includes('person'))).toEqual([])
@@ -95,6 +102,7 @@ describe.runIf(hasPostgres())('a compound index that comes later, through TypeOR
         source: typeormSource(dataSource),
         create: async (person) => void (await as(() => people.insert({ clinic: 't', ...person }))),
         find: (last, born) => as(() => people.countBy({ clinic: 't', last, born })),
+        clearLastNames: async () => void (await dataSource.query('UPDATE people SET last = NULL')),
         async close() {
           await fieldseal.close()
           await dataSource.destroy()
@@ -132,6 +140,11 @@ describe.runIf(hasMongo())('a compound index that comes later, through Mongoose'
         source: mongooseSource(connection),
         create: async (person) => void (await as(() => People.create({ clinic: 't', ...person }))),
         find: (last, born) => as(() => People.countDocuments({ clinic: 't', last, born }).exec()),
+        async clearLastNames() {
+          const direct = await mongoose.createConnection(database.uri).asPromise()
+          await direct.collection('people').updateMany({}, { $unset: { last: 1 } })
+          await direct.close()
+        },
         async close() {
           await fieldseal.close()
           await connection.close()

@@ -193,6 +193,22 @@ it('makes the tokens anew that a build without the index has left beside other v
   expect(await newer.migrator.verify()).toMatchObject({ remaining: 0 })
 })
 
+it('takes tokens away that stand beside fewer values, and none of an index that it is not about', async () => {
+  const options = { tenantBy: 'clinic', compoundIndexes: { person: { of: ['email', 'ssn'] } } }
+  const world = createWorld()
+  const process = deploy(world, { ...BEFORE, options })
+  for (const id of [0, 1]) await write(process, 'a', id, `${id}`)
+  const rows = [...(world.database.rows.get('patients')?.values() ?? [])]
+  delete rows[1]?.cells['ssn']
+  const counts = () => rows.map(({ tokens }) => [tokens['email']?.length, tokens['person']?.length])
+  expect(await process.migrator.reindex(waiting(world, { field: 'email' }))).toMatchObject({ remaining: 0 })
+  expect(counts()).toEqual([[1, 1], [1, 1]]) // biome-ignore format: one line
+  await expect(process.migrator.verify()).rejects.toMatchObject({ code: 'ERR_ROWS_REMAIN' })
+  expect(await process.migrator.reindex(waiting(world))).toMatchObject({ models: [{ updated: 1 }] })
+  expect(counts()).toEqual([[1, 1], [1, 0]]) // biome-ignore format: one line
+  expect(await process.migrator.verify()).toMatchObject({ remaining: 0 })
+})
+
 it('rejects while a row cannot have its new token, and goes on when it is mended', async () => {
   const world = await filled()
   const process = deploy(world, MOVING)

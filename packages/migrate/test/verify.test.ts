@@ -33,6 +33,8 @@ it('finds swapped values, foreign tokens and plaintext, each by row and field', 
       { key: '2', field: 'ssn', code: 'ERR_PLAINTEXT_FOUND' },
     ],
   })
+  const ofEmail = reportOf(await migrator.verify({ field: 'email' }).catch((e: unknown) => e))
+  expect(ofEmail?.models[0]?.failures).toEqual([{ key: '1', tenant: 'a', field: 'email', code: 'ERR_TOKEN_MISMATCH' }])
 })
 
 it('has not succeeded when it saw no row of a table that has some', async () => {

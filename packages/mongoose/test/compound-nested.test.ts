@@ -1,4 +1,4 @@
-import { attach, verifyRows } from '@fieldseal/core/adapter'
+import { attach, tokenRows, verifyRows } from '@fieldseal/core/adapter'
 import { hasMongo } from '@fieldseal/servers/vitest'
 import fc from 'fast-check'
 import { Schema } from 'mongoose'
@@ -139,6 +139,53 @@ describe.runIf(hasMongo())('compound indexes of paths in nested objects', () => 
     ])
       await expect(attempt()).rejects.toMatchObject({ kind: 'refused' })
     expect(await found(Model, { 'name.first': 'Ada', 'name.last': 'Lovelace' })).toHaveLength(1)
+    await isConsistent(Model)
+  })
+
+  it('lose tokens that a document without their paths was left with, if it is without them still', async () => {
+    const Model = await persons()
+    const direct = clinic.direct(Model)
+    const whole = { ...ADA, contact: { city: 'London' } }
+    const { _id } = await Model.create(whole)
+    await Model.create({ ...whole, name: { first: 'Other', last: 'One' } })
+    const lefts = [
+      { $unset: { born: 1 } },
+      { $unset: { name: 1 } },
+      { $set: { born: null, 'name.first': null, contact: null } },
+      { $unset: { contact: 1, born: 1, name: 1, '__fieldseal.w': 1, '__fieldseal.k': 1 } },
+      { $unset: { contact: 1 }, $set: { __fieldseal: { t: { place: { n: Buffer.alloc(17, 1) } } } } },
+    ]
+    const source = mongooseSource(clinic.connection)
+    const map = source.models.find(({ id }) => id === Model.collection.name) ?? expect.unreachable()
+    const context = attach(clinic.fieldseal, { name: 'test', ormVersion: '0' }).capture()
+    const reindex = async (between: () => Promise<unknown> = () => Promise.resolve()) => {
+      for await (const page of source.pages(map, { size: 100, tokens: true })) {
+        const rows = page.map((row) => ({
+          row: { map, facts: map.facts(row.columns, context), cells: row.occurrences ?? [] },
+          tokens: row.tokens,
+        }))
+        const outcomes = await tokenRows(clinic.fieldseal, rows, context, true)
+        await between()
+        const patches = outcomes.flatMap((outcome, at) =>
+          'cells' in outcome && outcome.cells.length > 0 ? [{ key: page[at]?.key, ...outcome }] : [],
+        )
+        return source.convert?.(map, patches)
+      }
+    }
+    for (const left of lefts) {
+      await direct.updateOne({ _id }, left)
+      expect(await reindex(), JSON.stringify(left)).toEqual(['updated'])
+      await isConsistent(Model)
+      await Model.replaceOne({ _id }, whole).exec()
+    }
+    await direct.updateOne({ _id }, { $unset: { born: 1, 'name.last': 1 } })
+    const tokens = (await clinic.stored(Model)).map((each) => each['__fieldseal'].t)
+    const writes = [
+      () => direct.updateOne({ _id }, { $set: { born: 'written' } }),
+      () => Model.replaceOne({ _id }, whole),
+    ]
+    for (const write of writes) expect(await reindex(write)).toEqual(['changed'])
+    expect((await clinic.stored(Model)).map((each) => each['__fieldseal'].t)).toEqual(tokens)
     await isConsistent(Model)
   })
 

@@ -9,7 +9,7 @@ import { envelopeFromText } from '../envelope/text-form.ts'
 import { FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
 import type { OperationContext } from '../tenant/tenant-context.ts'
 import { built } from './blind-index-of-model.ts'
-import type { BlindIndex, Cell, Envelope, IndexToken, PatchedCell, Row, RowPatch } from './ports.ts'
+import type { BlindIndex, Cell, Envelope, Field, IndexToken, PatchedCell, Row, RowPatch } from './ports.ts'
 import { occurrencesOf } from './seal-batch.ts'
 import { openEach, type RowToVerify, type VerifyDeps } from './verify-rows.ts'
 import { isUnreadable } from './unreadable.ts'
@@ -29,7 +29,7 @@ interface Indexed {
 
 /**
  * Gives stored rows the tokens of all live epochs of their indexes, and no others. Opens only rows that lack one: tokens of
- * epochs that are no longer live are dropped without a key.
+ * epochs that are no longer live are dropped without a key, and so are those of several fields in a row that lacks one of them.
  *
  * @param compares opens all rows, and replaces tokens of other values: a build that does not know an index leaves them
  * behind. A row that does not open keeps the ones it has
@@ -89,9 +89,14 @@ async function indexedCells(
   keysOf: (tenant: string, index: BlindIndex) => Promise<readonly LiveIndexKey[]>,
 ): Promise<readonly Indexed[] | { readonly error: unknown }> {
   const found: Indexed[] = []
+  const absent = new Map<Field, Cell<null>>()
   try {
     for (const index of row.map.indexes) {
-      for (const [nth, columns] of columnsOf(index, row.cells).entries()) {
+      const occurrences = columnsOf(index, row.cells)
+      const left = occurrences.length === 0 ? (tokens?.get(index) ?? []).flat() : []
+      if (index.fields.length > 1 && left.length > 0)
+        found.push({ index, columns: [], cells: unpaired(index, row, absent), stored: left, live: [] })
+      for (const [nth, columns] of occurrences.entries()) {
         const stored = tokens?.get(index)?.[nth] ?? []
         const cells = columns.flatMap((column) => row.cells[column] ?? [])
         found.push({ index, columns, cells, stored, live: await keysOf(row.facts.tenant, index) })
@@ -108,6 +113,21 @@ async function indexedCells(
 function columnsOf(index: BlindIndex, cells: readonly Cell<unknown>[]): readonly (readonly number[])[] {
   const places = cells.map((cell, column) => ({ ...cell, value: column }))
   return (occurrencesOf(index, places) ?? []) as readonly (readonly number[])[] // of the values given here
+}
+
+/** Why a row has no token of several fields: those that it lacks, as null, or has more than once. */
+function unpaired(
+  { fields }: BlindIndex,
+  { cells }: Row<unknown>,
+  absent: Map<Field, Cell<null>>,
+): readonly Cell<unknown>[] {
+  return fields.flatMap((field) => {
+    const own = cells.filter((cell) => cell.field === field)
+    if (own.length > 0) return own.length === 1 ? [] : own
+    const nothing = absent.get(field) ?? { field, value: null }
+    absent.set(field, nothing) // one for all indexes
+    return [nothing]
+  })
 }
 
 function isNull({ cells }: Indexed): boolean {

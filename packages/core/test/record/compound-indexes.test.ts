@@ -4,7 +4,7 @@ import { attach } from '../../src/attach.ts'
 import type { IndexToken } from '../../src/blind-index/token.ts'
 import { digestRows, rotateIndexKey, changeIndex, tokenRows, verifyRows } from '../../src/maintenance.ts'
 import type { CompoundIndexOptions } from '../../src/record/options.ts'
-import type { BlindIndex, Envelope, ModelDeclaration } from '../../src/record/ports.ts'
+import type { BlindIndex, Cell, Envelope, ModelDeclaration } from '../../src/record/ports.ts'
 import { SoughtTokens } from '../../src/record/sought-tokens.ts'
 import { type Clinic, clinic, ID } from '../support/clinic.ts'
 
@@ -110,8 +110,39 @@ it('a stored row is given its token, and keeps it only as long as nothing is nul
     context,
   )
   expect(cleared).toMatchObject({ cells: [{}, { before: null }], tokens: new Map([[indexOf(world), []]]) })
-  const partial = await storedRow(world, { name: 'Lovelace' }, expected)
-  expect(await tokenRows(world.fieldseal, [partial], context)).toEqual([{ cells: [] }])
+})
+
+it('a row that lacks a value, or has it twice, loses the token that it is left with', async () => {
+  const nickname = { compoundIndexes: { person: { of: ['name', 'born'] }, other: { of: ['born', 'history2'] } } }
+  const model = people()
+  const world = clinic(
+    {},
+    {
+      ...model,
+      options: { ...model.options, ...nickname },
+      fields: [...model.fields, { path: 'history2', type: 'string', options: {} }],
+    },
+  )
+  const context = world.as('a', () => world.host.capture())
+  const other = world.map.indexes.find(({ id }) => id === 'other') ?? expect.unreachable()
+  const tokens = (await tokensIn(world, ADA)) ?? []
+  const partial = await storedRow(world, { name: 'Lovelace' }, [])
+  const both = new Map([indexOf(world), other].map((index) => [index, tokens]))
+  const [none, stale] = await tokenRows(world.fieldseal, [partial, { ...partial, tokens: both }], context)
+  expect(none).toEqual({ cells: [] })
+  // That what is missing is still missing is told once, however many indexes it is in.
+  const nothing = (path: string) => ({ field: { path }, before: null, after: null })
+  expect(stale).toMatchObject({
+    cells: [nothing('born'), nothing('history2')],
+    tokens: new Map([...both.keys()].map((index) => [index, []])),
+  })
+
+  const whole = await storedRow(world, ADA, tokens[0] ?? [])
+  const [name, born] = whole.row.cells as [Cell<unknown>, Cell<unknown>]
+  const twice = { ...whole, row: { ...whole.row, cells: [name, born, { ...name }] } }
+  const [cleared] = await tokenRows(world.fieldseal, [twice], context)
+  const kept = { field: { path: 'name' }, before: name.value, after: name.value }
+  expect(cleared).toMatchObject({ cells: [kept, kept], tokens: new Map([[indexOf(world), []]]) })
 })
 
 it('a row gets both the token of a field and that of the pair', async () => {

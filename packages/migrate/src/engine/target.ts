@@ -107,6 +107,13 @@ export function rowOf({ map, context, what }: Target, stored: StoredRow): Row<un
   return { map, facts, cells: fields === undefined ? cells : cells.filter(({ field }) => fields.includes(field)) }
 }
 
+/** Stored tokens of the indexes that the job is about: those of others would seem to be left without their values. */
+export function tokensOf({ map, what }: Target, { tokens }: StoredRow): StoredRow['tokens'] {
+  if (what.field === undefined || tokens === undefined) return tokens
+  const chosen = fieldsOf(map, what.field)
+  return new Map([...tokens].filter(([index]) => index.fields.every((field) => chosen.includes(field))))
+}
+
 function cellsOf(map: RecordMap, { cells, occurrences }: StoredRow): readonly Cell<unknown>[] {
   if (occurrences !== undefined) return occurrences
   return map.fields.flatMap((field) => {

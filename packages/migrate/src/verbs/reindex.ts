@@ -17,7 +17,7 @@ import type { RowVerb } from '../engine/batch.ts'
 import { type Checkpoint, digestOf, openCheckpoint } from '../engine/checkpoint.ts'
 import { checkedPace, type Pace } from '../engine/pace.ts'
 import { assertKnown, describe, jobName, runJob } from '../engine/run-job.ts'
-import { type Surroundings, type Target, targetsOf, type What } from '../engine/target.ts'
+import { type Surroundings, type Target, targetsOf, tokensOf, type What } from '../engine/target.ts'
 import { isKek, keyRecords } from '../keys/key-versions.ts'
 import { drain } from '../reindex/drain.ts'
 import { emptyModel, emptyReport } from '../reindex/empty-report.ts'
@@ -252,12 +252,12 @@ async function walkTokens(run: Run, name: string): Promise<void> {
     tokens: true,
     converts: true,
     converges: true,
-    async work(rows, { context }) {
+    async work(rows, target) {
       const own = rows.filter(({ row }) => !left.has(row.facts.tenant))
       const outcomes = await tokenRows(
         surroundings.fieldseal,
-        own.map(({ row, stored }) => ({ row, tokens: stored.tokens })),
-        context,
+        own.map(({ row, stored }) => ({ row, tokens: tokensOf(target, stored) })),
+        target.context,
         checkpoint.state.facts['moves'] === 0, // no other walk has made them anew
       )
       const byRow = new Map(own.map((row, i) => [row, outcomes[i] as TokenedRow])) // in the order of the rows

@@ -2,7 +2,7 @@ import { verifyRows } from '@fieldseal/core/adapter'
 import type { RowVerb } from '../engine/batch.ts'
 import type { Pace } from '../engine/pace.ts'
 import { assertKnown, runJob } from '../engine/run-job.ts'
-import type { Surroundings, What } from '../engine/target.ts'
+import { type Surroundings, tokensOf, type What } from '../engine/target.ts'
 import { keyRecords } from '../keys/key-versions.ts'
 import type { Report } from '../report/report.ts'
 import { whatOf } from './rewrap.ts'
@@ -15,12 +15,11 @@ export async function verify(surroundings: Surroundings, options: What & Pace = 
     name: 'verify',
     tokens: true,
     converges: false,
-    async work(rows, { context, what }) {
+    async work(rows, target) {
       const verified = await verifyRows(
         surroundings.fieldseal,
-        // An index over several fields cannot be checked with one of them.
-        rows.map(({ row, stored }) => ({ row, tokens: what.field === undefined ? stored.tokens : undefined })),
-        context,
+        rows.map(({ row, stored }) => ({ row, tokens: tokensOf(target, stored) })),
+        target.context,
       )
       return verified.map(({ problems, ...counts }) => ({ problems, counts }))
     },

@@ -1,6 +1,7 @@
 import { isEnvelope, isPlainCell, type Field, type PlainCell } from '@fieldseal/core/adapter'
 import type { mongo } from 'mongoose'
 import type { Doc } from '../bson/documents.ts'
+import { compoundsOf } from '../path-graph/compound-paths.ts'
 import type { StoredRow } from '../read-path/collect-rows.ts'
 import { kekIdOf } from '../write-path/draft.ts'
 import { isStill } from '../write-path/still.ts'
@@ -16,7 +17,7 @@ export interface DocumentKey {
   readonly bare: ReadonlySet<string>
   /** Paths of values that are stored unencrypted, and whether tokens stand there. */
   readonly plain: ReadonlyMap<PlainCell, { readonly path: string; readonly hasTokens: boolean }>
-  /** Paths of nulls that are to be encrypted. */
+  /** Paths of nulls that are to be encrypted, and paths of compound indexes without a value. */
   readonly nulls: ReadonlyMap<Field, readonly string[]>
   /** All KEKs of the document, and the stamp it had; undefined when only a part of it was read. */
   readonly keys?: {
@@ -44,6 +45,9 @@ export function documentKey({ model, document, stamp, cells, places }: StoredRow
     keks.set(name, kekIdOf(envelope))
     if (envelope === value) paths.set(name, [...(paths.get(name) ?? []), path])
   })
+  if (whole)
+    for (const field of compoundsOf(model).flatMap(({ fields }) => fields))
+      if (!cells.some((cell) => cell.field === field)) nulls.set(field, [field.path])
   const id = document['_id']
   const facts = whole ? model.facts.filter((fact) => fact !== model.id) : []
   const owner = Object.fromEntries(facts.map(({ path }) => [path, isStill(document, path)]))
