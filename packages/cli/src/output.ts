@@ -1,6 +1,14 @@
 import { styleText } from 'node:util'
 import { isFieldsealError } from '@fieldseal/core'
-import { type Finding, type Report, reportOf, table } from '@fieldseal/migrate'
+import {
+  type Finding,
+  type KekRotation,
+  type Report,
+  reportOf,
+  rotationOf,
+  table,
+  type TenantFailure,
+} from '@fieldseal/migrate'
 
 /** Where a command prints: results to `stdout`, everything else to `stderr`. */
 export interface Output {
@@ -26,13 +34,15 @@ export function paint(output: Output, colour: 'red' | 'yellow' | 'green' | 'dim'
 
 export function printError(output: Output, error: unknown): void {
   const report = reportOf(error)
+  const rotation = rotationOf(error)
   const known = isFieldsealError(error)
   const message = messageOf(error)
   if (output.json) {
     const facts = known ? { code: error.code, kind: error.kind, message, details: error.details } : { message }
-    output.stdout.write(`${JSON.stringify({ error: facts, ...(report === undefined ? {} : { report }) })}\n`)
+    output.stdout.write(`${JSON.stringify({ error: facts, report: report ?? rotation })}\n`)
     return
   }
+  if (rotation !== undefined) output.stdout.write(withNewline(rotationText(rotation)))
   if (report !== undefined) output.stdout.write(withNewline(reportText(report)))
   output.stderr.write(`${paint(output, 'red', 'fieldseal')}: ${message}\n`)
 }
@@ -45,7 +55,7 @@ function messageOf(error: unknown): string {
 }
 
 export function reportText(report: Report): string {
-  const { verb, tenant, models, dryRun, resumed, elapsedMs, estimatedMs, notes, remaining } = report
+  const { verb, tenant, models, failures, dryRun, resumed, elapsedMs, estimatedMs, notes, remaining } = report
   const head = `${verb}${tenant === undefined ? '' : ` of tenant ${tenant}`}${dryRun ? ', dry run' : ''}${resumed ? ', went on from a checkpoint' : ''}`
   const rows = models.map((model) => [
     model.model,
@@ -61,18 +71,41 @@ export function reportText(report: Report): string {
       .map(([name, count]) => `${count} ${name}`)
       .join(', '),
   ])
-  const failures = models.flatMap(({ model, failures: found }) =>
+  const ofRows = models.flatMap(({ model, failures: found }) =>
     found.slice(0, 20).map(({ key, field, code, tenant: of }) => [model, key, of ?? '', field ?? '', code]),
   )
   return [
     head,
     table(['model', 'rows', 'updated', 'unchanged', 'failed', 'denied', 'erased', 'changed', 'remaining', ''], rows),
-    ...(failures.length === 0 ? [] : ['', table(['model', 'key', 'tenant', 'field', 'why'], failures)]),
+    ...(ofRows.length === 0 ? [] : ['', table(['model', 'key', 'tenant', 'field', 'why'], ofRows)]),
+    ...failuresText(failures),
     ...notes.map((note) => `note: ${note}`),
     dryRun
       ? `would take about ${seconds(estimatedMs ?? 0)}; nothing was written`
-      : `${remaining === 0 ? 'done' : `${remaining} rows remain`}, ${seconds(elapsedMs)}`,
+      : `${remaining === 0 && failures.length === 0 ? 'done' : `${remaining} rows remain`}, ${seconds(elapsedMs)}`,
   ].join('\n')
+}
+
+export function rotationText({ rotated, due, rewraps, failures }: KekRotation): string {
+  return [
+    table(
+      ['tenant', 'keyspace', 'new key', 'version', 'decrypt-only now'],
+      rotated.map((one) => [one.tenant, one.keyspace, one.kekId, one.version, one.demoted.join(' ')]),
+    ),
+    ...due.map(
+      ({ tenant, keyspace, why, dueAt, overdue }) =>
+        `${overdue ? 'due' : 'soon due'}: ${tenant} ${keyspace} (${why}, ${dueAt.toISOString()})`,
+    ),
+    ...rewraps.map(reportText),
+    ...failuresText(failures),
+  ].join('\n')
+}
+
+function failuresText(failures: readonly TenantFailure[]): readonly string[] {
+  return failures.map(
+    ({ tenant, keyspace, code, hint }) =>
+      `not done: ${tenant}${keyspace === undefined ? '' : ` ${keyspace}`}: ${code}; ${hint}`,
+  )
 }
 
 export function findingsText(findings: readonly Finding[]): string {

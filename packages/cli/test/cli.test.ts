@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { changeCmk, createKeyFile } from '../../kms-local/src/manage-key-file.ts'
 import { hasPostgres, useDatabase } from '@fieldseal/servers/vitest'
-import type { Plan, Report, Status } from '@fieldseal/migrate'
+import type { KekRotation, Plan, Report, Status } from '@fieldseal/migrate'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { CONFIG, createDesk } from './support/command.ts'
 
@@ -201,6 +201,26 @@ describe.runIf(hasPostgres())('on PostgreSQL', () => {
     expect(await desk.json<Report>('verify', ...TENANT)).toMatchObject({ models: [{ erased: 1, unchanged: 39 }] })
     expect((await desk.run('apply', '--cancel', 'shred.json', ...C)).code).toBe(0)
     expect(await desk.json<Report>('verify', ...TENANT)).toMatchObject({ models: [{ erased: 0, unchanged: 40 }] })
+  }, 180_000)
+
+  it('rotates what is due of other tenants where one is denied, exits 5, and the report says what was done and what not', async () => {
+    const keyFile = desk.env['KEY_FILE'] ?? ''
+    changeCmk(keyFile, 'of-8', 'add')
+    Object.assign(desk.env, { 'CMKS of clinic-8': 'of-8', 'CMKS of clinic-9': desk.env['CMKS'], MAX_WRAPS: '1' })
+    for (const tenant of ['clinic-8', 'clinic-9']) expect((await desk.node(SEED, tenant, '1')).stderr).toBe('')
+    changeCmk(keyFile, 'of-8', 'disable')
+    const due = await desk.run('rotate', 'kek', '--due', '--json', ...C)
+    expect(due.code).toBe(5)
+    const { error, report } = JSON.parse(due.stdout) as { error: object; report: KekRotation }
+    expect(error).toMatchObject({ code: 'ERR_KMS_KEY_DISABLED', details: { tenant: 'clinic-8' } })
+    expect(report.failures).toMatchObject([{ tenant: 'clinic-8', code: 'ERR_KMS_KEY_DISABLED' }])
+    expect(new Set(report.rotated.map(({ tenant }) => tenant))).toEqual(new Set(['clinic-7', 'clinic-9']))
+    const told = await desk.run('rotate', 'kek', '--due', ...C)
+    expect(told).toMatchObject({ code: 5 })
+    expect(told.stdout).toMatch(/not done: clinic-8 subject:patient:\S+: ERR_KMS_KEY_DISABLED; have its owner allow it/)
+    expect(told.stderr).toMatch(/^fieldseal: ERR_KMS_KEY_DISABLED/)
+    changeCmk(keyFile, 'of-8', 'enable')
+    delete desk.env['MAX_WRAPS']
   }, 180_000)
 
   it('exits 3 while rows remain, with the report, and 5 when the key is denied or the database does not answer', async () => {

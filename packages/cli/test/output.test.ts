@@ -122,11 +122,12 @@ it('says in a report what was done, what remains and why', () => {
     resumed: true,
     elapsedMs: 1_000,
     models: [model],
+    failures: [{ tenant: 'b', code: 'ERR_KMS_ACCESS_DENIED' as const, hint: 'have it allowed' }],
     remaining: 1,
     notes: ['n'],
   }
   expect(reportText(report)).toMatch(
-    /checkpoint[\s\S]*patients +3[\s\S]*9 values[\s\S]*ERR_DECRYPT_FAILED[\s\S]*note: n\n1 rows remain, 1.0 s/,
+    /checkpoint[\s\S]*patients +3[\s\S]*9 values[\s\S]*ERR_DECRYPT_FAILED[\s\S]*not done: b: ERR_KMS_ACCESS_DENIED; have it allowed\nnote: n\n1 rows remain, 1.0 s/,
   )
   expect(reportText({ ...report, dryRun: true, estimatedMs: 125_000 })).toMatch(/about 2 min 5 s; nothing was written/)
   expect(seconds(60_000)).toBe('60 s')

@@ -1,6 +1,7 @@
 import { findKey, type KekId } from '@fieldseal/core/adapter'
 import { expect, it } from 'vitest'
 import { reportOf } from '../src/report/report.ts'
+import { rotationOf } from '../src/verbs/rotate-kek.ts'
 import { clinic, range } from './support/clinic.ts'
 
 const DAY = 86_400_000
@@ -141,28 +142,92 @@ const eachWithItsCmk = () => {
   return app
 }
 
-it('rotates what is due of other tenants although one tenant’s CMK is denied, and refuses to have succeeded', async () => {
+it('rotates what is due of other tenants although the CMKs of two are denied, and its refusal tells of all', async () => {
   const { migrator, fill, kms, clock } = eachWithItsCmk()
-  for (const tenant of ['a', 'b', 'c']) await fill(tenant, [tenant.charCodeAt(0)])
+  for (const tenant of ['a', 'b', 'c', 'd']) await fill(tenant, [tenant.charCodeAt(0)])
   clock.advance(400 * 86_400_000)
-  kms.deny('cmk-b')
-  await expect(migrator.rotateKek({ due: true })).rejects.toMatchObject({ kind: 'denied', details: { tenant: 'b' } })
+  for (const tenant of ['b', 'd']) kms.deny(`cmk-${tenant}`)
+  const error: unknown = await migrator.rotateKek({ due: true }).catch((e: unknown) => e)
+  expect(error).toMatchObject({ kind: 'denied', details: { tenant: 'b' } })
+  expect(String(error)).toMatch(/hint: have its owner allow it.*; so it is with 1 other tenant/)
+  const rotation = rotationOf(error)
+  expect(rotation?.rotated.map(({ tenant }) => tenant)).toEqual(['a', 'c'])
+  expect(rotation?.due).toHaveLength(4)
+  expect(rotation?.failures).toMatchObject([
+    { tenant: 'b', keyspace: 'default', code: 'ERR_KMS_ACCESS_DENIED' },
+    { tenant: 'd', keyspace: 'default', code: 'ERR_KMS_ACCESS_DENIED' },
+  ])
+  expect(rotation?.failures.map(({ hint }) => hint).join()).toMatch(/owner allow it.*owner allow it/)
   const { keys } = await migrator.status()
   const newest = (of: string) => keys.filter(({ tenant, purpose }) => tenant === of && purpose === 'wrap').length
-  expect(['a', 'b', 'c'].map(newest)).toEqual([2, 1, 2])
+  expect(['a', 'b', 'c', 'd'].map(newest)).toEqual([2, 1, 2, 1])
+  for (const tenant of ['b', 'd']) kms.restore(`cmk-${tenant}`)
+  clock.advance(60_000)
+  expect(await migrator.rotateKek({ due: true })).toMatchObject({
+    rotated: [{ tenant: 'b' }, { tenant: 'd' }],
+    failures: [],
+  })
 })
 
-it('rewraps the rows of other tenants although the keys of one tenant’s data subjects are denied', async () => {
+it('keeps the reports of tenants that it has rewrapped beside that of one whose rows remain', async () => {
+  const { migrator, fill, source } = clinic({ policy: { maxLiveVersions: 1 } })
+  for (const tenant of ['a', 'b']) await fill(tenant, [tenant.charCodeAt(0)])
+  const [row] = source.rows.get('patients')?.values() ?? []
+  const ssn = row?.cells['ssn'] as Uint8Array
+  ssn[60] = (ssn[60] ?? 0) ^ 1 // of the wrapped DEK
+  for (const tenant of ['a', 'b']) await migrator.rotateKek({ tenant })
+  const error: unknown = await migrator.rotateKek({ due: true }).catch((e: unknown) => e)
+  expect(error).toMatchObject({ code: 'ERR_ROWS_REMAIN', details: { tenant: 'a' } })
+  expect(rotationOf(error)).toMatchObject({
+    rewraps: [
+      { tenant: 'a', remaining: 1 },
+      { tenant: 'b', remaining: 0 },
+    ],
+    failures: [{ tenant: 'a', code: 'ERR_ROWS_REMAIN' }],
+  })
+})
+
+it('rewraps the rows of other tenants although the keys of two tenants’ data subjects are denied', async () => {
   const { migrator, fill, fillNotes, kms, clock } = eachWithItsCmk()
+  for (const tenant of ['a', 'b', 'c']) {
+    await fill(tenant, [tenant.charCodeAt(0)])
+    await fillNotes(tenant, [tenant.charCodeAt(0)])
+    await migrator.rotateKek({ tenant })
+  }
+  for (const tenant of ['a', 'c']) kms.deny(`cmk-${tenant}`)
+  clock.advance(3_600_000)
+  const error: unknown = await migrator.rewrap().catch((e: unknown) => e)
+  expect(error).toMatchObject({ code: 'ERR_ROWS_REMAIN' })
+  const report = reportOf(error)
+  expect(report?.models[0]).toMatchObject({ model: 'patients', updated: 1, denied: 2 })
+  expect(report?.failures).toMatchObject([
+    { tenant: 'a', code: 'ERR_KMS_ACCESS_DENIED' },
+    { tenant: 'c', code: 'ERR_KMS_ACCESS_DENIED' },
+  ])
+  expect(report?.failures.map(({ hint }) => hint).join()).toMatch(/owner allow it.*owner allow it/)
+  expect(report?.notes.join()).toMatch(/1 keys of data subjects of b were wrapped/)
+})
+
+it('has not succeeded where every row is done, but the keys of a tenant’s data subjects are denied', async () => {
+  const { migrator, fill, fillNotes, kms, clock, source } = eachWithItsCmk()
   for (const tenant of ['a', 'b']) {
     await fill(tenant, [tenant.charCodeAt(0)])
     await fillNotes(tenant, [tenant.charCodeAt(0)])
     await migrator.rotateKek({ tenant })
   }
+  for (const rows of source.rows.values())
+    for (const [key, { columns }] of rows) if (columns['clinic'] === 'a') rows.delete(key)
   kms.deny('cmk-a')
   clock.advance(3_600_000)
   const error: unknown = await migrator.rewrap().catch((e: unknown) => e)
-  expect(error).toMatchObject({ code: 'ERR_ROWS_REMAIN' })
-  expect(reportOf(error)?.models[0]).toMatchObject({ model: 'patients', updated: 1, denied: 1 })
-  expect(reportOf(error)?.notes.join()).toMatch(/keys of data subjects of a.*ERR_KMS_ACCESS_DENIED/)
+  expect(error).toMatchObject({ code: 'ERR_ROWS_REMAIN', details: { reason: '0 rows, keys of 1 tenant' } })
+  expect(error).toMatchObject({
+    details: {
+      hint: expect.stringMatching(/the first is of tenant a: ERR_KMS_ACCESS_DENIED; have its owner/) as string,
+    },
+  })
+  expect(reportOf(error)).toMatchObject({ remaining: 0, models: [{ updated: 1 }, {}], failures: [{ tenant: 'a' }] })
+  kms.restore('cmk-a')
+  clock.advance(60_000)
+  expect(await migrator.rewrap()).toMatchObject({ remaining: 0, failures: [] })
 })

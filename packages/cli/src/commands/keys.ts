@@ -2,9 +2,9 @@ import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import type { Command } from 'commander'
 import type { Fieldseal } from '@fieldseal/core'
-import { statusHtml, statusText, table } from '@fieldseal/migrate'
+import { statusHtml, statusText } from '@fieldseal/migrate'
 import { EXIT, UsageError } from '../exit-codes.ts'
-import { findingsText, print, say } from '../output.ts'
+import { findingsText, print, rotationText, say } from '../output.ts'
 import { collect, wholeNumber } from '../options.ts'
 import type { Session } from '../session.ts'
 import { writeWhole } from '../write-whole.ts'
@@ -98,18 +98,7 @@ export function addKeyCommands(program: Command, act: Act): void {
     .action((options: KeyOptions) =>
       act(async ({ migrator, output }) => {
         const done = await migrator.rotateKek(options)
-        print(output, done, () =>
-          [
-            table(
-              ['tenant', 'keyspace', 'new key', 'version', 'decrypt-only now'],
-              done.rotated.map((one) => [one.tenant, one.keyspace, one.kekId, one.version, one.demoted.join(' ')]),
-            ),
-            ...done.due.map(
-              ({ tenant, keyspace, why, dueAt, overdue }) =>
-                `${overdue ? 'due' : 'soon due'}: ${tenant} ${keyspace} (${why}, ${dueAt.toISOString()})`,
-            ),
-          ].join('\n'),
-        )
+        print(output, done, () => rotationText(done))
       }),
     )
   rotate

@@ -32,7 +32,6 @@ EncryptedModel<Patient>({ tenantBy: 'clinicId', keyspace: { per: 'id', of: 'pati
 
 const env = (name: string) => process.env[name] ?? ''
 const kms = localKms({ file: env('KEY_FILE') })
-const names = env('CMKS').split(',')
 const formerNames = env('FORMER_CMKS').split(',').filter(Boolean)
 const bare = new DataSource({
   type: 'postgres',
@@ -44,8 +43,8 @@ const fieldseal = createFieldseal({
   app: 'clinic',
   tenancy: 'multi',
   keyStore: typeormKeyStore(bare.options),
-  keys: async () => ({
-    cmks: names.map((name) => kms.cmk(name)),
+  keys: async (tenant) => ({
+    cmks: (env(`CMKS of ${tenant}`) || env('CMKS')).split(',').map((name) => kms.cmk(name)),
     formerCmks: formerNames.map((name) => kms.cmk(name)),
   }),
   cache: { refreshAfterMs: 20, validForMs: 100, maxStaleMs: 200, callDeadlineMs: 10_000 },
@@ -56,7 +55,7 @@ export { fieldseal }
 export default defineConfig({
   fieldseal,
   sources: [typeormSource(dataSource)],
-  policy: { maxAgeDays: 90 },
+  policy: { maxAgeDays: 90, maxWraps: Number(env('MAX_WRAPS') || 2 ** 31) },
   open: () => dataSource.initialize(),
   close: () => dataSource.destroy(),
 })

@@ -71,7 +71,12 @@ export const ERROR_CODES = {
   ),
   ERR_INDEX_UNKNOWN: row('refused', 'fail', 0, 'a live blind index is not described by the annotation'),
 
-  ERR_ROWS_REMAIN: row('refused', 'fail', 0, 'rows remain that the verb could not bring to its goal'),
+  ERR_ROWS_REMAIN: row(
+    'refused',
+    'fail',
+    0,
+    'rows, or keys of tenants, remain that the verb could not bring to its goal',
+  ),
   ERR_KEY_NEEDED: row('refused', 'fail', 0, 'rows, keys or indexes still need the key'),
   ERR_KEY_STATE_REFUSED: row('refused', 'fail', 0, 'a key cannot go from the state it is in to the one asked for'),
   ERR_PLAN_OUTDATED: row('refused', 'fail', 0, 'the state has changed since the plan was made'),

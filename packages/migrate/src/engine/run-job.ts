@@ -1,6 +1,6 @@
 import { FieldsealError, nowOf, type RecordMap, type RecordSource } from '@fieldseal/core/adapter'
 import { keyRecords } from '../keys/key-versions.ts'
-import { type ModelReport, type Report, rowsRemain } from '../report/report.ts'
+import { type ModelReport, type Report, rowsRemain, type TenantFailure } from '../report/report.ts'
 import { add, type RowVerb, runBatch } from './batch.ts'
 import { type Checkpoint, digestOf, type ModelProgress, newProgress, openCheckpoint } from './checkpoint.ts'
 import { checkedPace, type Pace } from './pace.ts'
@@ -17,6 +17,8 @@ export interface Job {
   /** Where a hint would send a caller whose rows remain. */
   readonly hint: string
   readonly notes?: readonly string[]
+  /** Tenants whose keys it could not bring to its goal. */
+  readonly failures?: readonly TenantFailure[]
   /** Runs before the first row is read. */
   opened?(checkpoint: Checkpoint): Promise<void>
   /** Runs after the first pass over all models, before rows are counted as remaining. */
@@ -57,13 +59,16 @@ export async function runJob(surroundings: Surroundings, job: Job): Promise<Repo
   if (what.tenant !== undefined && pace.shard === undefined && models.every(({ rows }) => rows === 0))
     assertKnown(what.tenant, (await keyRecords(surroundings, what.tenant)).length)
   const report = reportFrom(job, models, { resumed, startedAt })
-  if (report.remaining > 0) throw rowsRemain(report, hintFor(report, job))
+  if (report.remaining > 0 || report.failures.length > 0) throw rowsRemain(report, hintFor(report, job))
   return report
 }
 
-function hintFor({ models }: Report, { hint }: Job): string {
+function hintFor({ models, failures: [ofTenant] }: Report, { hint }: Job): string {
   const [failure] = models.flatMap(({ failures }) => failures)
-  if (failure === undefined) return hint
+  if (failure === undefined)
+    return ofTenant === undefined
+      ? hint
+      : `the first is of tenant ${ofTenant.tenant}: ${ofTenant.code}; ${ofTenant.hint}`
   return `the first is ${failure.key}: ${failure.code}; mend it or bring its key back, then run it again`
 }
 
@@ -153,7 +158,7 @@ function modelReport(
 }
 
 function reportFrom(
-  { verb, what, notes = [] }: Job,
+  { verb, what, notes = [], failures = [] }: Job,
   models: readonly ModelReport[],
   { resumed, startedAt }: { readonly resumed: boolean; readonly startedAt: number },
 ): Report {
@@ -164,6 +169,7 @@ function reportFrom(
     resumed,
     elapsedMs: Math.round(performance.now() - startedAt),
     models,
+    failures,
     remaining: models.reduce((sum, { remaining }) => sum + remaining, 0),
     notes,
   }

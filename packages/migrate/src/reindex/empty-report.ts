@@ -10,6 +10,7 @@ export function emptyReport(what: What): Report {
     resumed: false,
     elapsedMs: 0,
     models: [],
+    failures: [],
     remaining: 0,
     notes: [],
   }

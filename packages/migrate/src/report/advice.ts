@@ -63,6 +63,12 @@ export function advised(error: unknown, operation?: string): unknown {
   return new FieldsealError(code, { ...during, hint: UP, ...said, ...details }, retryAfterMs)
 }
 
+/** What to do about an error of ours. */
+export function adviceOn(error: FieldsealError): string | undefined {
+  const told = advised(error)
+  return isFieldsealError(told) ? told.details.hint : undefined
+}
+
 function failureOf(error: unknown): (Failure & { readonly vendorCode?: string }) | undefined {
   if (!(error instanceof Error)) return undefined
   if (error instanceof AggregateError) return error.errors.map(failureOf).find((found) => found !== undefined)

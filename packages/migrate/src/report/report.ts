@@ -1,4 +1,5 @@
 import { FieldsealError, type ErrorCode } from '@fieldseal/core/adapter'
+import { adviceOn } from './advice.ts'
 
 /** A row that a verb could not bring to its goal, by its key; never a value. */
 export interface RowFailure {
@@ -6,6 +7,15 @@ export interface RowFailure {
   readonly tenant?: string
   readonly field?: string
   readonly code: ErrorCode
+}
+
+/** A tenant whose keys a verb could not bring to its goal, while it went on with those of the others. */
+export interface TenantFailure {
+  readonly tenant: string
+  readonly keyspace?: string
+  readonly code: ErrorCode
+  /** What to do. */
+  readonly hint: string
 }
 
 /** What a verb did to one model. Every row seen in the last pass is in exactly one of the counts from `unchanged` to `gone`, or was updated. */
@@ -44,6 +54,8 @@ export interface Report {
   readonly resumed: boolean
   readonly elapsedMs: number
   readonly models: readonly ModelReport[]
+  /** Tenants whose keys of data subjects stay where they are. Only of `rewrap`. */
+  readonly failures: readonly TenantFailure[]
   /** Rows that remain, in all models. */
   readonly remaining: number
   /** What a dry run expects. */
@@ -53,10 +65,11 @@ export interface Report {
 
 /** The refusal of a verb that has not reached its goal; `reportOf` gives its report. */
 export function rowsRemain(report: Report, hint: string): FieldsealError {
+  const tenants = report.failures.length
   const error = new FieldsealError('ERR_ROWS_REMAIN', {
     operation: report.verb,
     ...(report.tenant === undefined ? {} : { tenant: report.tenant }),
-    reason: `${report.remaining} rows`,
+    reason: `${report.remaining} rows${tenants === 0 ? '' : `, keys of ${tenants} ${tenants === 1 ? 'tenant' : 'tenants'}`}`,
     hint,
   })
   // Not enumerable: drivers and loggers copy an error's own properties.
@@ -66,4 +79,8 @@ export function rowsRemain(report: Report, hint: string): FieldsealError {
 /** The report that a rejection with ERR_ROWS_REMAIN carries. */
 export function reportOf(error: unknown): Report | undefined {
   return typeof error === 'object' && error !== null && 'report' in error ? (error.report as Report) : undefined // set by `rowsRemain` only
+}
+
+export function tenantFailure(error: FieldsealError, at: Pick<TenantFailure, 'tenant' | 'keyspace'>): TenantFailure {
+  return { ...at, code: error.code, hint: adviceOn(error) ?? 'see what doctor says of this tenant' }
 }

@@ -4,7 +4,7 @@ import type { Pace } from '../engine/pace.ts'
 import { assertKnown, runJob } from '../engine/run-job.ts'
 import type { Surroundings, Target, What } from '../engine/target.ts'
 import { isKek, keyRecords, outdatedIds, versionsOf } from '../keys/key-versions.ts'
-import type { Report } from '../report/report.ts'
+import { type Report, type TenantFailure, tenantFailure } from '../report/report.ts'
 
 export interface RewrapOptions extends What, Pace {
   /** Binds values that are bound to no row to where they stand: that certifies the place they were found in. @defaultValue false */
@@ -36,37 +36,36 @@ export async function rewrap(surroundings: Surroundings, options: RewrapOptions 
   }
   const notes = compromised.map(({ id }) => `values under the compromised key ${id} are left for re-encrypt`)
   const wholeTenants = model === undefined && field === undefined && keyspace === undefined
-  const denied: unknown[] = []
-  const report = await runJob(surroundings, {
+  const failures: TenantFailure[] = []
+  let followed: Promise<void> | undefined
+  return runJob(surroundings, {
     verb,
     what,
     pace,
     pinned: outdated.toSorted(),
     hint: 'running processes may still write under the older key: run it again',
     notes,
+    failures,
     async opened() {
       if (wholeTenants && (pace.shard?.[0] ?? 1) === 1)
-        notes.push(...(await rewrapSubjects(surroundings, records, denied)))
+        await (followed ??= rewrapSubjects(surroundings, records, { notes, failures })) // once, whatever the number of sources
     },
   })
-  if (denied.length > 0) throw denied[0]
-  return report
 }
 
 const ATTEMPTS = 5
 
 /**
- * The keys of data subjects stand under a KEK of their tenant, as rows do: they follow it to the newest. A tenant whose keys
- * are denied stays as it is.
+ * The keys of data subjects stand under a KEK of their tenant, as rows do: they follow it to the newest. What is wrong
+ * with those of one tenant does not keep the others waiting.
  */
 async function rewrapSubjects(
   { fieldseal, host }: Surroundings,
   records: readonly KeyInfo[],
-  denied: unknown[],
-): Promise<readonly string[]> {
+  { notes, failures }: { readonly notes: string[]; readonly failures: TenantFailure[] },
+): Promise<void> {
   const keks = records.filter(isKek)
   const tenants = new Set(keks.filter(({ parent }) => parent !== undefined).map(({ tenant }) => tenant))
-  const notes: string[] = []
   for (const tenant of tenants) {
     let rewrapped = 0
     try {
@@ -78,13 +77,12 @@ async function rewrapSubjects(
         if (done.changed === 0 || attempt === ATTEMPTS) break
       }
     } catch (error) {
-      if (!isFieldsealError(error) || (error.kind !== 'denied' && error.kind !== 'erased')) throw error
-      if (error.kind === 'denied') denied.push(error) // rows of an erased tenant do not remain either
+      if (!isFieldsealError(error) || error.kind === 'unavailable') throw error
+      if (error.kind !== 'erased') failures.push(tenantFailure(error, { tenant })) // rows of an erased tenant do not remain either
       notes.push(`keys of data subjects of ${tenant} stay where they are: ${error.code}`)
     }
     if (rewrapped > 0) notes.push(`${rewrapped} keys of data subjects of ${tenant} were wrapped by its newest key`)
   }
-  return notes
 }
 
 /** Rows that need one of these KEKs; undefined where only a walk can tell. */

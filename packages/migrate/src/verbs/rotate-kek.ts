@@ -8,7 +8,7 @@ import {
 import { assertKnown } from '../engine/run-job.ts'
 import type { Surroundings } from '../engine/target.ts'
 import { isReadable, type KekInfo, type KekVersions, keyRecords, newestOf, versionsOf } from '../keys/key-versions.ts'
-import type { Report } from '../report/report.ts'
+import { type Report, reportOf, type TenantFailure, tenantFailure } from '../report/report.ts'
 import { rewrap } from './rewrap.ts'
 
 export interface RotateKekOptions {
@@ -36,24 +36,28 @@ export interface KekRotation {
   readonly due: readonly DueKek[]
   /** Rewraps that were run because a keyspace had more readable versions than the policy allows. */
   readonly rewraps: readonly Report[]
+  /** Tenants whose keys could not be rotated, or whose rows could not all be rewrapped. Only with `due`. */
+  readonly failures: readonly TenantFailure[]
 }
 
 const DAY_MS = 86_400_000
 
 /**
  * Gives keyspaces a new KEK. Running applications follow within their cache's refresh; nothing is restarted. With `due`,
- * what fails for one tenant is thrown when the others are done.
+ * what fails for one tenant waits until the others are done.
+ *
+ * @throws FieldsealError what failed first; `rotationOf` tells all that failed, and what was done
  */
 export async function rotateKek(surroundings: Surroundings, options: RotateKekOptions = {}): Promise<KekRotation> {
   const { fieldseal, host } = surroundings
   const { tenant, keyspace, dryRun = false } = options
   if (options.due === true) return rotateDue(surroundings, options)
   assertKnown(tenant, (await keyRecords(surroundings, tenant)).length)
-  if (dryRun) return { rotated: [], due: [], rewraps: [] }
+  if (dryRun) return { rotated: [], due: [], rewraps: [], failures: [] }
   const target = { ...(tenant === undefined ? {} : { tenant }), ...(keyspace === undefined ? {} : { keyspace }) }
   const rotated = await rotateOne(fieldseal, target)
   const named = { tenant: tenant ?? (host.tenancy === 'single' ? '$single' : ''), keyspace: keyspace ?? 'default' }
-  return { rotated: [{ ...rotated, ...named }], due: [], rewraps: [] }
+  return { rotated: [{ ...rotated, ...named }], due: [], rewraps: [], failures: [] }
 }
 
 async function rotateDue(
@@ -65,14 +69,19 @@ async function rotateDue(
   const due: DueKek[] = []
   const rotated: KekRotation['rotated'][number][] = []
   const crowded = new Set<string>()
-  const failures: unknown[] = []
+  const rewraps: Report[] = []
+  const failures: TenantFailure[] = []
+  let first: FieldsealError | undefined
   /** What one tenant's keys are in the way of does not keep the others waiting. */
-  async function goOn({ tenant: of }: { readonly tenant: string }, act: () => Promise<unknown>): Promise<void> {
+  async function goOn(at: Pick<TenantFailure, 'tenant' | 'keyspace'>, act: () => Promise<unknown>): Promise<void> {
     try {
       await act()
     } catch (error) {
       if (!isFieldsealError(error) || (error.kind === 'unavailable' && !error.code.startsWith('ERR_KMS_'))) throw error
-      failures.push(error.code === 'ERR_ROWS_REMAIN' ? error : withTenant(error, of))
+      first ??= error
+      failures.push(tenantFailure(error, at))
+      const report = reportOf(error)
+      if (report !== undefined) rewraps.push(report)
     }
   }
   for (const group of groups) {
@@ -84,7 +93,7 @@ async function rotateDue(
     }
     if (one?.overdue === true && !dryRun) {
       const target = host.tenancy === 'single' ? {} : { tenant: group.tenant }
-      await goOn(group, async () => {
+      await goOn({ tenant: group.tenant, keyspace: group.keyspace }, async () => {
         const done = await rotateOne(fieldseal, { ...target, keyspace: group.keyspace })
         rotated.push({ ...done, tenant: group.tenant, keyspace: group.keyspace })
       })
@@ -99,18 +108,29 @@ async function rotateDue(
       })
     if (live > policy.maxLiveVersions) crowded.add(group.tenant)
   }
-  const rewraps: Report[] = []
   if (!dryRun)
     for (const one of crowded)
       await goOn({ tenant: one }, async () =>
         rewraps.push(await rewrap(surroundings, host.tenancy === 'single' ? {} : { tenant: one })),
       )
-  if (failures.length > 0) throw failures[0]
-  return { rotated, due, rewraps }
+  const rotation: KekRotation = { rotated, due, rewraps, failures }
+  if (first !== undefined) throw notAll(first, rotation)
+  return rotation
 }
 
-function withTenant({ code, details, retryAfterMs }: FieldsealError, tenant: string): FieldsealError {
-  return new FieldsealError(code, { tenant, ...details }, retryAfterMs)
+function notAll({ code, details, retryAfterMs }: FieldsealError, rotation: KekRotation): FieldsealError {
+  const [{ tenant, hint } = { tenant: '', hint: '' }] = rotation.failures
+  const others = new Set(rotation.failures.map((one) => one.tenant)).size - 1
+  const more = others === 0 ? '' : `; so it is with ${others} other ${others === 1 ? 'tenant' : 'tenants'}`
+  const error = new FieldsealError(code, { tenant, ...details, hint: `${hint}${more}` }, retryAfterMs)
+  return Object.defineProperty(error, 'rotation', { value: rotation }) // not enumerable, as `report` is
+}
+
+/** What a rotation that failed for some tenants has done for the others. */
+export function rotationOf(error: unknown): KekRotation | undefined {
+  return typeof error === 'object' && error !== null && 'rotation' in error
+    ? (error.rotation as KekRotation)
+    : undefined // set above only
 }
 
 /** The KEK that wraps now, when the policy ends its time or will soon. */
