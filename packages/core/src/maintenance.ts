@@ -21,7 +21,7 @@ import type { Denial } from './keys/records.ts'
 import { built } from './record/blind-index-of-model.ts'
 import type { BlindIndex, Row } from './record/ports.ts'
 import { reEncryptRows as reEncryptRowsOf } from './record/re-encrypt-rows.ts'
-import type { RewrittenRow } from './record/renew-rows.ts'
+import type { RewrittenRow } from './record/rewritten.ts'
 import { rewrapRows as rewrapRowsOf, type RewrapRowsOptions } from './record/rewrap-rows.ts'
 import {
   type DigestedRow,

@@ -1,8 +1,8 @@
-import { findKey, type KekId } from '@fieldseal/core/adapter'
+import { findKey, type KekId, type ModelDeclaration } from '@fieldseal/core/adapter'
 import { expect, it } from 'vitest'
 import { reportOf } from '../src/report/report.ts'
 import { rotationOf } from '../src/verbs/rotate-kek.ts'
-import { clinic, range } from './support/clinic.ts'
+import { clinic, PATIENTS, range } from './support/clinic.ts'
 
 const DAY = 86_400_000
 
@@ -135,6 +135,30 @@ it('binds what is bound to no row, and says what it could not', async () => {
   expect(reportOf(error)?.models[0]).toMatchObject({ failed: 1, failures: [{ key: '50', code: 'ERR_DECRYPT_FAILED' }] })
   await migrator.rebind({ model: 'patients', formerKey: ({ id }) => (id === 50 ? { id: 0 } : undefined) })
   expect(await as('a', () => source.read('patients', { id: 50 }))).toMatchObject({ ssn: 'ssn-0' })
+})
+
+it('binds renumbered rows of mode direct by their former key, also while a KEK wraps some of their values', async () => {
+  const patients = (options: object): ModelDeclaration => ({
+    ...PATIENTS,
+    options: { ...PATIENTS.options, ...options },
+  })
+  const kek = clinic({}, [patients({})])
+  const app = clinic({ keyStore: kek.keyStore, keys: { cmks: [kek.kms.cmk('cmk-1')] } }, [
+    patients({ mode: 'direct', accepts: ['kek'] }),
+  ])
+  await app.fill('a', range(0, 3))
+  await kek.fill('a', [3])
+  const rows = app.source.rows.get('patients')
+  const stored = [app, kek].flatMap(({ source }) => [...(source.rows.get('patients')?.values() ?? [])])
+  rows?.clear()
+  for (const row of stored) {
+    const id = Number(row.columns['id']) + 100
+    rows?.set(`[${id}]`, { ...row, columns: { ...row.columns, id } })
+  }
+  const formerKey = ({ id }: Readonly<Record<string, unknown>>) => ({ id: Number(id) - 100 })
+  expect(await app.migrator.rebind({ formerKey })).toMatchObject({ remaining: 0, models: [{ updated: 4 }] })
+  for (const id of range(100, 104)) expect(await app.read('a', id)).toMatchObject({ ssn: `ssn-${id - 100}` })
+  expect(await app.migrator.rebind({ formerKey })).toMatchObject({ remaining: 0, models: [{ updated: 0 }] })
 })
 
 const eachWithItsCmk = () => {

@@ -1,10 +1,11 @@
 import { createSecretKey } from 'node:crypto'
 import { nodeEngine } from '../cipher/aead.ts'
-import { FieldsealError } from '../errors/fieldseal-error.ts'
+import type { RandomSource } from '../cipher/random.ts'
+import { FieldsealError, isFieldsealError } from '../errors/fieldseal-error.ts'
 import { openDirectValues } from '../field/direct-value.ts'
 import { openDeks, openUnder, type WrapToOpen } from '../field/open-rows.ts'
 import type { Keyrings } from '../keyring/keyrings.ts'
-import { createDirectLookup, type DirectDeps } from './direct-lookup.ts'
+import { createDirectLookup, type DirectDeps, type FoundDek } from './direct-lookup.ts'
 import { createKeyLookup } from './key-lookup.ts'
 import type { ParsedRow, RowWrap } from './parse-row.ts'
 import type { Row } from './ports.ts'
@@ -27,8 +28,10 @@ export interface OpenedRaw {
   readonly moved: ReadonlySet<number>
 }
 
-export interface OpenRawDeps extends DirectDeps {
+/** What a rewrite of stored rows needs. */
+export interface RewriteDeps extends DirectDeps {
   readonly keyrings: Keyrings
+  readonly random: RandomSource
 }
 
 interface WrapAt {
@@ -42,16 +45,25 @@ interface WrapAt {
  */
 export async function openRaw(
   rows: readonly RawRow[],
-  deps: OpenRawDeps,
+  deps: Omit<RewriteDeps, 'random'>,
 ): Promise<readonly (OpenedRaw | { readonly error: unknown })[]> {
   const keks = createKeyLookup(deps.app, deps.keyrings, 'write', undefined)
   const directs = createDirectLookup(deps, { use: 'write', via: undefined, goOn: true })
+  const formers = createDirectLookup(deps, { use: 'write', via: undefined, goOn: true })
   try {
     for (const { row, parsed } of rows)
       for (const wrap of parsed.wraps)
         if (wrap.layout === 'kek') keks.want(row.facts, wrap.kekId)
         else directs.want(row, wrap)
     await keks.settle()
+    await directs.settle()
+    for (const { row, parsed, formerRowId } of rows) {
+      if (formerRowId === undefined) continue
+      const former = { ...row, facts: { ...row.facts, rowId: formerRowId } }
+      for (const wrap of parsed.wraps)
+        if (wrap.layout === 'direct' && isElsewhere(directs.found(wrap))) formers.want(former, wrap)
+    }
+    await formers.settle()
     await directs.settle()
     await keks.settle() // what was purged while a KMS was asked
     const frames = createWrapFrames()
@@ -67,7 +79,11 @@ export async function openRaw(
         }
         for (const [i, wrap] of raw.parsed.wraps.entries()) {
           if (wrap.layout !== 'direct') continue
-          const found = directs.found(wrap)
+          let found = directs.found(wrap)
+          if (raw.formerRowId !== undefined && isElsewhere(found)) {
+            moved.add(i)
+            found = formers.found(wrap)
+          }
           if ('error' in found) throw found.error
           deks[i] = Buffer.from(found.dek.key.exposeBytes())
         }
@@ -80,7 +96,13 @@ export async function openRaw(
   } finally {
     keks.release()
     directs.release()
+    formers.release()
   }
+}
+
+/** A wrap that the KMS does not open in this place. */
+function isElsewhere(found: FoundDek): boolean {
+  return 'error' in found && isFieldsealError(found.error) && found.error.kind === 'corrupt'
 }
 
 /** Zeroes what `openRaw` gave. */

@@ -4,11 +4,10 @@ import type { KekId } from '../context/record-id.ts'
 import { FieldsealError } from '../errors/fieldseal-error.ts'
 import { sealRows, type ValueToSeal } from '../field/seal-rows.ts'
 import type { LiveKek } from '../keyring/live-kek.ts'
-import { type OpenedRaw, openRaw, type RawRow, zeroRaw } from './open-raw.ts'
+import { openRaw, type RawRow, type RewriteDeps, zeroRaw } from './open-raw.ts'
 import { type ParsedCell, parseRow } from './parse-row.ts'
 import type { Envelope, RewrittenCell, Row } from './ports.ts'
-import type { RewrapDeps } from './rewrap-row.ts'
-import type { RewrittenRow } from './renew-rows.ts'
+import { rewrittenCells, type RewrittenRow } from './rewritten.ts'
 import { sealDirectRows } from './seal-direct.ts'
 import { createWrapFrames, type WrapFrames } from './wrap-frames.ts'
 
@@ -21,7 +20,7 @@ import { createWrapFrames, type WrapFrames } from './wrap-frames.ts'
 export async function reEncryptRows(
   rows: readonly Row<unknown>[],
   kekIds: ReadonlySet<KekId>,
-  deps: RewrapDeps,
+  deps: RewriteDeps,
 ): Promise<readonly RewrittenRow[]> {
   const outcomes: RewrittenRow[] = rows.map(() => ({ cells: [] }))
   const toOpen: { readonly at: number; readonly raw: RawRow }[] = []
@@ -49,7 +48,8 @@ export async function reEncryptRows(
       if (outcome === undefined) continue
       try {
         if ('error' in outcome) throw outcome.error
-        outcomes[at] = { cells: await reEncrypted(raw, outcome, keks, release, frames, deps) }
+        const kek = raw.row.map.mode === 'direct' ? undefined : await kekFor(raw.row, keks, release, deps)
+        outcomes[at] = { cells: await sealedAnew(raw, outcome.plaintexts, kek, frames, deps) }
       } catch (error) {
         outcomes[at] = { error }
       }
@@ -69,30 +69,21 @@ function onlyOf(cells: readonly ParsedCell[], wraps: RawRow['parsed']['wraps']):
   }
 }
 
-async function reEncrypted(
-  raw: RawRow,
-  { plaintexts }: OpenedRaw,
-  keks: Map<string, Promise<LiveKek>>,
-  release: (() => void)[],
-  frames: WrapFrames,
-  deps: RewrapDeps,
-): Promise<readonly RewrittenCell[]> {
-  const { row } = raw
-  if (row.map.mode !== 'direct')
-    return sealedAnew(raw, plaintexts, await kekFor(row, keks, release, deps), frames, deps)
-  const values = valuesOf(raw, plaintexts)
-  return replaced(raw, (await sealDirectRows([{ row, values }], undefined, deps)).get(row)?.envelopes ?? [])
-}
-
-/** Values of a row under a new DEK, which a KEK wraps. */
-export function sealedAnew(
+/** The values of a row under a new DEK, which this KEK wraps, or a CMK in mode `direct`. */
+export async function sealedAnew(
   raw: RawRow,
   plaintexts: readonly (Buffer | undefined)[],
-  kek: LiveKek,
+  kek: LiveKek | undefined,
   frames: WrapFrames,
-  deps: Pick<RewrapDeps, 'random'>,
-): readonly RewrittenCell[] {
-  return replaced(raw, sealedUnderKek(raw, valuesOf(raw, plaintexts), kek, frames, deps))
+  deps: Pick<RewriteDeps, 'app' | 'directKeys' | 'random'>,
+): Promise<readonly RewrittenCell[]> {
+  const { row, parsed } = raw
+  const values = valuesOf(raw, plaintexts)
+  const sealed =
+    kek === undefined
+      ? ((await sealDirectRows([{ row, values }], undefined, deps)).get(row)?.envelopes ?? [])
+      : sealedUnderKek(raw, values, kek, frames, deps)
+  return rewrittenCells(parsed.cells, (_, at) => sealed[at])
 }
 
 function valuesOf({ row, parsed }: RawRow, plaintexts: readonly (Buffer | undefined)[]): readonly ValueToSeal[] {
@@ -103,19 +94,11 @@ function valuesOf({ row, parsed }: RawRow, plaintexts: readonly (Buffer | undefi
   })
 }
 
-function replaced({ parsed }: RawRow, sealed: readonly Envelope[]): readonly RewrittenCell[] {
-  return parsed.cells.map(({ cell: { field, mapKeys }, parsed: { bytes } }, i) => {
-    const before = bytes as Uint8Array as Envelope // parsed before
-    const mapped = mapKeys === undefined ? {} : { mapKeys }
-    return { field, ...mapped, before, after: sealed[i] as Envelope } // one for each value
-  })
-}
-
 async function kekFor(
   { facts }: Row<unknown>,
   keks: Map<string, Promise<LiveKek>>,
   release: (() => void)[],
-  { app, keyrings }: RewrapDeps,
+  { app, keyrings }: RewriteDeps,
 ): Promise<LiveKek> {
   const { tenant, keyspace } = facts
   const name = `${tenant}\0${keyspace}`
@@ -136,7 +119,7 @@ function sealedUnderKek(
   values: readonly ValueToSeal[],
   kek: LiveKek,
   frames: WrapFrames,
-  { random }: Pick<RewrapDeps, 'random'>,
+  { random }: Pick<RewriteDeps, 'random'>,
 ): readonly Envelope[] {
   const place = { tenant: facts.tenant, keyspace: facts.keyspace, model: map.id }
   const out: Envelope[] = []

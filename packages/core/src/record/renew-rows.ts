@@ -6,12 +6,9 @@ import type { Keyrings } from '../keyring/keyrings.ts'
 import type { LiveKek } from '../keyring/live-kek.ts'
 import { createKeyLookup, type KeyLookup } from './key-lookup.ts'
 import type { ParsedRow, RowWrap } from './parse-row.ts'
-import type { Envelope, RewrittenCell, Row } from './ports.ts'
-import { withHead } from './rewrap-row.ts'
+import type { Row } from './ports.ts'
+import { rewrittenCells, type RewrittenRow, withHead } from './rewritten.ts'
 import { createWrapFrames, type WrapFrames } from './wrap-frames.ts'
-
-/** What became of one row: the cells to replace, none when all are as they should be; or why it could not be opened. */
-export type RewrittenRow = { readonly cells: readonly RewrittenCell[] } | { readonly error: unknown }
 
 /** A row some of whose wraps, all under KEKs, are to be made anew by another KEK. */
 export interface DueRow {
@@ -84,17 +81,5 @@ function toRenew(
 function renewed({ row, parsed, due }: DueRow, heads: readonly (Buffer | undefined)[]): RewrittenRow {
   if (heads.includes(undefined))
     return { error: new FieldsealError('ERR_DECRYPT_FAILED', { model: row.map.id, tenant: row.facts.tenant }) }
-  const cells: RewrittenCell[] = []
-  for (const { cell, parsed: envelope, wrap } of parsed.cells) {
-    const head = heads[due.indexOf(wrap)]
-    if (head === undefined) continue
-    const before = envelope.bytes as Uint8Array as Envelope // parsed before
-    const after = withHead(envelope.bytes, envelope.valueAt, head)
-    cells.push(
-      cell.mapKeys === undefined
-        ? { field: cell.field, before, after }
-        : { field: cell.field, mapKeys: cell.mapKeys, before, after },
-    )
-  }
-  return { cells }
+  return { cells: rewrittenCells(parsed.cells, (cell) => withHead(cell, heads[due.indexOf(cell.wrap)])) }
 }

@@ -2,8 +2,9 @@ import type { Envelope } from '../envelope/layout.ts'
 import { isFieldsealError } from '../errors/fieldseal-error.ts'
 import type { EventBus } from '../observe/events.ts'
 import { createOutside } from '../tenant/outside.ts'
+import type { RewriteDeps } from './open-raw.ts'
 import type { RecordWriter, RewrapQueue, Row, RowPatch } from './ports.ts'
-import { rewrapRow, type RewrapDeps } from './rewrap-row.ts'
+import { rewrapRow } from './rewrap-row.ts'
 
 const MAX_QUEUED_ROWS = 10_000
 const ROWS_PER_BATCH = 200
@@ -21,7 +22,7 @@ export interface ClosableRewrapQueue extends RewrapQueue {
 }
 
 /** Holds captured facts of rows, never a live context. Keys are asked for again when it runs. */
-export function createRewrapQueue(deps: RewrapDeps & { readonly events: EventBus }): ClosableRewrapQueue {
+export function createRewrapQueue(deps: RewriteDeps & { readonly events: EventBus }): ClosableRewrapQueue {
   const { events } = deps
   const outside = createOutside() // what it does is done for no caller
   let queued: Queued[] = []

@@ -1,26 +1,19 @@
-import { createSecretKey } from 'node:crypto'
 import { nodeEngine } from '../cipher/aead.ts'
-import type { RandomSource } from '../cipher/random.ts'
-import { recordIdBytes } from '../context/record-id.ts'
-import { AT, type Envelope, KEK_AT } from '../envelope/layout.ts'
-import { FieldsealError } from '../errors/fieldseal-error.ts'
-import { directHead, openDirectValues } from '../field/direct-value.ts'
-import { openDeks, openUnder, type WrapToOpen } from '../field/open-rows.ts'
+import { recordIdBytes, type RecordId } from '../context/record-id.ts'
+import { directHead } from '../field/direct-value.ts'
 import { sealWrap } from '../field/seal-rows.ts'
 import type { DirectKey } from '../keyring/direct-keys.ts'
-import type { Keyrings } from '../keyring/keyrings.ts'
 import type { LiveKek } from '../keyring/live-kek.ts'
 import { SecretKey } from '../keys/secret-key.ts'
-import { createDirectLookup, type DirectDeps, rowContext, wrapIn } from './direct-lookup.ts'
+import { rowContext, wrapIn } from './direct-lookup.ts'
 import { compromisedIds, isOutdated, type Newest } from './newest.ts'
-import { parseRow, type ParsedCell, type ParsedRow, type RowWrap } from './parse-row.ts'
+import { type OpenedRaw, openRaw, type RawRow, type RewriteDeps, zeroRaw } from './open-raw.ts'
+import { parseRow, type RowWrap } from './parse-row.ts'
 import type { RewrittenCell, Row } from './ports.ts'
+import { sealedAnew } from './re-encrypt-rows.ts'
+import { rewrittenCells, withHead } from './rewritten.ts'
+import type { RowId } from './row-id.ts'
 import { createWrapFrames, type WrapFrames } from './wrap-frames.ts'
-
-export interface RewrapDeps extends DirectDeps {
-  readonly keyrings: Keyrings
-  readonly random: RandomSource
-}
 
 /** What wraps the DEKs of a row from now on. */
 export type Target =
@@ -44,34 +37,24 @@ export interface RewrapOptions {
  */
 export async function rewrapRow(
   row: Row<unknown>,
-  deps: RewrapDeps,
-  options: RewrapOptions = {},
+  deps: RewriteDeps,
+  options: RewrapOptions & { readonly formerRowId?: RowId | undefined } = {},
 ): Promise<readonly RewrittenCell[]> {
   const target = await targetOf(row, deps)
-  const parsed = parseRow(row, (_column, error) => {
-    throw error
-  })
-  const frames = createWrapFrames()
-  const deks = await openAll(row, parsed, frames, deps)
+  const raw = { row, parsed: parseRow(row, refuse), formerRowId: options.formerRowId }
+  const opened = await openRaw([raw], deps)
   try {
-    const heads: (Buffer | undefined)[] = []
-    for (const [i, wrap] of parsed.wraps.entries()) {
-      const dek = deks[i]
-      if (dek === undefined) throw failed(row)
-      heads.push(
-        isDue(row, wrap, target, options) ? await renewed(row, wrap, dek, target, frames, options, deps) : undefined,
-      )
-    }
-    return parsed.cells.flatMap(({ cell, parsed: { bytes, valueAt }, wrap }) => {
-      const head = heads[wrap]
-      if (head === undefined) return []
-      const { field, mapKeys } = cell
-      const mapped = mapKeys === undefined ? {} : { mapKeys }
-      return [{ field, ...mapped, before: asEnvelope(bytes), after: withHead(bytes, valueAt, head) }]
-    })
+    const [outcome] = opened
+    if (outcome === undefined) return []
+    if ('error' in outcome) throw outcome.error
+    return await rewrapped(raw, outcome, target, createWrapFrames(), options, deps)
   } finally {
-    for (const dek of deks) dek?.fill(0)
+    zeroRaw(opened)
   }
+}
+
+export function refuse(_column: number, error: unknown): never {
+  throw error
 }
 
 export function isDue(row: Row<unknown>, wrap: RowWrap, { newest }: Target, { bind = false }: RewrapOptions): boolean {
@@ -85,7 +68,7 @@ export function canBind({ map, facts }: Row<unknown>): boolean {
 
 export async function targetOf(
   { map, facts }: Row<unknown>,
-  { app, keyrings, directKeys }: RewrapDeps,
+  { app, keyrings, directKeys }: RewriteDeps,
 ): Promise<Target> {
   const ref = { app, tenant: facts.tenant, keyspace: facts.keyspace }
   if (map.mode === 'direct') {
@@ -99,85 +82,42 @@ export async function targetOf(
   return { kek, newest: { layout: 'kek', id: kek.record.id, compromised } }
 }
 
-/** The DEKs of a row's wraps, which the caller zeroes. @throws FieldsealError ERR_DECRYPT_FAILED unless every value opens under its own */
-async function openAll(
-  row: Row<unknown>,
-  { cells, wraps }: ParsedRow,
-  frames: WrapFrames,
-  deps: RewrapDeps,
-): Promise<readonly (Buffer | undefined)[]> {
-  const deks: (Buffer | undefined)[] = wraps.map(() => undefined)
-  try {
-    await openKekWraps(row, wraps, frames, deks, deps)
-    await openDirectWraps(row, wraps, deks, deps)
-    const inLayout = (layout: RowWrap['layout']) => cells.filter(({ wrap }) => wraps[wrap]?.layout === layout)
-    const keys = wraps.map(({ layout }, i) => (layout === 'direct' && deks[i] ? createSecretKey(deks[i]) : undefined))
-    const directs = inLayout('direct').map(({ parsed, wrap, aad }: ParsedCell) => {
-      const dek = keys[wrap]
-      if (dek === undefined) throw failed(row)
-      return { parsed, dek, aad }
-    })
-    const opened = [...openUnder(deks, inLayout('kek'), nodeEngine), ...openDirectValues(directs, nodeEngine)]
-    for (const plaintext of opened) plaintext?.fill(0)
-    if (opened.includes(undefined)) throw failed(row)
-    return deks
-  } catch (error) {
-    for (const dek of deks) dek?.fill(0)
-    throw error
-  }
-}
-
-async function openKekWraps(
-  { map, facts }: Row<unknown>,
-  wraps: readonly RowWrap[],
-  frames: WrapFrames,
-  deks: (Buffer | undefined)[],
-  { app, keyrings }: RewrapDeps,
-): Promise<void> {
-  const { tenant, keyspace } = facts
-  const inKek = wraps.filter(({ layout }) => layout === 'kek')
-  if (inKek.length === 0) return
-  const ids = inKek.map(({ kekId }) => kekId)
-  const keks = await keyrings.toUnwrap({ app, tenant, keyspace }, ids, 'write')
-  const toOpen = inKek.map(({ envelope, kekId, rowBound }): WrapToOpen => {
-    const kek = keks.get(kekId)
-    if (kek?.record.purpose !== 'wrap') throw new FieldsealError('ERR_KEY_NOT_FOUND', { tenant, kekId })
-    const frame = frames.toOpen(kek, envelope, { tenant, keyspace, model: map.id })
-    return { envelope, frame, rowId: rowBound ? facts.rowId : undefined }
-  })
-  for (const [i, dek] of openDeks(toOpen, nodeEngine).entries()) deks[wraps.indexOf(inKek[i] as RowWrap)] = dek
-}
-
-async function openDirectWraps(
-  row: Row<unknown>,
-  wraps: readonly RowWrap[],
-  deks: (Buffer | undefined)[],
-  deps: RewrapDeps,
-): Promise<void> {
-  const lookup = createDirectLookup(deps, { use: 'write', via: undefined, goOn: false })
-  try {
-    for (const wrap of wraps) if (wrap.layout === 'direct') lookup.want(row, wrap)
-    await lookup.settle()
-    for (const [i, wrap] of wraps.entries()) {
-      if (wrap.layout !== 'direct') continue
-      const found = lookup.found(wrap)
-      if ('error' in found) throw found.error
-      deks[i] = Buffer.from(found.dek.key.exposeBytes())
-    }
-  } finally {
-    lookup.release()
-  }
-}
-
-/** All that stands before the value part of an envelope, under the new wrap; value flags and type tag are the cell's own. */
-async function renewed(
-  row: Row<unknown>,
-  wrap: RowWrap,
-  dek: Buffer,
+/** The cells of a row whose values were opened, under the wraps that are due. */
+export async function rewrapped(
+  raw: RawRow,
+  { deks, plaintexts, moved }: OpenedRaw,
   target: Target,
   frames: WrapFrames,
   options: RewrapOptions,
-  { directKeys, random }: RewrapDeps,
+  deps: RewriteDeps,
+): Promise<readonly RewrittenCell[]> {
+  const { row, parsed } = raw
+  // They must be bound anew, but a DEK that a compromised key has wrapped may not hide under another.
+  const leaked = new Set([...moved].filter((i) => target.newest.compromised.has(parsed.wraps[i]?.kekId as RecordId)))
+  if (leaked.size === 0) for (const plaintext of plaintexts) plaintext.fill(0) // they have opened: no more is needed of them
+  const heads: (Buffer | undefined)[] = []
+  for (const [i, wrap] of parsed.wraps.entries()) {
+    const isMoved = moved.has(i)
+    const due = !leaked.has(i) && (isMoved || isDue(row, wrap, target, options))
+    const opened = { ...wrap, dek: deks[i] as Buffer, isMoved } // one DEK for each
+    heads.push(due ? await newHead(row, opened, target, frames, options, deps) : undefined)
+  }
+  const copied = rewrittenCells(parsed.cells, (cell) => withHead(cell, heads[cell.wrap]))
+  if (leaked.size === 0) return copied
+  const isLeaked = (_: unknown, column: number) => leaked.has(parsed.cells[column]?.wrap ?? -1)
+  const anew = { row, parsed: { cells: parsed.cells.filter(isLeaked), wraps: parsed.wraps } }
+  const kek = 'kek' in target ? target.kek : undefined
+  return [...copied, ...(await sealedAnew(anew, plaintexts.filter(isLeaked), kek, frames, deps))]
+}
+
+/** All that stands before the value part of an envelope, under the new wrap; value flags and type tag are the cell's own. */
+async function newHead(
+  row: Row<unknown>,
+  { dek, isMoved, ...wrap }: RowWrap & { readonly dek: Buffer; readonly isMoved: boolean },
+  target: Target,
+  frames: WrapFrames,
+  options: RewrapOptions,
+  { directKeys, random }: RewriteDeps,
 ): Promise<Buffer> {
   const { map, facts } = row
   if ('kek' in target) {
@@ -192,7 +132,7 @@ async function renewed(
   const { direct } = target
   const key = new SecretKey(Uint8Array.from(dek))
   try {
-    const same = wrap.layout === 'direct' && wrap.kekId === direct.record.id
+    const same = !isMoved && wrap.layout === 'direct' && wrap.kekId === direct.record.id // for this row by this CMK
     const made = await directKeys.renew(direct, key, rowContext(direct, row), same ? wrapIn(wrap.envelope) : undefined)
     return directHead({
       key: key.exposeKeyObject(),
@@ -203,19 +143,4 @@ async function renewed(
   } finally {
     key[Symbol.dispose]()
   }
-}
-
-/** The new head, the cell's own value flags and type tag, and the value part as it was. */
-export function withHead(envelope: Buffer, valueAt: number, head: Buffer): Envelope {
-  const out = Buffer.concat([head, envelope.subarray(valueAt)])
-  envelope.copy(out, AT.valueFlags, AT.valueFlags, KEK_AT.salt)
-  return asEnvelope(out)
-}
-
-function failed({ map, facts }: Row<unknown>): FieldsealError {
-  return new FieldsealError('ERR_DECRYPT_FAILED', { model: map.id, tenant: facts.tenant })
-}
-
-function asEnvelope(bytes: Buffer): Envelope {
-  return bytes as Uint8Array as Envelope // parsed before
 }

@@ -1,24 +1,11 @@
-import { nodeEngine } from '../cipher/aead.ts'
-import type { RecordId } from '../context/record-id.ts'
-import { FieldsealError } from '../errors/fieldseal-error.ts'
-import { sealWrap } from '../field/seal-rows.ts'
-import { type OpenedRaw, openRaw, type RawRow, zeroRaw } from './open-raw.ts'
+import { openRaw, type RawRow, type RewriteDeps, zeroRaw } from './open-raw.ts'
 import { parseRow, type RowWrap } from './parse-row.ts'
-import type { Envelope, RewrittenCell, Row } from './ports.ts'
-import { sealedAnew } from './re-encrypt-rows.ts'
-import {
-  canBind,
-  isDue,
-  type RewrapDeps,
-  type RewrapOptions,
-  rewrapRow,
-  type Target,
-  targetOf,
-  withHead,
-} from './rewrap-row.ts'
-import { type DueRow, renewRows, type RewrittenRow } from './renew-rows.ts'
+import type { Row } from './ports.ts'
+import { type DueRow, renewRows } from './renew-rows.ts'
+import { isDue, refuse, type RewrapOptions, rewrapped, rewrapRow, type Target, targetOf } from './rewrap-row.ts'
+import type { RewrittenRow } from './rewritten.ts'
 import type { RowId } from './row-id.ts'
-import { createWrapFrames, type WrapFrames } from './wrap-frames.ts'
+import { createWrapFrames } from './wrap-frames.ts'
 
 export interface RewrapRowsOptions extends RewrapOptions {
   /** Where each row stood when its values were bound to it; values that do not open where they stand are tried there. */
@@ -33,13 +20,13 @@ export interface RewrapRowsOptions extends RewrapOptions {
 export async function rewrapRows(
   rows: readonly Row<unknown>[],
   options: RewrapRowsOptions,
-  deps: RewrapDeps,
+  deps: RewriteDeps,
 ): Promise<readonly RewrittenRow[]> {
   const targets = new Map<string, Promise<Target>>()
   const release: (() => void)[] = []
   const outcomes: RewrittenRow[] = rows.map(() => ({ cells: [] }))
   const toRenew: (DueRow & { readonly at: number })[] = []
-  const toOpen: { readonly at: number; readonly raw: RawRow; readonly target: KekTarget }[] = []
+  const toOpen: { readonly at: number; readonly raw: RawRow; readonly target: Target }[] = []
   const alone: number[] = []
   let last: { readonly row: Row<unknown>; readonly target: Target } | undefined
   try {
@@ -71,20 +58,18 @@ export async function rewrapRows(
       for (const [i, { at, raw, target }] of toOpen.entries()) {
         const outcome = opened[i]
         if (outcome === undefined) continue
-        outcomes[at] = 'error' in outcome ? outcome : { cells: rewrapped(raw, outcome, target, frames, options, deps) }
+        outcomes[at] =
+          'error' in outcome ? outcome : { cells: await rewrapped(raw, outcome, target, frames, options, deps) }
       }
     } finally {
       zeroRaw(opened)
     }
-    for (const at of alone) outcomes[at] = await rewrappedAlone(rows[at] as Row<unknown>, options, deps)
+    for (const at of alone)
+      outcomes[at] = await rewrappedAlone(rows[at] as Row<unknown>, options.formerRowIds?.[at], options, deps)
     return outcomes
   } finally {
     for (const one of release) one()
   }
-}
-
-function refuse(_column: number, error: unknown): never {
-  throw error
 }
 
 /** Whether one look-up does for both rows. */
@@ -92,9 +77,14 @@ function isAlike(a: Row<unknown>, b: Row<unknown>): boolean {
   return a.map === b.map && a.facts.tenant === b.facts.tenant && a.facts.keyspace === b.facts.keyspace
 }
 
-async function rewrappedAlone(row: Row<unknown>, options: RewrapRowsOptions, deps: RewrapDeps): Promise<RewrittenRow> {
+async function rewrappedAlone(
+  row: Row<unknown>,
+  formerRowId: RowId | undefined,
+  { bind = false }: RewrapOptions,
+  deps: RewriteDeps,
+): Promise<RewrittenRow> {
   try {
-    return { cells: await rewrapRow(row, deps, options) }
+    return { cells: await rewrapRow(row, deps, { bind, formerRowId }) }
   } catch (error) {
     return { error }
   }
@@ -105,7 +95,7 @@ async function targetFor(
   row: Row<unknown>,
   targets: Map<string, Promise<Target>>,
   release: (() => void)[],
-  deps: RewrapDeps,
+  deps: RewriteDeps,
 ): Promise<Target> {
   const name = `${row.facts.tenant}\0${row.facts.keyspace}\0${row.map.mode}`
   let target = targets.get(name)
@@ -118,8 +108,6 @@ async function targetFor(
   }
   return target
 }
-
-type KekTarget = Extract<Target, { readonly kek: unknown }>
 
 function isDirect(wrap: RowWrap | undefined): boolean {
   return wrap?.layout === 'direct'
@@ -134,38 +122,4 @@ function placesOfDue(
   const due: number[] = []
   for (let i = 0; i < wraps.length; i++) if (isDue(row, wraps[i] as RowWrap, target, options)) due.push(i) // i < length
   return due
-}
-
-function rewrapped(
-  { row, parsed }: RawRow,
-  { deks, plaintexts, moved }: OpenedRaw,
-  target: KekTarget,
-  frames: WrapFrames,
-  options: RewrapRowsOptions,
-  deps: RewrapDeps,
-): readonly RewrittenCell[] {
-  const { map, facts } = row
-  const place = { tenant: facts.tenant, keyspace: facts.keyspace, model: map.id }
-  // They must be bound anew, but a DEK that a compromised key has wrapped may not hide under another.
-  const leaked = new Set([...moved].filter((i) => target.newest.compromised.has(parsed.wraps[i]?.kekId as RecordId)))
-  const heads = parsed.wraps.map((wrap, i) => {
-    const dek = deks[i]
-    if (dek === undefined) throw new FieldsealError('ERR_DECRYPT_FAILED', { model: map.id, tenant: facts.tenant })
-    if (leaked.has(i) || (!moved.has(i) && !isDue(row, wrap, target, options))) return undefined
-    const bound = wrap.rowBound || (options.bind === true && canBind(row))
-    const frame = frames.toSeal(target.kek, bound, place)
-    return sealWrap(dek, frame, bound ? facts.rowId : undefined, nodeEngine, deps.random)
-  })
-  const copied = parsed.cells.flatMap(({ cell, parsed: { bytes, valueAt }, wrap }) => {
-    const head = heads[wrap]
-    if (head === undefined) return []
-    const { field, mapKeys } = cell
-    const mapped = mapKeys === undefined ? {} : { mapKeys }
-    const before = bytes as Uint8Array as Envelope // parsed before
-    return [{ field, ...mapped, before, after: withHead(bytes, valueAt, head) }]
-  })
-  if (leaked.size === 0) return copied
-  const isLeaked = (_: unknown, column: number) => leaked.has(parsed.cells[column]?.wrap ?? -1)
-  const raw = { row, parsed: { cells: parsed.cells.filter(isLeaked), wraps: parsed.wraps } }
-  return [...copied, ...sealedAnew(raw, plaintexts.filter(isLeaked), target.kek, frames, deps)]
 }

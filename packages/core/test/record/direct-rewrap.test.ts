@@ -6,6 +6,7 @@ import { directWrapOf } from '../../src/field/direct-value.ts'
 import { internalsOf } from '../../src/internals.ts'
 import { changeKek, rewrapRows } from '../../src/maintenance.ts'
 import type { Envelope, RecordWriter, Row } from '../../src/record/ports.ts'
+import type { RewrittenRow } from '../../src/record/rewritten.ts'
 import { rewrapRow } from '../../src/record/rewrap-row.ts'
 import { type Clinic, ID, OTHER_ID } from '../support/clinic.ts'
 import { directCalls, type DirectClinic, directClinic, directPatients, redeployed } from '../support/direct.ts'
@@ -143,6 +144,70 @@ it('takes an unbound kek row into direct when told to bind it, and leaves one un
   expect(await reread(kek, cells)).toEqual(Object.values(VALUES))
   await changeKek(direct.fieldseal, keyIdOf(bytes(row.cells[0]?.value)), { to: 'compromised' })
   expect(await bound()).toEqual([{ cells: [] }])
+})
+
+const cellsOf = (outcome: RewrittenRow | undefined) =>
+  outcome === undefined || 'error' in outcome ? expect.unreachable(JSON.stringify(outcome)) : outcome.cells
+
+it('binds a renumbered direct row to where it stands now, and leaves one that was done before', async () => {
+  const world = directClinic()
+  const { envelopes } = await world.seal('a', VALUES)
+  const at = (ssn: unknown, email: unknown) => world.rowOf('a', { ssn, email }, OTHER_ID)
+  const rebind = (row: Row<unknown>, from = ID) =>
+    rewrapRows(world.fieldseal, [row], world.as('a', world.host.capture), {
+      bind: true,
+      formerRowIds: [world.rowOf('a', {}, from).facts.rowId],
+    })
+  const moved = at(envelopes[0], envelopes[1])
+  expect(await rebind(moved, 'c0ffee00-3f7c-4ac3-9a2e-000000000001')).toMatchObject([{ error: { kind: 'corrupt' } }])
+  const cells = cellsOf((await rebind(moved))[0])
+  expect(cells.map(({ before }) => bytes(before))).toEqual(envelopes.map(bytes))
+  for (const [i, { after }] of cells.entries()) expect(valuePart(after)).toEqual(valuePart(envelopes[i]))
+  const now = at(cells[0]?.after, cells[1]?.after)
+  const again = redeployed(world, { cmk: world.cmk })
+  const read = (id: string) => again.openRows([[id, cells[0]?.after]])
+  expect((await read(OTHER_ID))[0]).toMatchObject({ values: [VALUES.ssn] })
+  await expect(read(ID)).rejects.toMatchObject({ kind: 'corrupt' })
+  expect(await rebind(now)).toEqual([{ cells: [] }])
+})
+
+it('binds a renumbered row on its way from a KEK into direct, and gives it a new DEK where the KEK has leaked', async () => {
+  const kek = directClinic({}, directPatients({ mode: 'kek' }))
+  const direct = redeployed(kek, { cmk: kek.cmk }, directPatients({ accepts: ['kek'] }))
+  const { envelopes } = await kek.seal('a', VALUES)
+  await direct.fieldseal.prepare('a')
+  const rebind = () =>
+    rewrapRows(
+      direct.fieldseal,
+      [direct.rowOf('a', { ssn: envelopes[0], email: envelopes[1] }, OTHER_ID)],
+      direct.as('a', direct.host.capture),
+      { bind: true, formerRowIds: [direct.rowOf('a', {}, ID).facts.rowId] },
+    )
+  const same = (await rebind()).flatMap(cellsOf)
+  expect(same.map(({ after }) => valuePart(after))).toEqual(envelopes.map(valuePart))
+  await changeKek(direct.fieldseal, keyIdOf(bytes(envelopes[0])), { to: 'compromised' })
+  const renewed = (await rebind()).flatMap(cellsOf)
+  expect(renewed.map(({ after }) => parseEnvelope(bytes(after)).layout)).toEqual(['direct', 'direct'])
+  for (const [i, { after }] of renewed.entries()) expect(valuePart(after)).not.toEqual(valuePart(envelopes[i]))
+  for (const cells of [same, renewed]) {
+    const opened = await redeployed(kek, { cmk: kek.cmk }).openRows([[OTHER_ID, cells[0]?.after]])
+    expect(opened[0]).toMatchObject({ values: [VALUES.ssn] })
+  }
+})
+
+it('brings a renumbered direct row home under a KEK', async () => {
+  const before = directClinic()
+  const { envelopes } = await before.seal('a', VALUES)
+  const kek = redeployed(before, { cmk: before.cmk }, directPatients({ mode: 'kek', accepts: ['direct'] }))
+  const [outcome] = await rewrapRows(
+    kek.fieldseal,
+    [kek.rowOf('a', { ssn: envelopes[0], email: envelopes[1] }, OTHER_ID)],
+    kek.as('a', kek.host.capture),
+    { bind: true, formerRowIds: [kek.rowOf('a', {}, ID).facts.rowId] },
+  )
+  const [ssn] = cellsOf(outcome)
+  expect(parseEnvelope(bytes(ssn?.after)).layout).toBe('kek')
+  expect((await kek.openRows([[OTHER_ID, ssn?.after]]))[0]).toMatchObject({ values: [VALUES.ssn] })
 })
 
 it('rewraps nothing that does not open where it stands', async () => {
