@@ -186,6 +186,20 @@ describe.runIf(hasMongo())('what is printed', () => {
     expect(redactOperation(Person, { $expr: { $eq: ['$ssn', 'x'] } })).toEqual({
       $expr: { $eq: ['$ssn', '[redacted]'] },
     })
+    const followed = [
+      { $group: { _id: '$name', visits: { $sum: 1 } } },
+      { $match: { visits: { $gt: 3 } } },
+      { $group: { _id: '$ssn' } },
+    ]
+    const lost = [{ $match: { _id: 'y', name: null } }, { $sort: { _id: -1 } }, { $limit: 3 }]
+    expect(redactOperation(Person, { pipeline: [...followed, ...lost] })).toEqual({
+      pipeline: [
+        ...followed.slice(0, 2),
+        { $group: { _id: '$ssn' } },
+        { $match: { _id: '[redacted]', name: null } },
+        ...lost.slice(1),
+      ],
+    })
     const Plain = clinic.model(new Schema({ ssn: String }))
     expect(redactOperation(Plain, { ssn: 'x' })).toEqual({ ssn: 'x' })
   })

@@ -36,7 +36,8 @@ function redactAt(given: unknown, node: PathNode, redaction: Redaction): unknown
   const value = given instanceof Map ? Object.fromEntries<unknown>(given) : plain(given)
   if (value === null || value === undefined) return value
   if (node.annotation !== undefined || node.element?.annotation !== undefined) return REDACTED
-  if (Array.isArray(value)) return value.map((each) => redactAt(each, node.element ?? node, redaction))
+  if (Array.isArray(value))
+    return value.some(isStage) ? redactStages(value, redaction) : redactEach(value, node, redaction)
   if (!isDoc(value)) return value
   const out: Doc = {}
   for (const [key, each] of Object.entries(value))
@@ -44,20 +45,25 @@ function redactAt(given: unknown, node: PathNode, redaction: Redaction): unknown
   return out
 }
 
+function redactEach(values: readonly unknown[], node: PathNode, redaction: Redaction): unknown[] {
+  return values.map((each) => redactAt(each, node.element ?? node, redaction))
+}
+
 function redactKey(key: string, value: unknown, node: PathNode, redaction: Redaction): unknown {
   if (value === null || value === undefined) return value
   if (key === '$where') return REDACTED
-  if (key.startsWith('$'))
-    return !PARTS.includes(key) && isReading(value, redaction)
-      ? withoutLiterals(value, redaction.root)
-      : redactAt(value, node, redaction)
+  if (key.startsWith('$')) {
+    if (!PARTS.includes(key) && isReading(value, redaction)) return withoutLiterals(value, redaction.root)
+    return Array.isArray(value) ? redactEach(value, node, redaction) : redactAt(value, node, redaction) // no stages: operands
+  }
   if (namesOther(key, redaction)) return REDACTED
   const { node: at, inside } = walkPath(node, key)
   if (inside !== undefined) return REDACTED
-  if (at?.reaches === true) return redactAt(value, at, redaction)
-  if (at !== undefined) return isReading(value, redaction) ? withoutLiterals(value, redaction.root) : value
+  if (at?.reaches === false && isReading(value, redaction)) return withoutLiterals(value, redaction.root)
+  // A plain path may have the name of an argument.
+  if (at !== undefined) return redactAt(value, at, redaction)
   // Not a path: the name of an operation, of an argument, or of an element in an array filter.
-  if (key === 'arrayFilters' || redaction.names.has(key.slice(key.lastIndexOf('.') + 1))) return REDACTED
+  if (key === 'arrayFilters' || key.split('.').some((name) => redaction.names.has(name))) return REDACTED
   return redactAt(value, redaction.root, redaction)
 }
 
@@ -75,6 +81,54 @@ const PARTS: readonly string[] = [
   '$set',
   '$addFields',
 ]
+
+/** Stages that hold no values. */
+const VALUELESS: readonly string[] = ['$sort', '$limit', '$skip', '$sample', '$count', '$unset', '$unwind']
+/** Stages after which every value stands where it stood. */
+const KEEPING: readonly string[] = [...VALUELESS, '$match', '$redact']
+/** Stages that make new fields of nothing but what they read. */
+const MAKING: readonly string[] = [
+  '$project',
+  '$addFields',
+  '$set',
+  '$group',
+  '$sortByCount',
+  '$replaceRoot',
+  '$replaceWith',
+]
+/** Stages that bring documents of other collections. */
+const BRINGING: readonly string[] = ['$lookup', '$unionWith']
+const KNOWN: readonly string[] = [...KEEPING, ...MAKING, ...BRINGING, '$facet']
+
+function isStage(value: unknown): boolean {
+  return isDoc(value) && Object.keys(value)[0]?.startsWith('$') === true
+}
+
+/**
+ * Stages up to the first that puts an encrypted value, or may put one, where it did not stand. Nobody follows it from
+ * there: those behind keep none of their constants, and neither do stages that are not known.
+ */
+function redactStages(stages: readonly unknown[], redaction: Redaction): unknown[] {
+  let isLost = false
+  return stages.map((stage) => {
+    if (!isDoc(stage)) return REDACTED
+    const shown = Object.entries(stage).map(([name, operand]) => {
+      if (VALUELESS.includes(name)) return [name, operand]
+      const isFollowed = !isLost && KNOWN.includes(name)
+      const { root } = redaction
+      return [name, isFollowed ? redactKey(name, operand, root, redaction) : withoutLiterals(operand, root)]
+    })
+    isLost ||= Object.entries(stage).some(([name, operand]) => isMoving(name, operand, redaction))
+    return Object.fromEntries(shown) as Doc
+  })
+}
+
+/** Whether a stage may put encrypted values where none stood. */
+function isMoving(name: string, operand: unknown, redaction: Redaction): boolean {
+  if (KEEPING.includes(name)) return false
+  if (MAKING.includes(name)) return isReading(operand, redaction)
+  return !BRINGING.includes(name) || redaction.otherNames.size > 0 || isReading(operand, redaction)
+}
 
 /** Whether an expression reads an encrypted path, so that what stands beside may be a value of it. */
 function isReading(expression: unknown, redaction: Redaction): boolean {

@@ -7,7 +7,7 @@ import { REDACTED, redactFilter } from './redact-filter.ts'
  * What subscribers of Mongoose's tracing channels (`mongoose:*`, since 9.7) may log: Mongoose publishes arguments above
  * this package, so they hold plaintext. Its debug output and its `operation-start` events come below, and hold ciphertext.
  *
- * Stages are looked at one by one: what is asked of a path that a stage before has made of an encrypted one stays as it is.
+ * After a stage that makes something of an encrypted path, or is not known, no constant of a pipeline is left.
  *
  * @param model a model; without encrypted paths the value is given back as it is, unless it looks up documents with some
  * @param value filter, update, document, pipeline, operations of a bulk write, or an object that holds some of them
