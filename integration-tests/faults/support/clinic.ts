@@ -9,7 +9,7 @@ import {
   typeormSource,
   withFieldseal,
 } from '@fieldseal/typeorm'
-import { DataSource, EntitySchema } from 'typeorm'
+import { DataSource, type DataSourceOptions, EntitySchema } from 'typeorm'
 import type { AwsCmks } from './aws-cmks.ts'
 
 export interface Patient {
@@ -39,6 +39,8 @@ export interface Deployed {
   readonly synchronize?: boolean
   /** May only read, so that rows which it has seen are not rewrapped by it. */
   readonly readOnly?: boolean
+  /** Where the key store connects to. @defaultValue `url` */
+  readonly keyStoreUrl?: string
   /** Shown by the database beside each connection. */
   readonly name?: string
 }
@@ -71,6 +73,7 @@ function schemas({ state = 'encrypted', bindRow = 'when-known' }: Deployed) {
 export async function startClinic(deployed: Deployed) {
   const {
     url,
+    keyStoreUrl = url,
     keyFile,
     cmks = ['one'],
     formerCmks = [],
@@ -94,7 +97,7 @@ export async function startClinic(deployed: Deployed) {
   const fieldseal = createFieldseal({
     app: 'clinic',
     tenancy: 'multi',
-    keyStore: typeormKeyStore(dataSource.options),
+    keyStore: typeormKeyStore({ ...dataSource.options, url: keyStoreUrl } as DataSourceOptions), // as its own options
     keys: async (tenant) => ({ cmks: ofTenant?.(tenant) ?? named(cmks), formerCmks: named(formerCmks) }),
     cache: { refreshAfterMs: 50, validForMs: 200, maxStaleMs: 1_500, callDeadlineMs: 1_500 },
   })

@@ -19,6 +19,8 @@ export type Blow = readonly [n: number, when: 'before' | 'after']
 export interface Ward {
   readonly wire: FaultyWire
   readonly desk: Desk
+  /** Of the database, past no wire and no pooler. */
+  readonly url: string
   /** Writes; what it reads it also rewraps. */
   readonly app: Clinic
   /** Reads everything, again and again. */
@@ -51,24 +53,28 @@ interface WardOptions extends Partial<Deployed> {
   readonly plaintext?: boolean
   /** @defaultValue the server of the run */
   readonly server?: string
+  /** A PgBouncer in front of the server: of the application that writes, and of the command line. @defaultValue none */
+  readonly pooler?: string
 }
 
 export async function openWard(
   { onTestFinished }: Pick<TestContext, 'onTestFinished'>,
-  { rows = ROWS, plaintext = false, server, ...build }: WardOptions = {},
+  { rows = ROWS, plaintext = false, server, pooler, ...build }: WardOptions = {},
 ): Promise<Ward> {
   const database = await createDatabase(server ?? inject('postgres')?.url ?? '')
-  const wire = await faultyWire(database.url)
+  const url = pooler === undefined ? database.url : past(pooler, database.url)
+  const wire = await faultyWire(url)
   const desk = createDesk()
   desk.env['CONFIG'] = CONFIG
   const keyFile = desk.env['KEY_FILE'] ?? ''
   createKeyFile(keyFile, ['one', 'two'])
-  let deployed: Deployed = { url: database.url, keyFile }
+  let deployed: Deployed = { url, keyFile }
   let app: Clinic | undefined
   let reader: Clinic | undefined
   const ward: Ward = {
     wire,
     desk,
+    url: database.url,
     get app() {
       return app ?? expect.unreachable()
     },
@@ -103,7 +109,7 @@ export async function openWard(
       await stop()
       app = await startClinic({ ...deployed, synchronize: true })
       await app.dataSource.initialize()
-      reader = await startClinic({ ...deployed, readOnly: true })
+      reader = await startClinic({ ...deployed, url: database.url, readOnly: true })
       await reader.dataSource.initialize()
     },
     async plan(verb, options) {
@@ -124,6 +130,13 @@ export async function openWard(
   await ward.deploy(build)
   await (plaintext ? fillPlaintext(ward, rows) : fill(ward, rows))
   return ward
+}
+
+/** The way to a database that leads past a pooler. */
+function past(pooler: string, database: string): string {
+  const url = new URL(database)
+  url.host = new URL(pooler).host
+  return url.href
 }
 
 const numbers = (count: number) => Array.from({ length: count }, (_, i) => i)

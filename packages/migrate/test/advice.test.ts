@@ -18,6 +18,7 @@ it.each([
   [coded('57P01'), /restarting/],
   [coded(11_600, 'MongoServerError'), /restarting/],
   [coded('08006'), /connection failed/],
+  [coded('08P01'), /pooler.*log/],
   [coded('ECONNRESET'), /connection failed/],
   [new AggregateError([coded('ECONNREFUSED')]), /connection failed/],
   [coded(undefined, 'MongoNetworkTimeoutError'), /connection failed/],

@@ -1,12 +1,13 @@
 import { type ChildProcess, spawn, type SpawnOptions } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { chownSync, cpSync, mkdtempSync, openSync, closeSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
+import { chownSync, cpSync, mkdtempSync, openSync, closeSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import pg from 'pg'
+import { freePort } from './free-port.ts'
 import { becomesReady, lastLines, START_DEADLINE_MS, startWatchdog } from './postmaster.ts'
+import { serverAccount, type Account } from './server-account.ts'
 
 const START_ATTEMPTS = 3
 
@@ -21,12 +22,6 @@ const SETTINGS = {
   jit: 'off',
   listen_addresses: '127.0.0.1',
   unix_socket_directories: '',
-}
-
-/** PostgreSQL refuses to run as root. */
-interface Account {
-  readonly uid: number
-  readonly gid: number
 }
 
 export interface PostgresProcess {
@@ -45,7 +40,7 @@ export async function startPostgresProcess(
   binaries: string,
   options: Readonly<Record<string, string>> = {},
 ): Promise<PostgresProcess> {
-  const account = process.getuid?.() === 0 ? unprivilegedAccount() : undefined
+  const account = serverAccount()
   const folder = mkdtempSync(path.join(tmpdir(), 'fieldseal-postgres-'))
   const watchdog = startWatchdog(folder)
   try {
@@ -138,15 +133,6 @@ function environment(folder: string, log: number, account?: Account): SpawnOptio
   return { cwd: folder, env, stdio: ['ignore', log, log], ...account }
 }
 
-function unprivilegedAccount(): Account {
-  const users = readFileSync('/etc/passwd', 'utf8')
-    .split('\n')
-    .map((line) => line.split(':'))
-  const user = ['postgres', 'nobody'].flatMap((name) => users.filter((fields) => fields[0] === name))[0]
-  if (!user) throw new Error('PostgreSQL does not run as root, and there is no user postgres or nobody')
-  return { uid: Number(user[2]), gid: Number(user[3]) }
-}
-
 /** The binaries, copied into the folder when they stand below one that only root may enter. */
 function readableBinaries(binaries: string, folder: string): string {
   const real = path.resolve(binaries)
@@ -158,13 +144,4 @@ function readableBinaries(binaries: string, folder: string): string {
     return path.join(copy, path.basename(real))
   }
   return binaries
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }

@@ -30,12 +30,14 @@ export async function becomesReady(child: ChildProcess, data: string): Promise<b
 /**
  * A process that ends the server and removes its folder as soon as our end of its stdin closes: by `end`, or
  * because this process is gone, even if it was killed.
+ *
+ * @param pidFile written by the server, below its folder @defaultValue PostgreSQL's
  */
-export function startWatchdog(folder: string): { end(): Promise<void> } {
+export function startWatchdog(folder: string, pidFile = path.join('data', 'postmaster.pid')): { end(): Promise<void> } {
   const script = `
     const { readFileSync, rmSync } = require('node:fs')
     const folder = ${JSON.stringify(folder)}
-    const serverPid = () => { try { return parseInt(readFileSync(folder + '/data/postmaster.pid', 'utf8'), 10) } catch {} }
+    const serverPid = () => { try { return parseInt(readFileSync(${JSON.stringify(path.join(folder, pidFile))}, 'utf8'), 10) } catch {} }
     const runs = (pid) => { try { process.kill(pid, 0); return true } catch { return false } }
     process.stdin.resume().on('close', () => {
       const pid = serverPid()

@@ -33,6 +33,13 @@ const SAID: readonly (readonly [RegExp, Failure])[] = [
   ],
   [/^40(?:001|P01)$/, { reason: 'others write the same rows, again and again', hint: `lower --batch, ${AGAIN}` }],
   [/^(?:57P\d\d|91|11600|11602|189)$/, { reason: 'it is shutting down or restarting', hint: UP }],
+  [
+    /^08P01$/,
+    {
+      reason: 'a pooler in front of it, such as PgBouncer, refused or lost the connection',
+      hint: `the log of the pooler says why, ${AGAIN}`,
+    },
+  ],
   [/^(?:08\w{3}|6|7|89|9001)$/, { reason: 'the connection failed', hint: UP }],
 ]
 
