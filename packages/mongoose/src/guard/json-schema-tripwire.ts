@@ -2,13 +2,13 @@ import { FieldsealError } from '@fieldseal/core/adapter'
 import type { Doc } from '../bson/documents.ts'
 import { stateOf } from '../install/intercept.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
+import type { StoredModel } from '../path-graph/stored-model.ts'
 
-/** A leaf may be null, unless nulls are encrypted too. */
-const BINARY = { bsonType: ['binData', 'null'] } as const
 const SLOTS = { b: { bsonType: 'binData' }, n: { bsonType: 'binData' } } as const
 const TOKENS = { bsonType: 'object', additionalProperties: false, properties: SLOTS } as const
-const SEARCHABLE = {
-  bsonType: ['object', 'null'],
+/** As a path without an index is stored, and as one with an index is: whichever it has, documents of both may stand there. */
+const SEALED = {
+  bsonType: ['binData', 'object', 'null'],
   required: ['c'],
   additionalProperties: false,
   properties: { c: { bsonType: 'binData' }, ...SLOTS },
@@ -20,7 +20,10 @@ const SEARCHABLE = {
  *
  * `db.command({ collMod: Model.collection.collectionName, validator: jsonSchemaTripwire(Model) })`
  *
- * While a field is on its way from plaintext it is left out: make the validator anew when its state is `encrypted`.
+ * While a field is on its way from plaintext it is left out. Make the validator anew when a state becomes `encrypted`, a path
+ * is encrypted or a compound index is added: the one of before lets everything pass there, and `doctor` tells of it. Take it
+ * off before a path goes back to plaintext. A blind index of one path changes nothing. Beside conditions of your own:
+ * `{ $and: [jsonSchemaTripwire(Model), …] }`.
  *
  * It cannot look into binary data, so it takes any for ciphertext: plaintext of a Buffer path is found when it is read.
  *
@@ -33,7 +36,11 @@ export function jsonSchemaTripwire(model: { readonly modelName: string; readonly
   const state = stateOf(model.collection)
   if (state === undefined)
     throw new FieldsealError('ERR_ARGUMENT_INVALID', { model: model.modelName, reason: 'it has no encrypted path' })
-  return { $jsonSchema: schemaOf(state.model().root) }
+  return tripwireOf(state.model())
+}
+
+export function tripwireOf({ root }: Pick<StoredModel, 'root'>): { readonly $jsonSchema: Doc } {
+  return { $jsonSchema: schemaOf(root) }
 }
 
 /** Whether a path that holds no plaintext any more is here or below. */
@@ -48,7 +55,7 @@ function schemaOf(node: PathNode): Doc {
   const { field, element, values } = node
   if (node.tokensOf !== undefined) return TOKENS
   if (node.plainOf !== undefined) return { bsonType: ['null'] }
-  if (field !== undefined) return field.blindIndex === undefined ? BINARY : SEARCHABLE
+  if (field !== undefined) return SEALED
   if (element !== undefined) {
     // MongoDB lets one value stand where the schema has an array.
     const { bsonType, ...one } = schemaOf(element)

@@ -39,6 +39,7 @@ export interface RawCollection {
   createIndex(keys: unknown, options: unknown): Promise<string>
   createIndexes(specs: readonly unknown[], options: unknown): Promise<string[]>
   listIndexes(options: unknown): unknown
+  options(): Promise<Doc>
 }
 export interface WriteResult {
   readonly matchedCount: number

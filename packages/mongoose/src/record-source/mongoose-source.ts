@@ -5,7 +5,7 @@ import { stateOf } from '../install/intercept.ts'
 import { createCheckpoints } from './checkpoints.ts'
 import { clearTokens } from './clear-tokens.ts'
 import { convert } from './convert.ts'
-import { inspectIndexes } from './inspect.ts'
+import { inspect } from './inspect.ts'
 import { fits, isWhole } from './fits.ts'
 import { count, countPlaintext, pages } from './pages.ts'
 
@@ -41,7 +41,7 @@ export function mongooseSource(connection: Connection): RecordSource {
     countPlaintext: (map, field) => countPlaintext(find(map), field),
     fits: async (_map, _field, values) => values.map(fits),
     isWhole: async (_map, _field, cells) => cells.map(isWhole),
-    inspect: (map) => inspectIndexes(find(map)),
+    inspect: (map) => inspect(find(map)),
     clearTokens: (map, keys) => clearTokens(find(map), keys),
   }
 }
