@@ -183,12 +183,43 @@ describe.runIf(hasPostgres())('rows on PostgreSQL', () => {
       await expect(migrator.verify()).rejects.toMatchObject(refused)
       await expect(migrator.plan('retire', { kek: demoted[0] ?? '' })).rejects.toMatchObject(refused)
       await expect(migrator.status()).rejects.toMatchObject(refused)
+      const findings = await migrator.doctor()
+      expect(findings.filter(({ where }) => where === 'visits')).toMatchObject([
+        { problem: expect.stringMatching(/row security hides rows/), fix: expect.stringMatching(/BYPASSRLS/) },
+      ])
     } finally {
       await app.dataSource.query('DROP OWNED BY of_one_tenant')
       await app.dataSource.query('DROP ROLE of_one_tenant')
       await app.dataSource.query('ALTER TABLE visits DISABLE ROW LEVEL SECURITY')
     }
     expect((await app.migrator.rewrap({ model: 'visits' })).models).toMatchObject([{ rows: 2, updated: 2 }])
+  })
+
+  it('that the role may not read, and tables that are not as the model says, are told by doctor and refused by verbs', async () => {
+    await app.dataSource.query('CREATE ROLE of_nobody')
+    await app.dataSource.query('GRANT ALL ON ALL TABLES IN SCHEMA public TO of_nobody')
+    await app.dataSource.query('REVOKE SELECT ON visits FROM of_nobody')
+    await app.dataSource.query('ALTER TABLE wide RENAME TO elsewhere')
+    await app.dataSource.query('ALTER TABLE numbered RENAME COLUMN name TO title')
+    try {
+      const { migrator } = await start('-c role=of_nobody')
+      const findings = await migrator.doctor()
+      expect(
+        findings.filter(({ severity }) => severity === 'error').map(({ where, problem }) => `${where}: ${problem}`),
+      ).toEqual([
+        expect.stringMatching(/^visits: .*permission denied for table visits/),
+        expect.stringMatching(/^numbered: .*column name is missing/),
+        expect.stringMatching(/^numbered: .*column "name" does not exist/),
+        expect.stringMatching(/^wide: .*relation "wide" does not exist/),
+      ])
+      for (const model of ['visits', 'numbered', 'wide'])
+        await expect(migrator.rewrap({ model })).rejects.toMatchObject({ code: 'ERR_CONFIG_INVALID' })
+    } finally {
+      await app.dataSource.query('ALTER TABLE elsewhere RENAME TO wide')
+      await app.dataSource.query('ALTER TABLE numbered RENAME COLUMN title TO name')
+      await app.dataSource.query('DROP OWNED BY of_nobody')
+      await app.dataSource.query('DROP ROLE of_nobody')
+    }
   })
 
   it('are written after the type of their key was widened', async () => {

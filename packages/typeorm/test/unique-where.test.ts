@@ -2,7 +2,7 @@ import { Column, DeleteDateColumn, Entity, PrimaryGeneratedColumn } from 'typeor
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import { EncryptedColumn, EncryptedModel, typeormSource } from '../src/index.ts'
 import { type Clinic, startClinic } from './support/clinic.ts'
-import { onEachEngine, onPglite } from './support/engine.ts'
+import { onEachEngine, onPglite, onPostgres } from './support/engine.ts'
 
 @Entity('accounts')
 @EncryptedModel<Account>({ tenantBy: 'clinicId' })
@@ -109,6 +109,53 @@ onEachEngine('unique where', (engine) => {
     await app.dataSource.query('DROP INDEX whole')
     await app.dataSource.synchronize()
     expect(await source.inspect(map)).toEqual([])
+  })
+
+  const declared = `account_state = 'o''pen' AND rank = 1 AND active = true`
+  const missing = { problem: expect.stringMatching(/^no unique index of badge_bidx, clinicId/) }
+  const wide = { problem: expect.stringMatching(/unique for more rows/), fix: expect.stringContaining('probed') }
+  it.each([
+    [
+      'the same in other words',
+      `active AND rank::int = 1 AND (account_state = 'o''pen') AND badge_bidx IS NOT NULL`,
+      [],
+    ],
+    ['another value', declared.replace('1', '2'), [missing]],
+    ['a further condition', `${declared} AND deleted_at IS NULL`, [missing]],
+    ['other columns', 'deleted_at IS NULL', [missing]],
+    ['a condition less', `rank = 1 AND active`, [missing, wide]],
+    ['another operator', declared.replace('rank =', 'rank >='), [missing, wide]],
+  ] as const)('doctor compares what an index says with what is declared: %s', async (_, where, findings) => {
+    const source = typeormSource(app.dataSource)
+    const map = source.models[0] ?? expect.unreachable()
+    const [{ indexname } = expect.unreachable()] = (await app.dataSource.query(
+      `SELECT indexname FROM pg_indexes WHERE indexdef LIKE '%(badge_bidx, %' AND indexdef LIKE '%WHERE%'`,
+    )) as { indexname: string }[]
+    await app.dataSource.query(`DROP INDEX "${indexname}"`)
+    await app.dataSource.query(`CREATE UNIQUE INDEX probed ON accounts (badge_bidx, "clinicId") WHERE ${where}`)
+    try {
+      expect(await source.inspect(map)).toMatchObject(findings)
+    } finally {
+      await app.dataSource.query('DROP INDEX probed')
+      await app.dataSource.synchronize()
+    }
+  })
+})
+
+onPostgres('unique where, asked of a server that takes no writes', (engine) => {
+  it('is not compared, and no finding', async () => {
+    const app = await startClinic(engine, { entities: [Account], tenancy: 'multi' })
+    const options = engine.options(app.wire)
+    const extra = { ...(options.extra as object), options: '-c default_transaction_read_only=on' }
+    const reader = await startClinic(engine, {
+      entities: [Account],
+      tenancy: 'multi',
+      dataSource: { ...options, synchronize: false, extra },
+    })
+    const source = typeormSource(reader.dataSource)
+    expect(await source.inspect(source.models[0] ?? expect.unreachable())).toEqual([])
+    await reader.close()
+    await app.close()
   })
 })
 

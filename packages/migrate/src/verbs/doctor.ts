@@ -82,14 +82,25 @@ async function plaintextIn(source: RecordSource, map: RecordMap): Promise<readon
   return findings
 }
 
+/** A model whose rows cannot be looked at is told of, and the others are looked at. */
+async function aboutModel(source: RecordSource, map: RecordMap): Promise<readonly Finding[]> {
+  const findings: Finding[] = []
+  try {
+    for (const { problem, fix } of await source.inspect(map))
+      findings.push({ severity: 'error', where: map.id, problem, fix })
+    findings.push(...(await plaintextIn(source, map)))
+  } catch (error) {
+    if (!isFieldsealError(error) || error.code !== 'ERR_CONFIG_INVALID') throw error
+    const { reason = error.message, hint = '' } = error.details
+    findings.push({ severity: 'error', where: map.id, problem: `its rows cannot be looked at: ${reason}`, fix: hint })
+  }
+  return findings
+}
+
 async function aboutTables({ sources }: Surroundings): Promise<readonly Finding[]> {
   const findings: Finding[] = []
   for (const source of sources) {
-    for (const map of source.models) {
-      for (const { problem, fix } of await source.inspect(map))
-        findings.push({ severity: 'error', where: map.id, problem, fix })
-      findings.push(...(await plaintextIn(source, map)))
-    }
+    for (const map of source.models) findings.push(...(await aboutModel(source, map)))
     try {
       await source.checkpoints.load('fieldseal doctor')
     } catch {

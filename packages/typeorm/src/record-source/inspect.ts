@@ -3,7 +3,7 @@ import { tokenSlotsOf } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
 import { indexFindings } from './inspect-indexes.ts'
 import { isPlaintextIn } from './pages.ts'
-import { onPrimary, tableOf } from './table.ts'
+import { columnTypes, onPrimary, tableOf } from './table.ts'
 
 /** A column of the real table that is not what the model says; `found` is undefined where it is missing. */
 export interface ColumnFinding {
@@ -17,6 +17,9 @@ export async function inspectTable(
   installation: Installation,
   map: RecordMap,
 ): Promise<readonly { readonly problem: string; readonly fix: string }[]> {
+  const table = tableOf(installation, map)
+  const types = await onPrimary(installation, (query) => columnTypes(table, query))
+  if (types.size === 0) return [] // whoever counts its rows is told
   const columns = (await columnFindings(installation, map)).map(({ column, expected, found }) => ({
     problem: found === undefined ? `column ${column} is missing` : `column ${column} is ${found}, expected ${expected}`,
     fix: 'write a migration with encryptColumnMigration(); TypeORM would drop the old one with its data',

@@ -29,7 +29,7 @@ export function tableOf({ models, dataSource }: Installation, map: RecordMap): M
 }
 
 /** Lost to another transaction: what a database says whose transactions are not `read committed` by default; deadlocks. */
-const LOST_RACES: readonly unknown[] = ['40001', '40P01']
+const LOST_RACES: readonly string[] = ['40001', '40P01']
 const ATTEMPTS = 20
 
 /** A client of the driver. */
@@ -53,12 +53,32 @@ export async function onPrimary<R>({ dataSource }: Installation, fn: (query: Que
         try {
           return (await connection.query(sql, [...parameters])).rows
         } catch (error) {
-          if (attempt === ATTEMPTS || !LOST_RACES.includes(Reflect.get(Object(error), 'code'))) throw error
+          if (attempt === ATTEMPTS || !LOST_RACES.includes(sqlStateOf(error))) throw error
         }
     })
+  } catch (error) {
+    throw misfit(error) ?? error
   } finally {
     await runner.release()
   }
+}
+
+export function sqlStateOf(error: unknown): string {
+  return String(Reflect.get(Object(error), 'code'))
+}
+
+/** By SQLSTATE: what is wrong with a table, seen from here. PostgreSQL's text names it, and shows no values. */
+const MISFITS: ReadonlyMap<string, string> = new Map([
+  ['42501', 'grant it to the role that is connected, or connect as another'],
+  ['42P01', 'run the migrations that make it'],
+  ['42703', 'run the migrations, or take the column out of the model'],
+])
+
+/** A table that is not there, not as its model says, or not for the role that is connected. */
+function misfit(error: unknown): FieldsealError | undefined {
+  const hint = error instanceof Error ? MISFITS.get(sqlStateOf(error)) : undefined
+  if (hint === undefined) return undefined
+  return new FieldsealError('ERR_CONFIG_INVALID', { field: 'dataSource', reason: (error as Error).message, hint })
 }
 
 /**
