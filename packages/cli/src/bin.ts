@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { EXIT } from './exit-codes.ts'
 import { run } from './run.ts'
+import { isFull } from './write-whole.ts'
 
 const stop = new AbortController()
 let interrupted = false
@@ -17,6 +18,7 @@ process.stdout.on('error', ({ code = '' }: NodeJS.ErrnoException) => {
   if (code !== 'EPIPE' && !(code === 'EIO' && process.stdout.isTTY)) lost = code
 })
 
+let ended = false
 void run({
   argv: process.argv.slice(2),
   cwd: process.cwd(),
@@ -24,11 +26,18 @@ void run({
   stderr: process.stderr,
   signal: stop.signal,
 }).then((code) => {
+  ended = true
   process.exitCode = code
 })
 process.on('exit', (code) => {
+  if (!ended && code === EXIT.done) {
+    process.stderr.write(
+      'fieldseal: ended before the command was done: the configuration waits for what never comes, or has ended the process\n',
+    )
+    process.exitCode = EXIT.unexpected
+  }
   if (lost === undefined) return
-  const advice = 'make room, then run the same command again'
+  const advice = `${isFull(lost) ? 'make room' : 'see what is wrong with it'}, then run the same command again`
   process.stderr.write(`fieldseal: the result could not be written: ${lost}; ${advice}\n`)
   if (code === EXIT.done) process.exitCode = EXIT.unexpected
 })

@@ -1,4 +1,4 @@
-import { isFieldsealError } from '@fieldseal/core'
+import { type ErrorKind, isFieldsealError } from '@fieldseal/core'
 
 /** How the command ends; documented in docs/reference/cli.md. */
 export const EXIT = {
@@ -16,15 +16,25 @@ export const EXIT = {
   interrupted: 130,
 } as const
 
-/** A mistake in how the command was called or configured. */
-export class UsageError extends Error {}
+/** A mistake in how the command was called or configured; or what the configuration needs does not answer. */
+export class UsageError extends Error {
+  readonly kind: 'misuse' | 'unavailable'
+
+  constructor(message: string, kind: 'misuse' | 'unavailable' = 'misuse') {
+    super(message)
+    this.kind = kind
+  }
+}
 
 export function exitCodeOf(error: unknown): number {
-  if (error instanceof UsageError) return EXIT.usage
   if (error instanceof Error && error.name === 'AbortError') return EXIT.interrupted
+  if (error instanceof UsageError) return exitCodeOfKind(error.kind)
   if (!isFieldsealError(error)) return EXIT.unexpected
-  if (error.code === 'ERR_ROWS_REMAIN') return EXIT.remains
-  switch (error.kind) {
+  return error.code === 'ERR_ROWS_REMAIN' ? EXIT.remains : exitCodeOfKind(error.kind)
+}
+
+function exitCodeOfKind(kind: ErrorKind): number {
+  switch (kind) {
     case 'refused':
       return EXIT.refused
     case 'denied':
@@ -36,6 +46,6 @@ export function exitCodeOf(error: unknown): number {
     case 'corrupt':
       return EXIT.unexpected
     default:
-      return error.kind satisfies never
+      return kind satisfies never
   }
 }

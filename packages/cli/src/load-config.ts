@@ -1,11 +1,21 @@
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { configError } from './config-error.ts'
 import type { FieldsealConfig } from './define-config.ts'
 import { UsageError } from './exit-codes.ts'
 
 const NAMES = ['ts', 'mts', 'mjs', 'js', 'cjs'].map((extension) => `fieldseal.config.${extension}`)
+
+const OPTIONS: ReadonlySet<string> = new Set([
+  'fieldseal',
+  'sources',
+  'policy',
+  'signingKey',
+  'open',
+  'close',
+] satisfies (keyof FieldsealConfig)[])
 
 export interface ConfigPlace {
   readonly cwd: string
@@ -18,11 +28,20 @@ export interface ConfigPlace {
 export async function loadConfig({ cwd, config, imports }: ConfigPlace): Promise<FieldsealConfig> {
   for (const specifier of imports) await importLoader(specifier, cwd)
   const file = config === undefined ? findConfig(cwd) : path.resolve(cwd, config)
-  if (!existsSync(file)) throw new UsageError(`no configuration at ${file}`)
-  const loaded = await importConfig(file)
-  const value: unknown = typeof loaded === 'function' ? await (loaded as () => unknown)() : await loaded
-  if (typeof value === 'object' && value !== null && 'fieldseal' in value && 'sources' in value)
+  if (statSync(file, { throwIfNoEntry: false })?.isFile() !== true)
+    throw new UsageError(`no configuration at ${file}: name a file with --config`)
+  const value = await importConfig(file).catch((error: unknown) => {
+    throw configError(error, file)
+  })
+  if (typeof value === 'object' && value !== null && 'fieldseal' in value && 'sources' in value) {
+    for (const [name, given] of Object.entries(value)) {
+      if (!OPTIONS.has(name))
+        throw new UsageError(`${path.basename(file)}: unknown option ${name}; known are ${[...OPTIONS].join(', ')}`)
+      if ((name === 'open' || name === 'close') && given !== undefined && typeof given !== 'function')
+        throw new UsageError(`${path.basename(file)}: ${name} must be a function`)
+    }
     return value as FieldsealConfig // createMigrator checks the rest
+  }
   throw new UsageError(`${path.basename(file)} must export default defineConfig({ fieldseal, sources })`)
 }
 
@@ -43,22 +62,12 @@ async function importLoader(specifier: string, cwd: string): Promise<void> {
 }
 
 async function importConfig(file: string): Promise<unknown> {
-  try {
-    const module = (await import(pathToFileURL(file).href)) as { readonly default?: unknown }
-    const exported = module.default
-    // A CommonJS module that was compiled from `export default`.
-    const nested = typeof exported === 'object' && exported !== null && 'default' in exported
-    return nested ? exported.default : exported
-  } catch (error) {
-    const code: unknown = error instanceof Error && 'code' in error ? error.code : undefined
-    const decorators =
-      code === 'ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX' || (error instanceof SyntaxError && file.endsWith('ts'))
-    if (decorators)
-      throw new UsageError(
-        `${path.basename(file)} holds TypeScript that Node does not read by itself, such as decorators: install @oxc-node/core and add --import @oxc-node/core/register, or name a compiled file with --config`,
-      )
-    throw error
-  }
+  const module = (await import(pathToFileURL(file).href)) as { readonly default?: unknown }
+  const exported = module.default
+  // A CommonJS module that was compiled from `export default`.
+  const nested = typeof exported === 'object' && exported !== null && 'default' in exported
+  const config = nested ? exported.default : exported
+  return typeof config === 'function' ? (config as () => unknown)() : config
 }
 
 function messageOf(error: unknown): string {

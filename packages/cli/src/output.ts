@@ -9,6 +9,7 @@ import {
   table,
   type TenantFailure,
 } from '@fieldseal/migrate'
+import { UsageError } from './exit-codes.ts'
 
 /** Where a command prints: results to `stdout`, everything else to `stderr`. */
 export interface Output {
@@ -19,16 +20,16 @@ export interface Output {
 
 /** One result: as JSON, or as text for people. */
 export function print({ json, stdout }: Output, value: unknown, text: () => string): void {
-  stdout.write(json ? `${JSON.stringify(value)}\n` : withNewline(text()))
+  stdout.write(json ? `${JSON.stringify(value)}\n` : shown(text()))
 }
 
 /** What a person should know beside the result. */
 export function say({ json, stderr }: Output, text: string): void {
-  if (!json) stderr.write(withNewline(text))
+  if (!json) stderr.write(shown(text))
 }
 
 /** Colours only on a terminal, and not where NO_COLOR is set. */
-export function paint(output: Output, colour: 'red' | 'yellow' | 'green' | 'dim', text: string): string {
+export function paint(output: Output, colour: 'red' | 'yellow', text: string): string {
   return styleText(colour, text, { stream: output.stderr, validateStream: true })
 }
 
@@ -38,13 +39,14 @@ export function printError(output: Output, error: unknown): void {
   const known = isFieldsealError(error)
   const message = messageOf(error)
   if (output.json) {
-    const facts = known ? { code: error.code, kind: error.kind, message, details: error.details } : { message }
+    const kind = error instanceof UsageError ? { kind: error.kind } : {}
+    const facts = known ? { code: error.code, kind: error.kind, message, details: error.details } : { ...kind, message }
     output.stdout.write(`${JSON.stringify({ error: facts, report: report ?? rotation })}\n`)
     return
   }
-  if (rotation !== undefined) output.stdout.write(withNewline(rotationText(rotation)))
-  if (report !== undefined) output.stdout.write(withNewline(reportText(report)))
-  output.stderr.write(`${paint(output, 'red', 'fieldseal')}: ${message}\n`)
+  if (rotation !== undefined) output.stdout.write(shown(rotationText(rotation)))
+  if (report !== undefined) output.stdout.write(shown(reportText(report)))
+  output.stderr.write(`${paint(output, 'red', 'fieldseal')}: ${shown(message)}`)
 }
 
 /** Node gives the errors of a connection tried by several addresses no message of their own. */
@@ -119,6 +121,8 @@ export function seconds(ms: number): string {
   return all < 120 ? `${all} s` : `${Math.floor(all / 60)} min ${all % 60} s`
 }
 
-function withNewline(text: string): string {
-  return text.endsWith('\n') ? text : `${text}\n`
+/** Whole lines, without what a terminal would obey: ids of data subjects may hold anything. */
+function shown(text: string): string {
+  const safe = text.replaceAll(/[^\P{C}\n]/gu, '?')
+  return safe.endsWith('\n') ? safe : `${safe}\n`
 }

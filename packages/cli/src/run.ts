@@ -5,7 +5,7 @@ import { addIndexCommands } from './commands/indexes.ts'
 import { addKeyCommands } from './commands/keys.ts'
 import { addPlanCommands } from './commands/plans.ts'
 import { type Act, addRowCommands, examples } from './commands/rows.ts'
-import { EXIT, exitCodeOf } from './exit-codes.ts'
+import { EXIT, exitCodeOf, UsageError } from './exit-codes.ts'
 import { collect } from './options.ts'
 import { type Output, paint, printError } from './output.ts'
 import { type GlobalOptions, withSession } from './session.ts'
@@ -32,6 +32,7 @@ export async function run({ argv, cwd, stdout, stderr, signal }: Host): Promise<
       examples('fieldseal status', 'fieldseal rotate kek --due', 'fieldseal rewrap --tenant clinic-7'),
     )
     .addHelpText('after', EXIT_HELP)
+    .showHelpAfterError('(--help of the command tells what it takes)')
     .exitOverride()
     .configureOutput({ writeOut: (text) => stdout.write(text), writeErr: (text) => stderr.write(text) })
   const output: Output = {
@@ -55,7 +56,13 @@ export async function run({ argv, cwd, stdout, stderr, signal }: Host): Promise<
     await program.parseAsync(argv, { from: 'user' })
     return code
   } catch (thrown) {
-    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? EXIT.done : EXIT.usage // it has printed why
+    if (thrown instanceof CommanderError) {
+      if (thrown.exitCode === 0) return EXIT.done
+      // It has told people why.
+      const why = thrown.code === 'commander.help' ? 'name a command' : thrown.message.replace(/^error: /, '')
+      if (output.json) printError(output, new UsageError(why))
+      return EXIT.usage
+    }
     const error = advised(thrown)
     const exit = exitCodeOf(error)
     if (exit === EXIT.interrupted)

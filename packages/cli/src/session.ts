@@ -1,4 +1,5 @@
 import { createMigrator, type Migrator, type Pace } from '@fieldseal/migrate'
+import { openError } from './config-error.ts'
 import type { FieldsealConfig } from './define-config.ts'
 import { loadConfig } from './load-config.ts'
 import type { Output } from './output.ts'
@@ -32,7 +33,7 @@ export async function withSession<R>(
   const view = createProgressView(output)
   let done: R
   try {
-    await config.open?.()
+    await open(config)
     const migrator = createMigrator(config)
     const pace = { signal, onProgress: view.show }
     done = await run({ migrator, config, output, cwd, signal, pace })
@@ -45,6 +46,14 @@ export async function withSession<R>(
   view.end()
   await close(config)
   return done
+}
+
+async function open(config: FieldsealConfig): Promise<void> {
+  try {
+    await config.open?.()
+  } catch (error) {
+    throw openError(error)
+  }
 }
 
 async function close(config: FieldsealConfig): Promise<void> {

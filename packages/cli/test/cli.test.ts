@@ -55,8 +55,6 @@ describe('without a configuration', () => {
     expect(decorated).toMatchObject({ code: 2 })
     expect(decorated.stderr).toMatch(/--import @oxc-node/)
     expect((await desk.run('status', '--import', 'nowhere')).code).toBe(2)
-    writeFileSync(path.join(desk.folder, 'thrown.mjs'), 'throw new Error("boom")')
-    expect(await desk.run('status', '--config', 'thrown.mjs')).toMatchObject({ code: 1, stderr: 'fieldseal: boom\n' })
   }, 180_000)
 })
 
@@ -239,6 +237,6 @@ describe.runIf(hasPostgres())('on PostgreSQL', () => {
     desk.env['DATABASE_URL'] = 'postgres://localhost:1/nothing'
     const silent = await desk.run('status', ...C)
     expect(silent).toMatchObject({ code: 5 })
-    expect(silent.stderr).toMatch(/ERR_DATABASE_UNAVAILABLE.*connection failed.*see that it runs/)
+    expect(silent.stderr).toMatch(/ERR_DATABASE_UNAVAILABLE.*connection to \S+:1 failed.*see that it runs/)
   }, 180_000)
 })

@@ -4,7 +4,7 @@ import { FieldsealError } from '@fieldseal/core'
 import { advised } from '@fieldseal/migrate'
 import { expect, it, vi } from 'vitest'
 import { EXIT, exitCodeOf, UsageError } from '../src/exit-codes.ts'
-import { findingsText, type Output, paint, printError, reportText, seconds } from '../src/output.ts'
+import { findingsText, type Output, paint, print, printError, reportText, say, seconds } from '../src/output.ts'
 import { createProgressView } from '../src/progress.ts'
 
 /** A stream that keeps what is written, as a terminal or as a file. */
@@ -65,9 +65,19 @@ it('uses colours on a terminal only, and none where NO_COLOR is set', () => {
   vi.unstubAllEnvs()
 })
 
+it('shows nothing that a terminal would obey, whatever an id holds', () => {
+  const people = output(true)
+  print(people.output, {}, () => 'subject:a:\u001B[2J\u202Ex\nnext')
+  say(people.output, '\u009B2J')
+  printError(people.output, new UsageError('\u0007'))
+  const shown = [...people.out.written, ...people.err.written].join('|')
+  expect(shown.replaceAll(/\u001B\[\d*m/g, '')).toBe('subject:a:?[2J?x\nnext\n|?2J\n|fieldseal: ?\n')
+})
+
 it('ends by the kind of an error', () => {
   const codes = [
     new UsageError('x'),
+    new UsageError('x', 'unavailable'),
     new FieldsealError('ERR_CONFIG_INVALID'),
     new FieldsealError('ERR_ROWS_REMAIN'),
     new FieldsealError('ERR_KEY_NEEDED'),
@@ -83,7 +93,7 @@ it('ends by the kind of an error', () => {
     new Error('x'),
     'x',
   ].map((error) => exitCodeOf(advised(error)))
-  expect(codes).toEqual([2, 2, 3, 4, 4, 5, 5, 5, 1, 5, 5, 5, 130, 1, 1])
+  expect(codes).toEqual([2, 5, 2, 3, 4, 4, 5, 5, 5, 1, 5, 5, 5, 130, 1, 1])
   expect(Object.values(EXIT)).toEqual([0, 1, 2, 3, 4, 5, 130])
 })
 

@@ -74,10 +74,10 @@ export type Applied = Move | Retirement | Statement<Shred>
 
 /** @throws FieldsealError ERR_CONFIG_INVALID naming the option */
 export function createMigrator({ fieldseal, sources, ...options }: MigratorOptions): Migrator {
-  if (!Array.isArray(sources) || sources.length === 0)
+  if (!Array.isArray(sources) || sources.length === 0 || !sources.every(isSource))
     throw new FieldsealError('ERR_CONFIG_INVALID', {
       field: 'sources',
-      hint: 'say where the rows are: sources: [typeormSource(dataSource)]',
+      hint: 'say where the rows are: sources: [typeormSource(dataSource)], or [mongooseSource(connection)]',
     })
   const host = attach(fieldseal, { name: 'migrate', ormVersion: '0' })
   const policy = checkedPolicy(options.policy)
@@ -108,6 +108,11 @@ export function createMigrator({ fieldseal, sources, ...options }: MigratorOptio
     plan: verb('plan', planOf),
     apply: verb('apply', applyPlan),
   }
+}
+
+/** A data source or a connection is taken for a source easily. */
+function isSource(source: Partial<RecordSource> | undefined): boolean {
+  return typeof source?.pages === 'function' && typeof source.compareAndSet === 'function'
 }
 
 async function planOf(surroundings: Surroundings, name: PlannedVerb, options: object = {}): Promise<Plan> {

@@ -3,7 +3,7 @@ export { type Applied, createMigrator, type Migrator, type MigratorOptions } fro
 export type { Pace, Progress } from './engine/pace.ts'
 export type { What } from './engine/target.ts'
 export type { Move, MoveOptions } from './plan/move.ts'
-export type { ApplyOptions, Plan, PlannedVerb } from './plan/plan.ts'
+export { type ApplyOptions, checkedPlan, type Plan, type PlannedVerb } from './plan/plan.ts'
 export type { Retirement, RetireOptions } from './plan/retire.ts'
 export type { Shred, ShredOptions } from './plan/shred.ts'
 export type { Policy } from './policy.ts'

@@ -21,6 +21,8 @@ it.each([
   [coded('08P01'), /pooler.*log/],
   [coded('ECONNRESET'), /connection failed/],
   [new AggregateError([coded('ECONNREFUSED')]), /connection failed/],
+  [Object.assign(coded('ECONNREFUSED'), { address: '127.0.0.1', port: 5432 }), /connection to 127.0.0.1:5432 failed/],
+  [Object.assign(coded('ENOTFOUND'), { hostname: 'db.example' }), /connection to db.example failed/],
   [coded(undefined, 'MongoNetworkTimeoutError'), /connection failed/],
   [coded(undefined, 'QueryRunnerAlreadyReleasedError'), /connection failed/],
   [new Error('Connection terminated unexpectedly'), /connection failed/],

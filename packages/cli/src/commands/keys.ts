@@ -1,13 +1,13 @@
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import type { Command } from 'commander'
-import type { Fieldseal } from '@fieldseal/core'
+import { type Fieldseal, isFieldsealError } from '@fieldseal/core'
 import { statusHtml, statusText } from '@fieldseal/migrate'
 import { EXIT, UsageError } from '../exit-codes.ts'
 import { findingsText, print, rotationText, say } from '../output.ts'
 import { collect, wholeNumber } from '../options.ts'
 import type { Session } from '../session.ts'
-import { writeWhole } from '../write-whole.ts'
+import { OWNER_ONLY, writeWhole } from '../write-whole.ts'
 import { type Act, examples } from './rows.ts'
 
 interface KeyOptions {
@@ -36,7 +36,7 @@ export function addKeyCommands(program: Command, act: Act): void {
           ...(sampleRows === undefined ? {} : { sampleRows }),
         })
         if (html !== undefined) {
-          await writeWhole(path.resolve(cwd, html), statusHtml(status))
+          await writeWhole(path.resolve(cwd, html), statusHtml(status), OWNER_ONLY)
           say(output, `wrote ${html}`)
         }
         print(output, status, () => statusText(status))
@@ -81,7 +81,10 @@ export function addKeyCommands(program: Command, act: Act): void {
         act(async ({ config, output }) => {
           const application = config.fieldseal as Fieldseal<'multi'> // in tenancy `single` no tenant is given
           const args = [...(tenant === undefined ? [] : [tenant]), { keyspaces: keyspace }] as [string, object]
-          await application[verb](...args)
+          await application[verb](...args).catch((error: unknown) => {
+            if (tenant !== undefined || !isFieldsealError(error) || error.details.field !== 'tenant') throw error
+            throw new UsageError(`${verb}: name the tenant with --tenant`)
+          })
           print(output, { verb, tenant }, () => `${verb}: done`)
         }),
       )
@@ -130,7 +133,8 @@ export async function readJson(file: string): Promise<unknown> {
   try {
     return JSON.parse(await readFile(file, 'utf8')) as unknown
   } catch (error) {
-    const why = error instanceof SyntaxError ? 'it is no JSON' : 'it cannot be read'
+    const gone = error instanceof Error && 'code' in error && error.code === 'ENOENT'
+    const why = error instanceof SyntaxError ? 'it is no JSON' : gone ? 'there is no such file' : 'it cannot be read'
     throw new UsageError(`${file}: ${why}`)
   }
 }

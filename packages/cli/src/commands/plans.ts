@@ -1,12 +1,12 @@
 import path from 'node:path'
 import { createInterface } from 'node:readline/promises'
 import type { Command } from 'commander'
-import type { Applied, Plan } from '@fieldseal/migrate'
+import { type Applied, checkedPlan, type Plan } from '@fieldseal/migrate'
 import { UsageError } from '../exit-codes.ts'
-import { type Output, paint, print, say } from '../output.ts'
+import { type Output, print, say } from '../output.ts'
 import { days, transactionSeconds } from '../options.ts'
 import type { Session } from '../session.ts'
-import { writeWhole } from '../write-whole.ts'
+import { OWNER_ONLY, writeWhole } from '../write-whole.ts'
 import { readJson } from './keys.ts'
 import { type Act, examples } from './rows.ts'
 
@@ -90,14 +90,14 @@ export function addPlanCommands(program: Command, act: Act): void {
 
 async function writePlan({ output, cwd }: Session, out: string, making: Promise<Plan>): Promise<void> {
   const plan = await making
-  await writeWhole(path.resolve(cwd, out), `${JSON.stringify(plan, undefined, 2)}\n`)
-  print(output, plan, () => `${planText(output, plan)}\nwrote ${out}: look at it, then fieldseal apply ${out}`)
+  await writeWhole(path.resolve(cwd, out), `${JSON.stringify(plan, undefined, 2)}\n`, OWNER_ONLY)
+  print(output, plan, () => `${planText(plan)}\nwrote ${out}: look at it, then fieldseal apply ${out}`)
 }
 
 async function apply({ migrator, output, cwd, signal }: Session, file: string, flags: ApplyFlags): Promise<void> {
-  const plan = (await readJson(path.resolve(cwd, file))) as Plan // apply checks it
+  const plan = checkedPlan(await readJson(path.resolve(cwd, file)))
   const { cancel = false } = flags
-  say(output, Array.isArray(plan?.steps) ? planText(output, plan) : '')
+  say(output, planText(plan))
   const confirm = flags.confirm ?? (await asked(output, plan, flags, signal))
   const applied = await migrator.apply(plan, { cancel, signal, ...(confirm === undefined ? {} : { confirm }) })
   print(output, applied, () => appliedText(applied))
@@ -115,7 +115,7 @@ async function asked(
   if (yes && !needsName) return undefined
   const line = createInterface({ input: process.stdin, output: stderr })
   try {
-    if (needsName) return (await line.question(`type ${plan.confirm} to go on: `, { signal })).trim()
+    if (needsName) return await line.question(`type ${plan.confirm} to go on: `, { signal })
     const answer = await line.question('go on? [y/N] ', { signal })
     if (!/^y(es)?$/i.test(answer.trim())) throw new UsageError('not applied')
     return undefined
@@ -124,13 +124,13 @@ async function asked(
   }
 }
 
-function planText(output: Output, { verb, what, steps, notes, notBefore }: Plan): string {
+function planText({ verb, what, steps, notes, notBefore }: Plan): string {
   const scope = Object.entries(what).map(([name, value]) => `${name} ${value}`)
   return [
     `${verb}: ${scope.join(', ')}`,
     ...steps.map((step) => `  - ${step}`),
     ...(notBefore === undefined ? [] : [`  not before ${notBefore}`]),
-    ...notes.map((note) => paint(output, 'dim', `  note: ${note}`)),
+    ...notes.map((note) => `  note: ${note}`),
   ].join('\n')
 }
 

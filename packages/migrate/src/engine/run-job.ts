@@ -1,5 +1,5 @@
-import { FieldsealError, nowOf, type RecordMap, type RecordSource } from '@fieldseal/core/adapter'
-import { keyRecords } from '../keys/key-versions.ts'
+import { nowOf, type RecordMap, type RecordSource } from '@fieldseal/core/adapter'
+import { knownKeys } from '../keys/key-versions.ts'
 import { type ModelReport, type Report, rowsRemain, type TenantFailure } from '../report/report.ts'
 import { add, type RowVerb, runBatch } from './batch.ts'
 import { type Checkpoint, digestOf, type ModelProgress, newProgress, openCheckpoint } from './checkpoint.ts'
@@ -55,9 +55,8 @@ export async function runJob(surroundings: Surroundings, job: Job): Promise<Repo
     checkpoint.state.finished = true // what remains is looked at afresh by the next run
     await checkpoint.save()
   }
-  // A verb may begin without keys, but not for a tenant of which nobody knows anything.
-  if (what.tenant !== undefined && pace.shard === undefined && models.every(({ rows }) => rows === 0))
-    assertKnown(what.tenant, (await keyRecords(surroundings, what.tenant)).length)
+  // A verb may begin without keys, but not for a tenant or keyspace of which nobody knows anything.
+  if (pace.shard === undefined && models.every(({ rows }) => rows === 0)) await knownKeys(surroundings, what)
   const report = reportFrom(job, models, { resumed, startedAt })
   if (report.remaining > 0 || report.failures.length > 0) throw rowsRemain(report, hintFor(report, job))
   return report
@@ -236,14 +235,4 @@ export function describe({ map }: Target): unknown {
     map.indexes.map(({ id, bits }) => [id, bits]),
     map.rowKey.map(({ path, kind }) => [path, kind]),
   ]
-}
-
-/** @throws FieldsealError ERR_ARGUMENT_INVALID for a tenant of which the key store knows nothing */
-export function assertKnown(tenant: string | undefined, keys: number): void {
-  if (tenant === undefined || keys > 0) return
-  throw new FieldsealError('ERR_ARGUMENT_INVALID', {
-    field: 'tenant',
-    reason: 'the key store has no key of this tenant',
-    hint: 'check the spelling',
-  })
 }

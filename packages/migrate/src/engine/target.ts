@@ -68,6 +68,10 @@ export function targetsOf({ fieldseal, sources, host }: Surroundings, verb: stri
   throw new FieldsealError('ERR_ARGUMENT_INVALID', {
     field: what.model === undefined ? (what.field === undefined ? 'sources' : 'field') : 'model',
     reason: `no such model or field; the sources have ${known.length === 0 ? 'none' : known.join(', ')}`,
+    hint:
+      known.length === 0
+        ? 'connect them first (open: () => dataSource.initialize()), and annotate what they hold'
+        : 'check the spelling, and that the source is configured',
   })
 
   /** A database or schema per tenant: nothing in it says whose it is. */

@@ -1,4 +1,4 @@
-import { type KekId, type KeyInfo, listKeys } from '@fieldseal/core/adapter'
+import { FieldsealError, type KekId, type KeyInfo, listKeys } from '@fieldseal/core/adapter'
 import type { Surroundings, What } from '../engine/target.ts'
 
 export type KekInfo = Extract<KeyInfo, { readonly kind: 'kek' }>
@@ -16,6 +16,25 @@ export async function keyRecords({ fieldseal }: Surroundings, tenant: string | u
   const records: KeyInfo[] = []
   for await (const record of listKeys(fieldseal, tenant === undefined ? {} : { tenant })) records.push(record)
   return records
+}
+
+/**
+ * The same, of a tenant and keyspace that somebody has named.
+ * @throws FieldsealError ERR_ARGUMENT_INVALID when the key store knows nothing of them
+ */
+export async function knownKeys(
+  surroundings: Surroundings,
+  { tenant, keyspace }: { readonly tenant?: string | undefined; readonly keyspace?: string | undefined },
+): Promise<readonly KeyInfo[]> {
+  const records = await keyRecords(surroundings, tenant)
+  const known = keyspace === undefined || records.some((one) => one.kind !== 'index' && one.keyspace === keyspace)
+  if (known && (tenant === undefined || records.length > 0)) return records
+  const field = records.length === 0 && tenant !== undefined ? 'tenant' : 'keyspace'
+  throw new FieldsealError('ERR_ARGUMENT_INVALID', {
+    field,
+    reason: `the key store has no key of this ${field}`,
+    hint: 'check the spelling',
+  })
 }
 
 export function isKek(record: KeyInfo): record is KekInfo {

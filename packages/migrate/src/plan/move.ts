@@ -1,8 +1,7 @@
 import { isFieldsealError, moveWraps, type MovedWraps, nowOf } from '@fieldseal/core/adapter'
 import type { Fieldseal } from '@fieldseal/core'
-import { assertKnown } from '../engine/run-job.ts'
 import type { Surroundings } from '../engine/target.ts'
-import { isKek, keyRecords } from '../keys/key-versions.ts'
+import { isKek, keyRecords, knownKeys } from '../keys/key-versions.ts'
 import { beginApply, endApply, type Plan, stateOf } from './plan.ts'
 
 export interface MoveOptions {
@@ -20,8 +19,7 @@ const ATTEMPTS = 5
 /** Plans to make the wraps of a tenant's KEKs agree with its configured CMKs: another key, region, account or cloud. */
 export async function planMove(surroundings: Surroundings, { tenant }: MoveOptions): Promise<Plan> {
   const { fieldseal } = surroundings
-  const records = await keyRecords(surroundings, tenant)
-  assertKnown(tenant, records.length)
+  const records = await knownKeys(surroundings, { tenant })
   const cmks = await cmksOf(surroundings, tenant)
   const keks = records.filter((record) => isKek(record) && record.parent === undefined && record.wraps.length > 0)
   const found = keks.flatMap((kek) => (isKek(kek) ? kek.wraps.map(({ provider, uri }) => `${provider} ${uri}`) : []))

@@ -64,6 +64,8 @@ export function advised(error: unknown, operation?: string): unknown {
   if (details.hint !== undefined) return error
   if (kind === 'denied' && code.startsWith('ERR_KMS_'))
     return new FieldsealError(code, { ...during, ...details, hint: `have its owner allow it, ${AGAIN}` })
+  if (code === 'ERR_TENANT_MISSING')
+    return new FieldsealError(code, { ...during, ...details, hint: 'name the tenant: --tenant, or { tenant }' })
   if (ALTERED.has(code)) return new FieldsealError(code, { ...during, ...details, hint: RESTORE })
   if (kind !== 'unavailable') return error
   const said = saidBy(details.vendorCode ?? '')
@@ -83,10 +85,18 @@ function failureOf(error: unknown): (Failure & { readonly vendorCode?: string })
   const given: unknown = 'code' in error ? error.code : undefined
   // MongoDB's numbers are small ones, which others use too.
   const code = typeof given === 'string' || name.startsWith('Mongo') ? String(given) : ''
-  if (NETWORK.test(code)) return { reason: 'the connection failed', hint: UP, vendorCode: code }
+  if (NETWORK.test(code)) return { reason: `the connection${placeOf(error)} failed`, hint: UP, vendorCode: code }
   const said = saidBy(code)
   if (said !== undefined) return { ...said, vendorCode: code }
   return LOST_NAME.test(name) || LOST_TEXT.test(message) ? { reason: 'the connection failed', hint: UP } : undefined
+}
+
+/** What Node tells of the other end. */
+function placeOf(error: Error): string {
+  const { address, hostname, port } = error as NodeJS.ErrnoException & Record<string, unknown>
+  const host = hostname ?? address
+  if (typeof host !== 'string') return ''
+  return ` to ${host}${typeof port === 'number' ? `:${port}` : ''}`
 }
 
 function saidBy(code: string): Failure | undefined {

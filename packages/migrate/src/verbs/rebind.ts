@@ -1,9 +1,9 @@
 import { type FieldPath, type RecordMap, rewrapRows } from '@fieldseal/core/adapter'
 import type { RowVerb } from '../engine/batch.ts'
 import type { Pace } from '../engine/pace.ts'
-import { assertKnown, runJob } from '../engine/run-job.ts'
+import { runJob } from '../engine/run-job.ts'
 import type { Surroundings, What } from '../engine/target.ts'
-import { keyRecords } from '../keys/key-versions.ts'
+import { knownKeys } from '../keys/key-versions.ts'
 import type { Report } from '../report/report.ts'
 import { whatOf } from './rewrap.ts'
 
@@ -21,7 +21,7 @@ export interface RebindOptions extends What, Pace {
  */
 export async function rebind(surroundings: Surroundings, options: RebindOptions = {}): Promise<Report> {
   const { formerKey, tenant, model, field, keyspace, ...pace } = options
-  assertKnown(tenant, (await keyRecords(surroundings, tenant)).length)
+  await knownKeys(surroundings, { tenant, keyspace })
   const verb: RowVerb = {
     name: 'rebind',
     converges: true,

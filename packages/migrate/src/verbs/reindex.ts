@@ -16,9 +16,9 @@ import {
 import type { RowVerb } from '../engine/batch.ts'
 import { type Checkpoint, digestOf, openCheckpoint } from '../engine/checkpoint.ts'
 import { checkedPace, type Pace } from '../engine/pace.ts'
-import { assertKnown, describe, jobName, runJob } from '../engine/run-job.ts'
+import { describe, jobName, runJob } from '../engine/run-job.ts'
 import { type Surroundings, type Target, targetsOf, tokensOf, type What } from '../engine/target.ts'
-import { isKek, keyRecords } from '../keys/key-versions.ts'
+import { isKek, keyRecords, knownKeys } from '../keys/key-versions.ts'
 import { drain } from '../reindex/drain.ts'
 import { emptyModel, emptyReport } from '../reindex/empty-report.ts'
 import { indexesOf, indexRecords, isShared, liveKeys, movesOf, type StandingMove } from '../reindex/moves.ts'
@@ -74,7 +74,7 @@ export async function reindex(surroundings: Surroundings, options: ReindexOption
   const { tenant, model, field, newKey = false } = options
   assertOptions(options)
   const what = whatOf({ tenant, model, field, keyspace: undefined })
-  assertKnown(tenant, (await keyRecords(surroundings, tenant)).length)
+  await knownKeys(surroundings, { tenant })
   const targets = targetsOf(surroundings, 'reindex', what)
   const pace = checkedPace(options)
   indexesOf(targets) // refuses a field without index

@@ -1,9 +1,9 @@
 import { isFieldsealError, type KekId, type KeyInfo, nowOf, rewrapChildren, rewrapRows } from '@fieldseal/core/adapter'
 import type { RowVerb } from '../engine/batch.ts'
 import type { Pace } from '../engine/pace.ts'
-import { assertKnown, runJob } from '../engine/run-job.ts'
+import { runJob } from '../engine/run-job.ts'
 import type { Surroundings, Target, What } from '../engine/target.ts'
-import { isKek, keyRecords, outdatedIds, versionsOf } from '../keys/key-versions.ts'
+import { isKek, knownKeys, outdatedIds, versionsOf } from '../keys/key-versions.ts'
 import { type Report, type TenantFailure, tenantFailure } from '../report/report.ts'
 
 export interface RewrapOptions extends What, Pace {
@@ -18,8 +18,7 @@ export const MAX_COUNTED_KEKS = 8
 export async function rewrap(surroundings: Surroundings, options: RewrapOptions = {}): Promise<Report> {
   const { bind = false, tenant, model, field, keyspace, ...pace } = options
   const what = whatOf({ tenant, model, field, keyspace })
-  const records = await keyRecords(surroundings, tenant)
-  assertKnown(tenant, records.length)
+  const records = await knownKeys(surroundings, { tenant, keyspace })
   const outdated = outdatedIds(versionsOf(records, what), nowOf(surroundings.fieldseal))
   const compromised = records.filter((record) => isKek(record) && record.compromised && record.state !== 'destroyed')
   const verb: RowVerb = {

@@ -1,7 +1,6 @@
 import { FieldsealError, rotateCmk as rotateOne, type RotatedCmk } from '@fieldseal/core/adapter'
-import { assertKnown } from '../engine/run-job.ts'
 import type { Surroundings } from '../engine/target.ts'
-import { keyRecords } from '../keys/key-versions.ts'
+import { knownKeys } from '../keys/key-versions.ts'
 
 const ATTEMPTS = 5
 
@@ -10,7 +9,7 @@ export async function rotateCmk(
   surroundings: Surroundings,
   { tenant }: { readonly tenant?: string } = {},
 ): Promise<RotatedCmk> {
-  assertKnown(tenant, (await keyRecords(surroundings, tenant)).length)
+  await knownKeys(surroundings, { tenant })
   const target = tenant === undefined ? {} : { tenant }
   let total = await rotateOne(surroundings.fieldseal, target)
   for (let attempt = 1; total.changed > 0; attempt++) {

@@ -5,9 +5,8 @@ import {
   rotateKek as rotateOne,
   type RotatedKek,
 } from '@fieldseal/core/adapter'
-import { assertKnown } from '../engine/run-job.ts'
 import type { Surroundings } from '../engine/target.ts'
-import { isReadable, type KekInfo, type KekVersions, keyRecords, newestOf, versionsOf } from '../keys/key-versions.ts'
+import { isReadable, type KekInfo, type KekVersions, knownKeys, newestOf, versionsOf } from '../keys/key-versions.ts'
 import { type Report, reportOf, type TenantFailure, tenantFailure } from '../report/report.ts'
 import { rewrap } from './rewrap.ts'
 
@@ -52,7 +51,7 @@ export async function rotateKek(surroundings: Surroundings, options: RotateKekOp
   const { fieldseal, host } = surroundings
   const { tenant, keyspace, dryRun = false } = options
   if (options.due === true) return rotateDue(surroundings, options)
-  assertKnown(tenant, (await keyRecords(surroundings, tenant)).length)
+  await knownKeys(surroundings, { tenant })
   if (dryRun) return { rotated: [], due: [], rewraps: [], failures: [] }
   const target = { ...(tenant === undefined ? {} : { tenant }), ...(keyspace === undefined ? {} : { keyspace }) }
   const rotated = await rotateOne(fieldseal, target)
@@ -65,7 +64,10 @@ async function rotateDue(
   { tenant, keyspace, dryRun = false }: RotateKekOptions,
 ): Promise<KekRotation> {
   const { fieldseal, host, policy } = surroundings
-  const groups = versionsOf(await keyRecords(surroundings, tenant), keyspace === undefined ? {} : { keyspace })
+  const groups = versionsOf(
+    await knownKeys(surroundings, { tenant, keyspace }),
+    keyspace === undefined ? {} : { keyspace },
+  )
   const due: DueKek[] = []
   const rotated: KekRotation['rotated'][number][] = []
   const crowded = new Set<string>()

@@ -1,7 +1,6 @@
 import { appOf, type KekId, nowOf, type RecordMap, type RecordSource, type StoredRow } from '@fieldseal/core/adapter'
-import { assertKnown } from '../engine/run-job.ts'
 import { type Surroundings, type Target, targetsOf, rowOf, type What } from '../engine/target.ts'
-import { isKek, isReadable, type KekInfo, keyRecords, newestOf, versionsOf } from '../keys/key-versions.ts'
+import { isKek, isReadable, type KekInfo, keyRecords, knownKeys, newestOf, versionsOf } from '../keys/key-versions.ts'
 import { keyIdIn } from '../keys/need.ts'
 
 export interface StatusOptions extends Pick<What, 'tenant' | 'model'> {
@@ -82,7 +81,7 @@ export async function status(surroundings: Surroundings, options: StatusOptions 
     whole &&= found.sampled >= found.rows
     models.push(found)
   }
-  if (models.every(({ rows }) => rows === 0)) assertKnown(tenant, records.length)
+  if (models.every(({ rows }) => rows === 0)) await knownKeys(surroundings, { tenant })
   const own = keks.filter(({ parent }) => parent === undefined)
   const counted = !whole && own.length <= MAX_COUNTED
   const newest = new Set(versionsOf(keks).map((group) => newestOf(group, now)?.id))

@@ -1,16 +1,16 @@
 import { verifyRows } from '@fieldseal/core/adapter'
 import type { RowVerb } from '../engine/batch.ts'
 import type { Pace } from '../engine/pace.ts'
-import { assertKnown, runJob } from '../engine/run-job.ts'
+import { runJob } from '../engine/run-job.ts'
 import { type Surroundings, tokensOf, type What } from '../engine/target.ts'
-import { keyRecords } from '../keys/key-versions.ts'
+import { knownKeys } from '../keys/key-versions.ts'
 import type { Report } from '../report/report.ts'
 import { whatOf } from './rewrap.ts'
 
 /** Opens every value and computes every token anew. Writes nothing but its checkpoint. */
 export async function verify(surroundings: Surroundings, options: What & Pace = {}): Promise<Report> {
   const { tenant, model, field, keyspace, ...pace } = options
-  if (tenant !== undefined) assertKnown(tenant, (await keyRecords(surroundings, tenant)).length)
+  await knownKeys(surroundings, { tenant, keyspace })
   const verb: RowVerb = {
     name: 'verify',
     tokens: true,
