@@ -41,7 +41,7 @@ function needsLoader(error: unknown, file: string): boolean {
   if (!(error instanceof SyntaxError)) return false
   const code = codeOf(error)
   // Types are taken away, and what is left is no JavaScript.
-  const decorator = code === '' && /ts$/.test(file) && error.message === 'Invalid or unexpected token'
+  const decorator = code === '' && file.endsWith('ts') && error.message === 'Invalid or unexpected token'
   return decorator || code === 'ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX'
 }
 

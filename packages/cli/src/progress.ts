@@ -1,6 +1,6 @@
-import type { Progress } from '@fieldseal/migrate'
+import type { Progress, ReindexOptions } from '@fieldseal/migrate'
 import cliProgress from 'cli-progress'
-import { type Output, seconds } from './output.ts'
+import { type Output, say, seconds } from './output.ts'
 
 /** Shows how far a verb is: a bar on a terminal, a line of JSON a second elsewhere. */
 export interface ProgressView {
@@ -55,5 +55,16 @@ function lines(stream: NodeJS.WriteStream): ProgressView {
       stream.write(`${JSON.stringify({ progress })}\n`)
     },
     end: () => undefined,
+  }
+}
+
+/** Says once of each wait what it is for. */
+export function createWaitView(output: Output): NonNullable<ReindexOptions['onWait']> {
+  let last = ''
+  return ({ why, remainingMs }) => {
+    if (why === last) return
+    last = why
+    if (output.json) output.stderr.write(`${JSON.stringify({ wait: { why, remainingMs } })}\n`)
+    else say(output, `waiting ${seconds(remainingMs)} for ${why}`)
   }
 }

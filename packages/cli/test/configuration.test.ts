@@ -114,7 +114,9 @@ it('speaks of room only where a disk is full, when its result could not be writt
   const readable = write('readable.txt', '')
   const wrong = await desk.shell(`$FIELDSEAL --help 1< ${readable}`).ended
   expect(wrong).toMatchObject({ code: 1 })
-  expect(wrong.stderr).toMatch(/could not be written: EBADF; see what is wrong with it, then run the same command again/)
+  expect(wrong.stderr).toMatch(
+    /could not be written: EBADF; see what is wrong with it, then run the same command again/,
+  )
   if (!existsSync('/dev/full')) return
   const full = await desk.shell('$FIELDSEAL --help > /dev/full').ended
   expect(full.stderr).toMatch(/could not be written: ENOSPC; make room/)

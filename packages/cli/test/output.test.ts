@@ -1,5 +1,6 @@
 import { PassThrough } from 'node:stream'
 import { WriteStream } from 'node:tty'
+import { stripVTControlCharacters } from 'node:util'
 import { FieldsealError } from '@fieldseal/core'
 import { advised } from '@fieldseal/migrate'
 import { expect, it, vi } from 'vitest'
@@ -71,7 +72,7 @@ it('shows nothing that a terminal would obey, whatever an id holds', () => {
   say(people.output, '\u009B2J')
   printError(people.output, new UsageError('\u0007'))
   const shown = [...people.out.written, ...people.err.written].join('|')
-  expect(shown.replaceAll(/\u001B\[\d*m/g, '')).toBe('subject:a:?[2J?x\nnext\n|?2J\n|fieldseal: ?\n')
+  expect(stripVTControlCharacters(shown)).toBe('subject:a:?[2J?x\nnext\n|?2J\n|fieldseal: ?\n')
 })
 
 it('ends by the kind of an error', () => {

@@ -105,7 +105,7 @@ export function createMigrator({ fieldseal, sources, ...options }: MigratorOptio
     reindex: verb('reindex', reindex),
     backfill: verb('backfill', backfill),
     decrypt: verb('decrypt', decrypt),
-    plan: verb('plan', planOf),
+    plan: verb('plan', makePlan),
     apply: verb('apply', applyPlan),
   }
 }
@@ -115,7 +115,7 @@ function isSource(source: Partial<RecordSource> | undefined): boolean {
   return typeof source?.pages === 'function' && typeof source.compareAndSet === 'function'
 }
 
-async function planOf(surroundings: Surroundings, name: PlannedVerb, options: object = {}): Promise<Plan> {
+async function makePlan(surroundings: Surroundings, name: PlannedVerb, options: object = {}): Promise<Plan> {
   const given = options as RetireOptions & ShredOptions // by the overloads
   if (name === 'move') return planMove(surroundings, given)
   return name === 'retire' ? planRetire(surroundings, given) : planShred(surroundings, given)

@@ -111,15 +111,22 @@ it('refuses to re-encrypt for what is no wrapping key', async () => {
 })
 
 it('counts rows only when running processes have heard that the key is compromised', async () => {
-  const { migrator, fill, source } = clinic({
-    cache: { refreshAfterMs: 50, validForMs: 100, maxStaleMs: 200, callDeadlineMs: 100 },
-  })
+  const { migrator, fill, source, clock, fieldseal } = clinic()
   await fill('a', range(0, 2))
   const [row] = source.rows.get('patients')?.values() ?? []
-  const startedAt = performance.now()
-  const running = migrator.reEncrypt({ kek: kekOf(row?.cells['ssn']) })
-  await running
-  expect(performance.now() - startedAt).toBeGreaterThan(150)
+  const waits: string[] = []
+  let waitedMs = 0
+  const report = await migrator.reEncrypt({
+    kek: kekOf(row?.cells['ssn']),
+    onWait({ why, remainingMs }) {
+      waits.push(why)
+      waitedMs += remainingMs + 1
+      clock.advance(remainingMs + 1)
+    },
+  })
+  expect(waits).toEqual(['processes that write under the leaked key'])
+  expect(waitedMs).toBeGreaterThan(fieldseal.revocationBoundMs('a').reachable)
+  expect(report).toMatchObject({ remaining: 0 })
 })
 
 it('binds what is bound to no row, and says what it could not', async () => {

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
-import type { ReindexOptions } from '@fieldseal/migrate'
-import { type Output, print, reportText, say, seconds } from '../output.ts'
+import { print, reportText } from '../output.ts'
 import { paceOf, type RowOptions, transactionSeconds, whatOf, wholeNumber } from '../options.ts'
+import { createWaitView } from '../progress.ts'
 import { type Act, examples } from './rows.ts'
 
 interface Options extends Omit<RowOptions, 'keyspace' | 'shard'> {
@@ -49,15 +49,4 @@ export function addIndexCommands(program: Command, act: Act): void {
         print(output, report, () => reportText(report))
       }),
     )
-}
-
-/** Says once of each wait what it is for. */
-function createWaitView(output: Output): NonNullable<ReindexOptions['onWait']> {
-  let last = ''
-  return ({ why, remainingMs }) => {
-    if (why === last) return
-    last = why
-    if (output.json) output.stderr.write(`${JSON.stringify({ wait: { why, remainingMs } })}\n`)
-    else say(output, `waiting ${seconds(remainingMs)} for ${why}`)
-  }
 }

@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import type { Report } from '@fieldseal/migrate'
 import { print, reportText, say } from '../output.ts'
 import { paceOf, type RowOptions, whatOf, withPace, withRowOptions } from '../options.ts'
+import { createWaitView } from '../progress.ts'
 import type { Session } from '../session.ts'
 
 export type Act = (run: (session: Session) => Promise<number | void>) => Promise<void>
@@ -82,6 +83,7 @@ export function addRowCommands(program: Command, act: Act): void {
           ...pace,
           kek,
           drain,
+          onWait: createWaitView(output),
         })
         print(output, report, () => reportText(report))
       }),

@@ -40,23 +40,33 @@ export function digestOf(facts: unknown): string {
   return createHash('sha256').update(JSON.stringify(facts)).digest('hex').slice(0, 32)
 }
 
+const RESTART = 'begin it anew with restart: true (--restart)'
+
 /**
  * Opens the checkpoint of a job. One that is finished is begun anew.
- * @throws FieldsealError ERR_CHECKPOINT_MISMATCH when it was made under another configuration
+ *
+ * @param anew what to do instead of going on. @defaultValue the option `restart`
+ * @throws FieldsealError ERR_CHECKPOINT_MISMATCH when it was made under another configuration, or cannot be read
  */
 export async function openCheckpoint(
   store: CheckpointStore,
   job: string,
-  { digest, restart, now }: { readonly digest: string; readonly restart: boolean; readonly now: number },
+  {
+    digest,
+    restart,
+    now,
+    anew = RESTART,
+  }: { readonly digest: string; readonly restart: boolean; readonly now: number; readonly anew?: string },
 ): Promise<Checkpoint> {
   const stored = await store.load(job)
-  const before = stored === undefined ? undefined : parse(job, stored.state)
-  const goesOn = before !== undefined && !before.finished && !restart
+  // What is begun anew need not be read.
+  const before = stored === undefined || restart ? undefined : parse(job, stored.state, anew)
+  const goesOn = before !== undefined && !before.finished
   if (goesOn && before.digest !== digest)
     throw new FieldsealError('ERR_CHECKPOINT_MISMATCH', {
       operation: job,
       reason: 'models, fields, keys or options are not those it began with',
-      hint: 'put the configuration back to finish the job, or begin it anew with restart: true (--restart)',
+      hint: `put the configuration back to finish the job, or ${anew}`,
     })
   const state: JobState = goesOn ? before : { digest, startedAt: now, models: {}, facts: {}, finished: false }
   let version = stored?.version ?? 0
@@ -83,19 +93,23 @@ export async function openCheckpoint(
   }
 }
 
-function parse(job: string, bytes: Uint8Array): JobState {
+function parse(job: string, bytes: Uint8Array, hint: string): JobState {
   try {
     const parsed = JSON.parse(Buffer.from(bytes).toString('utf8')) as JobState & { readonly format: number } // checked below
-    if (parsed.format === FORMAT && typeof parsed.digest === 'string' && typeof parsed.models === 'object')
-      return parsed
+    const { format, digest, models, facts } = parsed
+    if (format === FORMAT && typeof digest === 'string' && [models, facts].every(isObject)) return parsed
   } catch {
     // Said below: what it holds is not repeated.
   }
   throw new FieldsealError('ERR_CHECKPOINT_MISMATCH', {
     operation: job,
     reason: 'it is not readable',
-    hint: 'begin anew with restart: true (--restart)',
+    hint,
   })
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null
 }
 
 export function newProgress(pass: number, updated: number): ModelProgress {

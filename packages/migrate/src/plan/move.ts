@@ -1,8 +1,9 @@
-import { isFieldsealError, moveWraps, type MovedWraps, nowOf } from '@fieldseal/core/adapter'
+import { FieldsealError, isFieldsealError, moveWraps, type MovedWraps, nowOf } from '@fieldseal/core/adapter'
 import type { Fieldseal } from '@fieldseal/core'
+import { type Checkpoint, digestOf } from '../engine/checkpoint.ts'
 import type { Surroundings } from '../engine/target.ts'
 import { isKek, keyRecords, knownKeys } from '../keys/key-versions.ts'
-import { beginApply, endApply, type Plan, stateOf } from './plan.ts'
+import { beginApply, endApply, type Plan, planOf, stateOf } from './plan.ts'
 
 export interface MoveOptions {
   readonly tenant?: string
@@ -23,8 +24,7 @@ export async function planMove(surroundings: Surroundings, { tenant }: MoveOptio
   const cmks = await cmksOf(surroundings, tenant)
   const keks = records.filter((record) => isKek(record) && record.parent === undefined && record.wraps.length > 0)
   const found = keks.flatMap((kek) => (isKek(kek) ? kek.wraps.map(({ provider, uri }) => `${provider} ${uri}`) : []))
-  return {
-    format: 1,
+  return planOf({
     verb: 'move',
     madeAt: new Date(nowOf(fieldseal)).toISOString(),
     what: tenant === undefined ? {} : { tenant },
@@ -40,7 +40,7 @@ export async function planMove(surroundings: Surroundings, { tenant }: MoveOptio
         (name) => `${name} may be disabled once this is applied and backups of the key store have expired`,
       ),
     ],
-  }
+  })
 }
 
 export async function applyMove(surroundings: Surroundings, plan: Plan): Promise<Move> {
@@ -50,6 +50,7 @@ export async function applyMove(surroundings: Surroundings, plan: Plan): Promise
     stateOf(await keyRecords(surroundings, tenant), await cmksOf(surroundings, tenant)),
   )
   if ('result' in checkpoint) return checkpoint.result
+  await assertConfigured(surroundings, plan, checkpoint)
   const total = { rewritten: 0, unchanged: 0, wrapsAdded: 0, wrapsDropped: 0 }
   for (let attempt = 1; ; attempt++) {
     try {
@@ -65,6 +66,21 @@ export async function applyMove(surroundings: Surroundings, plan: Plan): Promise
     }
   }
   return endApply<Move>(checkpoint, { verb: 'move', rowsWritten: 0, ...total })
+}
+
+/** A move that is finished makes of the wraps what its plan says, not what is configured by then. @throws FieldsealError ERR_PLAN_OUTDATED */
+async function assertConfigured(surroundings: Surroundings, plan: Plan, { state, save }: Checkpoint): Promise<void> {
+  const configured = digestOf(await cmksOf(surroundings, plan.what['tenant']))
+  if (state.facts['configured'] === configured) return
+  if (state.facts['configured'] !== undefined)
+    throw new FieldsealError('ERR_PLAN_OUTDATED', {
+      operation: plan.verb,
+      ...plan.what,
+      reason: 'it was begun under another configuration',
+      hint: 'make a new plan and look at it again',
+    })
+  state.facts['configured'] = configured
+  await save()
 }
 
 /** CMKs as configured. */

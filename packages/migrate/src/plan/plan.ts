@@ -21,6 +21,23 @@ export interface Plan {
   readonly confirm?: string
   /** How long keys wait for their destruction, in milliseconds. */
   readonly destroyAfterMs?: number
+  /** Of all the rest: what was reviewed is what is applied. It proves nothing about who made the plan. */
+  readonly digest: string
+}
+
+/** What a verb plans, as a plan of this version. */
+export function planOf(made: Omit<Plan, 'format' | 'digest'>): Plan {
+  const plan = { format: 1, ...made } as const
+  return { ...plan, digest: digestOfPlan(plan) }
+}
+
+/** Whatever the order in which a file has the parts. */
+function digestOfPlan(plan: Omit<Plan, 'digest'>): string {
+  const { format, verb, madeAt, what, state, steps, notes, notBefore, confirm, destroyAfterMs } = plan
+  return digestOf([
+    [format, verb, madeAt, Object.entries(what).toSorted(([a], [b]) => (a < b ? -1 : 1)), state, steps, notes],
+    [notBefore ?? null, confirm ?? null, destroyAfterMs ?? null],
+  ])
 }
 
 export interface ApplyOptions {
@@ -34,7 +51,7 @@ export interface ApplyOptions {
 
 const VERBS: ReadonlySet<unknown> = new Set<PlannedVerb>(['move', 'retire', 'shred'])
 
-/** @throws FieldsealError ERR_ARGUMENT_INVALID for what is no plan of this version */
+/** @throws FieldsealError ERR_ARGUMENT_INVALID for what is no plan of this version, or is not what it was made as */
 export function checkedPlan(plan: unknown): Plan {
   const isPlan =
     typeof plan === 'object' &&
@@ -43,12 +60,22 @@ export function checkedPlan(plan: unknown): Plan {
     plan.format === 1 &&
     'verb' in plan &&
     VERBS.has(plan.verb) &&
-    'state' in plan &&
-    typeof plan.state === 'string' &&
     'what' in plan &&
-    typeof plan.what === 'object'
-  if (isPlan) return plan as Plan // made by `plan`
-  throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'plan', reason: 'no plan of this version' })
+    typeof plan.what === 'object' &&
+    plan.what !== null
+  if (!isPlan) throw new FieldsealError('ERR_ARGUMENT_INVALID', { field: 'plan', reason: 'no plan of this version' })
+  const whole = plan as unknown as Plan // as `plan` made it, if its digest says so
+  if (whole.digest === digestOfPlan(whole)) return whole
+  throw new FieldsealError('ERR_ARGUMENT_INVALID', {
+    field: 'plan',
+    reason: 'it was changed since it was made',
+    hint: 'make a new plan that says what you want, and look at it again',
+  })
+}
+
+/** The models whose rows are counted and walked. */
+export function modelsOf({ sources }: Pick<Surroundings, 'sources'>): readonly (readonly string[])[] {
+  return sources.map(({ models }) => models.map(({ id }) => id).toSorted())
 }
 
 /** A digest of key records as far as they decide; in any order. */
@@ -112,6 +139,11 @@ export async function cancelPlan(surroundings: Surroundings, plan: Plan, now: nu
 async function checkpointOf({ sources }: Surroundings, plan: Plan, now: number): Promise<Checkpoint> {
   const [source] = sources
   if (source === undefined) throw new FieldsealError('ERR_CONFIG_INVALID', { field: 'sources' })
-  const digest = digestOf(plan)
-  return openCheckpoint(source.checkpoints, `fieldseal apply ${digest}`, { digest, restart: false, now })
+  const { digest } = plan
+  return openCheckpoint(source.checkpoints, `fieldseal apply ${digest}`, {
+    digest,
+    restart: false,
+    now,
+    anew: 'make a new plan',
+  })
 }

@@ -12,7 +12,7 @@ import type { Surroundings } from '../engine/target.ts'
 import { isKek } from '../keys/key-versions.ts'
 import { needsOf, rowsUnder } from '../keys/need.ts'
 import { cmksOf } from './move.ts'
-import { beginApply, cancelPlan, endApply, type Plan, stateOf } from './plan.ts'
+import { beginApply, cancelPlan, endApply, modelsOf, type Plan, planOf, stateOf } from './plan.ts'
 
 export interface RetireOptions {
   /** Id of a KEK, or of a direct key record. */
@@ -49,12 +49,11 @@ export async function planRetire(surroundings: Surroundings, options: RetireOpti
   const bound = (fieldseal as Fieldseal<'multi'>).revocationBoundMs(record.tenant) // ignored in tenancy `single`
   const rows = await rowsUnder(surroundings, record.id)
   const found = rows.filter((one) => one.rows > 0).map((one) => `${one.rows} rows of ${one.model}`)
-  return {
-    format: 1,
+  return planOf({
     verb: 'retire',
     madeAt: new Date(now).toISOString(),
     what: { kek, tenant: record.tenant },
-    state: stateOf([record]),
+    state: stateOf([record], modelsOf(surroundings)),
     notBefore: new Date(now + bound.reachable + longestTransactionMs).toISOString(),
     steps: [
       `count what needs the key ${kek}, then take it out of use`,
@@ -64,7 +63,7 @@ export async function planRetire(surroundings: Surroundings, options: RetireOpti
       'values under it cannot be read afterwards; that can be undone until the key is destroyed',
       'only rows in the configured sources are counted: a database or schema that is not configured is not seen',
     ],
-  }
+  })
 }
 
 export async function applyRetire(surroundings: Surroundings, plan: Plan, cancel: boolean): Promise<Retirement> {
@@ -75,7 +74,9 @@ export async function applyRetire(surroundings: Surroundings, plan: Plan, cancel
     await setState(surroundings, record, 'decrypt-only')
     return { verb: 'retire', kekId: record.id, state: 'decrypt-only', cancelled: true }
   }
-  const checkpoint = await beginApply<Retirement>(surroundings, plan, nowOf(fieldseal), async () => stateOf([record]))
+  const checkpoint = await beginApply<Retirement>(surroundings, plan, nowOf(fieldseal), async () =>
+    stateOf([record], modelsOf(surroundings)),
+  )
   if ('result' in checkpoint) return checkpoint.result
   await assertNotWrapping(surroundings, record)
   await assertUnneeded(surroundings, record)

@@ -131,10 +131,18 @@ async function restrict({ fieldseal }: Surroundings, key: KeyInfo, destroyAt: nu
   }
 }
 
-/** Ends keys for ever: a single one only if still nothing needs it. @throws FieldsealError ERR_KEY_NEEDED */
+/** Ends keys for ever: a single one only if still nothing needs it. @throws FieldsealError ERR_KEY_NEEDED, ERR_PLAN_REFUSED */
 export async function destroyAll(surroundings: Surroundings, scope: Scope): Promise<void> {
   const keys = (await keysOf(surroundings, scope)).filter((key) => !isDestroyed(key))
   if (scope.kek !== undefined) for (const key of keys) await assertUnneeded(surroundings, key)
+  // Who took some back, through another plan, has not been asked again.
+  if (keys.some(isUsable))
+    throw new FieldsealError('ERR_PLAN_REFUSED', {
+      operation: 'shred',
+      ...scope,
+      reason: 'keys of it can be used again: they were taken back, or made since',
+      hint: 'make a new plan and look at it again',
+    })
   for (const key of keys) await destroy(surroundings, key)
 }
 

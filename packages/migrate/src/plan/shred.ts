@@ -17,7 +17,7 @@ import { reportOf } from '../report/report.ts'
 import { type Statement, statementOf } from '../report/statement.ts'
 import { cmksOf } from './move.ts'
 import { destroyAll, keysOf, keysToShred, restrictAll, type Scope } from './shred-keys.ts'
-import { type ApplyOptions, beginApply, cancelPlan, endApply, type Plan, stateOf } from './plan.ts'
+import { type ApplyOptions, beginApply, cancelPlan, endApply, modelsOf, type Plan, planOf, stateOf } from './plan.ts'
 
 export interface ShredOptions {
   readonly tenant?: string
@@ -70,12 +70,11 @@ export async function planShred(surroundings: Surroundings, options: ShredOption
   }
   const keys = await keysToShred(surroundings, scope)
   const rows = await rowsOfKeys(surroundings, keys)
-  return {
-    format: 1,
+  return planOf({
     verb: 'shred',
     madeAt: new Date(nowOf(fieldseal)).toISOString(),
     what: scope,
-    state: stateOf(keys),
+    state: stateOf(keys, modelsOf(surroundings)),
     confirm: kek ?? keyspace ?? tenant ?? 'everything',
     destroyAfterMs: destroyAfterDays * DAY_MS,
     steps: [
@@ -85,7 +84,7 @@ export async function planShred(surroundings: Surroundings, options: ShredOption
       `until then: fieldseal apply --cancel`,
     ],
     notes: await whatRemains(surroundings, tenant, keys),
-  }
+  })
 }
 
 /** Makes the keys unusable; applied again after `destroyAt`, destroys them. */
@@ -105,7 +104,7 @@ export async function applyShred(
     })
   if (cancel) return cancelled(surroundings, plan, scope)
   const checkpoint = await beginApply<Statement<Shred>>(surroundings, plan, now, async () =>
-    stateOf(await keysToShred(surroundings, scope)),
+    stateOf(await keysToShred(surroundings, scope), modelsOf(surroundings)),
   )
   if ('result' in checkpoint) return checkpoint.result
   const { facts } = checkpoint.state

@@ -9,17 +9,18 @@ export interface DrainOptions {
   readonly bound: 'reachable' | 'unreachable'
   readonly why: string
   readonly longestTransactionMs: number
+  /** When the records were changed, by the monotonic clock. @defaultValue now */
+  readonly since?: number
   readonly onWait: ((wait: { readonly why: string; readonly remainingMs: number }) => void) | undefined
   readonly signal: AbortSignal | undefined
 }
 
-/** Waits until no process may use records that it read before now. Tenants can only be stricter than the application. */
+/** Waits until no process may use records that it read before they were changed. Tenants can only be stricter than the application. */
 export async function drain(
   fieldseal: Fieldseal<never> | Fieldseal,
-  { bound, why, longestTransactionMs, onWait, signal }: DrainOptions,
+  { bound, why, longestTransactionMs, since = monotonicOf(fieldseal), onWait, signal }: DrainOptions,
 ): Promise<void> {
   const waitMs = (fieldseal as Fieldseal<'multi'>).revocationBoundMs()[bound] + longestTransactionMs
-  const since = monotonicOf(fieldseal)
   const remaining = () => waitMs - (monotonicOf(fieldseal) - since)
   while (remaining() >= 0) {
     onWait?.({ why, remainingMs: remaining() })

@@ -1,13 +1,11 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import {
   changeKek,
-  type Fieldseal,
   FieldsealError,
   findKey,
   type KekId,
   type KeyInfo,
+  monotonicOf,
   newestKekId,
-  nowOf,
   reEncryptRows,
 } from '@fieldseal/core/adapter'
 import type { RowVerb } from '../engine/batch.ts'
@@ -16,6 +14,7 @@ import type { Pace } from '../engine/pace.ts'
 import { runJob } from '../engine/run-job.ts'
 import type { Surroundings, What } from '../engine/target.ts'
 import { isKek, type KekInfo, keyRecords } from '../keys/key-versions.ts'
+import { drain as waitFor, type DrainOptions } from '../reindex/drain.ts'
 import type { Report } from '../report/report.ts'
 import { countRows, whatOf } from './rewrap.ts'
 
@@ -24,6 +23,8 @@ export interface ReEncryptOptions extends Pick<What, 'model'>, Pace {
   readonly kek: string
   /** Waits until every running process has heard that the key is compromised, before rows are counted. @defaultValue true */
   readonly drain?: boolean
+  /** Told every second while it waits for that. */
+  readonly onWait?: DrainOptions['onWait']
 }
 
 /**
@@ -37,7 +38,7 @@ export interface ReEncryptOptions extends Pick<What, 'model'>, Pace {
  */
 export async function reEncrypt(surroundings: Surroundings, options: ReEncryptOptions): Promise<Report> {
   const { fieldseal, host } = surroundings
-  const { kek, drain = true, model, ...pace } = options
+  const { kek, drain = true, onWait, model, ...pace } = options
   const leaked = await leakedKek(surroundings, kek)
   const records = await keyRecords(surroundings, host.tenancy === 'single' ? undefined : leaked.tenant)
   const what = whatOf({
@@ -61,6 +62,7 @@ export async function reEncrypt(surroundings: Surroundings, options: ReEncryptOp
       ),
     remaining: (target) => countRows(target, [...marked], pace),
   }
+  let since: number | undefined
   return runJob(surroundings, {
     verb,
     what,
@@ -73,13 +75,20 @@ export async function reEncrypt(surroundings: Surroundings, options: ReEncryptOp
     ],
     async opened(checkpoint) {
       for (const id of await mark(surroundings, leaked, records, checkpoint)) marked.add(id)
+      since ??= monotonicOf(fieldseal)
     },
-    async settled({ state }) {
+    async settled() {
       if (!drain) return
-      const bound = (fieldseal as Fieldseal<'multi'>).revocationBoundMs(leaked.tenant) // ignored in tenancy `single`
-      const until = Number(state.facts['markedAt'] ?? 0) + bound.reachable
-      const waitMs = until - nowOf(fieldseal)
-      if (waitMs > 0) await sleep(waitMs, undefined, pace.signal === undefined ? {} : { signal: pace.signal })
+      const why = 'processes that write under the leaked key'
+      const waited = since === undefined ? {} : { since }
+      await waitFor(fieldseal, {
+        bound: 'reachable',
+        why,
+        longestTransactionMs: 0,
+        ...waited,
+        onWait,
+        signal: pace.signal,
+      })
     },
   })
 }
@@ -121,10 +130,6 @@ async function mark(
     const kek = await findKey(fieldseal, id)
     if (kek !== undefined && isKek(kek) && kek.state === 'active')
       await changeKek(fieldseal, id, { to: 'decrypt-only' }) // it wraps nothing any more, so that it can be retired
-  }
-  if (facts['markedAt'] === undefined) {
-    facts['markedAt'] = nowOf(fieldseal)
-    await checkpoint.save()
   }
   return reached
 }

@@ -18,7 +18,7 @@ import { type Checkpoint, digestOf, openCheckpoint } from '../engine/checkpoint.
 import { checkedPace, type Pace } from '../engine/pace.ts'
 import { describe, jobName, runJob } from '../engine/run-job.ts'
 import { type Surroundings, type Target, targetsOf, tokensOf, type What } from '../engine/target.ts'
-import { isKek, keyRecords, knownKeys } from '../keys/key-versions.ts'
+import { isKek, knownKeys } from '../keys/key-versions.ts'
 import { drain } from '../reindex/drain.ts'
 import { emptyModel, emptyReport } from '../reindex/empty-report.ts'
 import { indexesOf, indexRecords, isShared, liveKeys, movesOf, type StandingMove } from '../reindex/moves.ts'
