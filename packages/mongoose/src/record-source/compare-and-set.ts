@@ -25,9 +25,11 @@ export function rewrapWriter(raw: RawCollection): RewrapWriter {
     async compareAndSet(_map, patches) {
       try {
         const updates = patches.map(updateOf)
-        const known = updates.filter((each) => each !== undefined)
-        const outcomes = await sendWithKeys(raw, known)
-        return updates.map((each) => (each && outcomes[known.indexOf(each)] === 'updated' ? 'updated' : 'changed'))
+        const outcomes = await sendWithKeys(
+          raw,
+          updates.filter((each) => each !== undefined),
+        )
+        return updates.map((each) => (each && outcomes.get(each) === 'updated' ? 'updated' : 'changed'))
       } finally {
         for (const { key, cells } of patches)
           for (const { before } of cells) inFlight.release((key as DocumentKey).id, before)

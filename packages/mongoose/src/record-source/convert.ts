@@ -39,13 +39,12 @@ export async function convert(
   // Under a collation a text equals others, and a write of one of them would be lost.
   const sending = { refusals: REFUSALS, ...(collation() ? { collation: { locale: 'simple' } } : {}) }
   const updates = patches.map(updateOf)
-  const keyed = updates.filter((each) => each !== undefined && keepsKeys(each))
-  const outcomes = await sendWithKeys(raw, keyed as KeyedUpdate[], sending)
-  const known = new Map(keyed.map((each, at) => [each, outcomes[at]]))
+  const known = updates.filter((each) => each !== undefined)
+  const outcomes = await sendWithKeys(raw, known.filter(keepsKeys), sending)
   return Promise.all(
     updates.map(async (each) => {
       if (each === undefined) return 'changed'
-      return known.get(each) ?? sendPlain(raw, each, sending)
+      return outcomes.get(each) ?? sendPlain(raw, each, sending)
     }),
   )
 }

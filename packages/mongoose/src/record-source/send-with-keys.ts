@@ -38,21 +38,27 @@ interface Statement {
   readonly stamp: mongo.Binary
 }
 
-/** Updates documents, and the ids of the KEKs that each keeps: all in one command, over one connection. */
+/**
+ * Updates documents, and the ids of the KEKs that each keeps: all in one command, over one connection.
+ *
+ * @returns what became of each
+ */
 export async function sendWithKeys(
   raw: RawCollection,
   updates: readonly KeyedUpdate[],
   sending: Sending = {},
-): Promise<readonly Converted[]> {
+): Promise<ReadonlyMap<KeyedUpdate, Converted>> {
   const first = await send(
     raw,
     updates.map((each) => withAllKeys(each) ?? withMoreKeys(each)),
     sending,
   )
+  const outcomes = new Map(updates.map((each, at) => [each, first[at] ?? 'changed']))
   // Somebody has written since it was read, perhaps elsewhere in it.
-  const again = updates.filter((each, at) => first[at] === 'changed' && each.key.keys !== undefined)
+  const again = updates.filter((each) => outcomes.get(each) === 'changed' && each.key.keys !== undefined)
   const second = await send(raw, again.map(withMoreKeys), sending)
-  return updates.map((each, at) => second[again.indexOf(each)] ?? first[at] ?? 'changed')
+  for (const [at, each] of again.entries()) outcomes.set(each, second[at] ?? 'changed')
+  return outcomes
 }
 
 /** Nobody has written since it was read, so these are all of its keys. */

@@ -1,38 +1,23 @@
 import type { OperationContext } from '@fieldseal/core/adapter'
-import { AS_STORED } from '../bson/bson-codec.ts'
-import { deepCopyOf, isDoc, valueAt, type Doc } from '../bson/documents.ts'
+import { isDoc, valueAt, type Doc } from '../bson/documents.ts'
 import type { CollectionState } from '../install/collection-state.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
-import { isPosition, plainPathOf } from '../path-graph/walk-path.ts'
+import { plainPathOf } from '../path-graph/walk-path.ts'
 import { refuseWrite } from '../query-rewrite/refuse.ts'
-import { comparesByCollation } from '../query-rewrite/scope.ts'
-import { factsOf } from '../read-path/collect-rows.ts'
-import { openDocuments } from '../read-path/open-documents.ts'
 import { applyEdit } from './apply-edit.ts'
 import { addKeys, Draft, sealDrafts } from './draft.ts'
 import { clearOldPlace, clearOtherPlace, type Edit } from './plan-update.ts'
 import { arePlain, holdsEnvelope, plainOperators } from './plain-edits.ts'
 import { sealValue } from './seal-value.ts'
-import {
-  MAX_ATTEMPTS,
-  NOTHING,
-  optionsOfNothing,
-  readOptions,
-  UNCHANGED,
-  type PreparedUpdate,
-  type UpdateRunner,
-} from './prepared-update.ts'
-import { isStill } from './still.ts'
-import { isByBytes, pinTo } from './update-facts.ts'
+import { UNCHANGED, type PreparedUpdate, type UpdateRunner } from './prepared-update.ts'
+import { writeWhereStill, type Matched } from './write-where-still.ts'
 
 /**
- * An update that needs the present plaintext: reads the document, computes the new values here, and writes them where
- * the encrypted ones are still those that were read. Another writer in between means: once more.
+ * An update that needs the present plaintext: the new values are computed here.
  *
  * @returns undefined when the document that was read to learn whose it is has become another's, or is gone
- * @throws FieldsealError ERR_WRITE_UNSUPPORTED for an upsert of a document that does not exist, and when others kept
- * writing the same values through 20 attempts
+ * @throws FieldsealError ERR_WRITE_UNSUPPORTED as `writeWhereStill`, and for an upsert of a document that does not exist
  */
 export async function editMatched<R>(
   state: CollectionState,
@@ -42,83 +27,37 @@ export async function editMatched<R>(
   runner: UpdateRunner<R>,
 ): Promise<R | undefined> {
   const { filter, options, edits, draft } = prepared
-  const roots = [...new Set(edits.map(({ root }) => root))]
   const [first] = edits as readonly [Edit, ...Edit[]]
-  const places = [...roots, ...new Set(edits.flatMap((edit) => plainPathOf(edit, edit.root) ?? []))]
-  const projection = projectionOf([...model.facts.map(({ path }) => path), ...places])
-  for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
-    const found = await state.raw.findOne(filter, { ...readOptions(options), projection })
-    if (found === null) {
-      if (prepared.known) return undefined
-      if (options['upsert'] === true && arePlain(edits)) {
-        await sealDrafts([draft], state.host, context)
-        const made = addKeys(merged(prepared.finish() as Doc, plainOperators(edits)), draft.kekIds)
-        return runner.run(except(filter, holdsEnvelope(edits)), made, options)
-      }
-      if (options['upsert'] === true)
-        refuseWrite(
-          model.map.id,
-          first.root,
-          'emulate-upsert',
-          `${first.operator} has no value to begin with: set it with $setOnInsert in an upsert of its own`,
-        )
-      return runner.run(NOTHING, UNCHANGED, optionsOfNothing(options))
-    }
-    const document: Doc = found
-    const still = Object.fromEntries(places.map((path) => [path, isStill(document, path)]))
-    const facts = factsOf(document, model, context)
-    const bound = isByBytes(model.id, comparesByCollation(state, options))
-    const row = new Draft(model, bound ? facts : { ...facts, rowId: undefined })
-    const changes = await computed(state, model, prepared, document, row, context)
-    // Cells of the other operators join the same write.
-    draft.facts = row.facts
-    await sealDrafts([draft, row], state.host, context)
-    const own = prepared.finish() as Doc // edits come from operators, never from a pipeline
-    const out = addKeys(merged(own, changes), [...draft.kekIds, ...row.kekIds])
-    const confined = pinTo(filter, document, model)
-    const guarded = { ...confined, $and: [...((confined['$and'] as unknown[] | undefined) ?? []), still] }
-    const sent = Object.keys(out).length === 0 ? UNCHANGED : out
-    const result = await runner.run(guarded, sent, { ...options, upsert: false })
-    if (runner.matched(result) > 0) return result
+  const places = edits.flatMap((edit) => plainPathOf(edit, edit.root) ?? [])
+  async function insert(): Promise<R> {
+    if (!arePlain(edits))
+      refuseWrite(
+        model.map.id,
+        first.root,
+        'emulate-upsert',
+        `${first.operator} has no value to begin with: set it with $setOnInsert in an upsert of its own`,
+      )
+    await sealDrafts([draft], state.host, context)
+    const made = addKeys(merged(prepared.finish() as Doc, plainOperators(edits)), draft.kekIds)
+    return runner.run(except(filter, holdsEnvelope(edits)), made, options)
   }
-  return refuseWrite(
-    model.map.id,
-    first.root,
-    'emulate-contention',
-    `others kept changing it through ${MAX_ATTEMPTS} attempts: try again later`,
-  )
-}
-
-/** Arrays are projected whole: an index in a path of a projection is the name of a path. */
-function projectionOf(paths: readonly string[]): Doc {
-  const whole = paths.map((path) => {
-    const names = path.split('.')
-    const position = names.findIndex(isPosition)
-    return position === -1 ? path : names.slice(0, position).join('.')
+  return writeWhereStill(state, model, prepared, context, runner, {
+    places: [...new Set([...edits.map(({ root }) => root), ...places])],
+    async update(matched) {
+      const row = new Draft(model, draft.facts)
+      const changes = computed(model, edits, matched, row)
+      // Cells of the other operators join the same write.
+      await sealDrafts([draft, row], state.host, context)
+      const own = prepared.finish() as Doc // edits come from operators, never from a pipeline
+      const out = addKeys(merged(own, changes), [...draft.kekIds, ...row.kekIds])
+      return Object.keys(out).length === 0 ? UNCHANGED : out
+    },
+    ifNone: options['upsert'] === true ? insert : undefined,
   })
-  const outermost = whole.filter((path) => !whole.some((other) => path.startsWith(`${other}.`)))
-  return Object.fromEntries(outermost.map((path) => [path, 1]))
 }
 
 /** The operators that bring about what the edits compute. */
-async function computed(
-  state: CollectionState,
-  model: StoredModel,
-  { edits }: PreparedUpdate,
-  document: Doc,
-  row: Draft,
-  context: OperationContext,
-): Promise<Doc> {
-  const opening = {
-    host: state.host,
-    context: { ...context, onUnreadable: 'throw' as const }, // nothing is computed from a sentinel
-    root: model.root,
-    promote: AS_STORED,
-    sought: new Map(),
-    writer: undefined,
-    whole: false,
-  }
-  const [plaintext = {}] = await openDocuments([deepCopyOf(document) as Doc], opening)
+function computed(model: StoredModel, edits: readonly Edit[], { document, plaintext }: Matched, row: Draft): Doc {
   const [set, unset, push, pull]: Doc[] = [{}, {}, {}, {}] as const
   const changes: Doc = { $set: set, $unset: unset, $push: push, $pull: pull }
   for (const [root, ofRoot] of Map.groupBy(edits, (edit) => edit.root)) {
