@@ -553,7 +553,7 @@ describe.runIf(hasMongo())('a field on its way from plaintext', () => {
     expect(properties('migrating')).toEqual({})
     expect(properties('encrypted')).toMatchObject({
       mail: { bsonType: ['null'] },
-      name: { bsonType: ['binData', 'null'] },
+      name: { bsonType: ['binData', 'object', 'null'] },
     })
   })
 
