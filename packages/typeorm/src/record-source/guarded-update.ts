@@ -1,4 +1,4 @@
-import type { Converted, PatchedCell, RowPatch } from '@fieldseal/core/adapter'
+import { FieldsealError, type Converted, type PatchedCell, type RowPatch } from '@fieldseal/core/adapter'
 import { formsOf, isAsRead, type Form, type Forms, type Place } from './place.ts'
 import { keyArrays, versionOf } from './row-key.ts'
 import type { ModelTable, Query } from './table.ts'
@@ -42,6 +42,12 @@ export async function updateRows(
     try {
       for (const { place } of await deps.query(sql, parameters)) outcomes[rows[Number(place) - 1] ?? -1] = 'updated'
     } catch (error) {
+      if (String(error).includes(ALTERED))
+        throw new FieldsealError('ERR_CONFIG_INVALID', {
+          model: table.map.id,
+          reason: `a trigger of ${table.name} stores other values than it is given: nothing was written`,
+          hint: 'fieldseal doctor names it; it must leave encrypted columns and their tokens alone',
+        })
       if (deps.isRefusal?.(error) !== true) throw error
       const [row = -1, ...others] = rows
       if (others.length === 0) outcomes[row] = 'refused'
@@ -109,11 +115,17 @@ const holdsTheSame: Guard = ({ forms, rows, keys, add }) => [
   }),
 ]
 
+/** What an error quotes that undoes a statement: a row is not as it was written. */
+const ALTERED = 'fieldseal: altered'
+
 /** Names of its steps. A space keeps them apart from names of tables. */
 const GIVEN = '"rows given"'
 const LOCKED = '"rows locked"'
 
-/** It locks what it is about to write, skips what others have locked, and meets it again by its place on disk. */
+/**
+ * It locks what it is about to write, skips what others have locked, and meets it again by its place on disk. Where a
+ * trigger has altered what was written, the statement fails: an altered envelope would never open again.
+ */
 function statementOf(
   table: ModelTable,
   forms: readonly Forms[],
@@ -138,12 +150,14 @@ function statementOf(
   const isRow = keys.map(({ column, type, array }) => `${column} = ${array.own}::${type}`)
   const isUnchanged = guard({ forms, patches, rows, keys, add })
   const set = forms.flatMap((form) => assignmentOf(form, rows, add))
+  const asWritten = set.flatMap(({ isStored }) => isStored ?? [])
   const names = types.map((_, i) => `p${i + 1}`)
   const arrays = types.map((type, i) => `$${i + 1}::${type}[]`)
   const sql = [
     `WITH ${GIVEN} AS (SELECT * FROM unnest(${arrays.join(', ')}) WITH ORDINALITY AS v(${names.join(', ')}, place)),`,
     `${LOCKED} AS MATERIALIZED (SELECT v.*, t.ctid AS at FROM ${GIVEN} v JOIN ${table.name} t ON ${[...isRow, ...isUnchanged].join(' AND ')} FOR ${keepsKeys ? 'NO KEY ' : ''}UPDATE OF t SKIP LOCKED)`,
-    `UPDATE ${table.name} t SET ${set.join(', ')} FROM ${LOCKED} v WHERE ${['t.ctid = v.at', ...isRow].join(' AND ')} RETURNING v.place`,
+    `UPDATE ${table.name} t SET ${set.map(({ sql: one }) => one).join(', ')} FROM ${LOCKED} v WHERE ${['t.ctid = v.at', ...isRow].join(' AND ')}`,
+    `RETURNING v.place, (CASE WHEN ${['TRUE', ...asWritten].join(' AND ')} THEN '1' ELSE '${ALTERED}' END)::int`,
   ].join(' ')
   return { sql, parameters }
 }
@@ -160,13 +174,28 @@ function isUnquoted(value: unknown): value is string | null {
   return value === null || (typeof value === 'string' && UNQUOTED.test(value))
 }
 
-function assignmentOf({ place, after }: Forms, rows: readonly number[], add: AddArray): readonly string[] {
-  const { name, type, cast = (form: string) => form } = place
+interface Assignment {
+  readonly sql: string
+  /** True in SQL where the column holds what was written; undefined where the database may spell it otherwise. */
+  readonly isStored: string | undefined
+}
+
+function assignmentOf({ place, after }: Forms, rows: readonly number[], add: AddArray): readonly Assignment[] {
+  const { name, type, cast } = place
   const given = rows.map((row) => after[row])
   if (given.every((form) => form === undefined)) return []
-  const fresh = cast(add(type, given.map(orNull)).own)
-  if (!given.includes(undefined)) return [`${name} = ${fresh}`]
-  return [`${name} = CASE WHEN ${add('boolean', given.map(isGiven)).own} THEN ${fresh} ELSE t.${name} END`]
+  const { own } = add(type, given.map(orNull))
+  const fresh = cast === undefined ? own : cast(own)
+  const same = `${type === 'text' ? `t.${name}::text COLLATE "C"` : `t.${name}`} IS NOT DISTINCT FROM ${own}`
+  const isStored = cast === undefined ? same : undefined
+  if (!given.includes(undefined)) return [{ sql: `${name} = ${fresh}`, isStored }]
+  const isWritten = add('boolean', given.map(isGiven)).own
+  return [
+    {
+      sql: `${name} = CASE WHEN ${isWritten} THEN ${fresh} ELSE t.${name} END`,
+      isStored: isStored && `(NOT ${isWritten} OR ${isStored})`,
+    },
+  ]
 }
 
 function orNull(form: Form | undefined): Form {

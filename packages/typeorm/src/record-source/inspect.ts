@@ -2,6 +2,7 @@ import type { RecordMap } from '@fieldseal/core/adapter'
 import { tokenSlotsOf } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
 import { indexFindings } from './inspect-indexes.ts'
+import { triggerFindings } from './inspect-triggers.ts'
 import { isPlaintextIn } from './pages.ts'
 import { columnTypes, onPrimary, tableOf } from './table.ts'
 
@@ -25,7 +26,11 @@ export async function inspectTable(
     fix: 'write a migration with encryptColumnMigration(); TypeORM would drop the old one with its data',
   }))
   if (columns.length > 0) return columns
-  return [...(await indexFindings(installation, map)), ...(await stateFindings(installation, map))]
+  return [
+    ...(await indexFindings(installation, map)),
+    ...(await triggerFindings(installation, map)),
+    ...(await stateFindings(installation, map)),
+  ]
 }
 
 /** Rows that the state of a field does not expect. */

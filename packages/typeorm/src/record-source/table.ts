@@ -71,29 +71,39 @@ export function sqlStateOf(error: unknown): string {
 const MISFITS: ReadonlyMap<string, string> = new Map([
   ['42501', 'grant it to the role that is connected, or connect as another'],
   ['42P01', 'run the migrations that make it'],
+  ['23514', 'no trigger may alter what is stored in encrypted columns, and no constraint refuse it'],
   ['42703', 'run the migrations, or take the column out of the model'],
 ])
 
-/** A table that is not there, not as its model says, or not for the role that is connected. */
+/** A table that is not there, not as its model says, not for the role that is connected, or takes no envelopes. */
 function misfit(error: unknown): FieldsealError | undefined {
   const hint = error instanceof Error ? MISFITS.get(sqlStateOf(error)) : undefined
   if (hint === undefined) return undefined
   return new FieldsealError('ERR_CONFIG_INVALID', { field: 'dataSource', reason: (error as Error).message, hint })
 }
 
+/** By `relkind`: what has no rows of its own, which could be told from later versions of themselves. */
+const WITHOUT_ROWS: Readonly<Record<string, string>> = { v: 'view', m: 'materialized view', f: 'foreign table' }
+
 /**
  * Whoever counts or walks rows takes those that it does not see for none.
- * @throws FieldsealError ERR_CONFIG_INVALID where row security hides some of the table
+ * @throws FieldsealError ERR_CONFIG_INVALID where row security hides some of the table, or it is none
  */
 export async function assertSeesAll({ map, name }: ModelTable, query: Query): Promise<void> {
-  const [row] = await query('SELECT row_security_active($1::text) AS hides', [name])
-  if (row?.['hides'] !== true) return
-  throw new FieldsealError('ERR_CONFIG_INVALID', {
-    model: map.id,
-    field: 'dataSource',
-    reason: `row security hides rows of ${name} from the role that is connected`,
-    hint: 'connect as the owner of the table, or as a role with BYPASSRLS',
-  })
+  const [row] = await query(
+    'SELECT row_security_active($1::text) AS hides, (SELECT relkind FROM pg_class WHERE oid = $1::regclass) AS kind',
+    [name],
+  )
+  const refuse = (reason: string, hint: string): never => {
+    throw new FieldsealError('ERR_CONFIG_INVALID', { model: map.id, field: 'dataSource', reason, hint })
+  }
+  const kind = WITHOUT_ROWS[String(row?.['kind'])]
+  if (kind !== undefined) refuse(`${name} is a ${kind}`, 'give the source the table itself, as the entity of its model')
+  if (row?.['hides'] === true)
+    refuse(
+      `row security hides rows of ${name} from the role that is connected`,
+      'connect as the owner of the table, or as a role with BYPASSRLS',
+    )
 }
 
 /** SQL types of the columns of a table, by name: `open` without length or precision, `whole` with them. */
