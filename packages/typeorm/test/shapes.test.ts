@@ -16,11 +16,11 @@ import {
   TreeChildren,
   TreeParent,
 } from 'typeorm'
-import type { QueryResultCache } from 'typeorm/cache/QueryResultCache.js'
 import { expect, it } from 'vitest'
 import { EncryptedColumn, EncryptedModel, typeormKeyStore, withFieldseal } from '../src/index.ts'
 import { startClinic } from './support/clinic.ts'
 import { onPglite, onPostgres } from './support/engine.ts'
+import { resultCache } from './support/result-cache.ts'
 import { Wire } from './support/wire.ts'
 
 abstract class Named {
@@ -218,20 +218,11 @@ onPglite('entities of every shape', (engine) => {
   })
 
   it('a result cache of your own gets ciphertext, under keys of tokens', { timeout: 30_000 }, async () => {
-    const stored = new Map<string, string>()
-    const cache: Partial<QueryResultCache> = {
-      connect: async () => undefined,
-      disconnect: async () => undefined,
-      synchronize: async () => undefined,
-      getFromCache: async ({ query = '' }) =>
-        stored.has(query) ? { query, result: stored.get(query), duration: 60_000, time: Date.now() } : undefined,
-      storeInCache: async ({ query = '', result }) => void stored.set(query, String(result)),
-      isExpired: () => false,
-    }
+    const { stored, options } = resultCache()
     const clinic = await startClinic(engine, {
       entities: [Author, Book, Portrait],
       tenancy: 'single',
-      dataSource: { cache: { type: 'database', provider: () => cache as QueryResultCache, alwaysEnabled: true } },
+      dataSource: { cache: { ...options, alwaysEnabled: true } },
     })
     const authors = clinic.repository(Author)
     await authors.save([{ name: 'cached-canary' }, { name: 'other-canary' }] as Author[])

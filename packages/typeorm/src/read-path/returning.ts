@@ -1,10 +1,16 @@
-import type { InsertResult, ObjectLiteral, UpdateResult } from 'typeorm'
+import type { ObjectLiteral } from 'typeorm'
 import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
 import type { EntityModel } from '../entity-map/entity-model.ts'
 import type { OwnBuilder } from '../install/typeorm-internals.ts'
 import { openRows, type RawRow } from './open-rows.ts'
 import { OpenedCell } from './opened-cell.ts'
 import { readTwin, sourceColumns } from './row-sources.ts'
+
+/** The result of a statement: rows as they came, and what TypeORM made of them, unless it was a deletion. */
+export interface Returned {
+  readonly raw: unknown
+  readonly generatedMaps?: ObjectLiteral[]
+}
 
 /** The columns to return: with an encrypted one come those that tell whose row it is. */
 export function returnedColumns(model: EntityModel, columns: ColumnMetadata[]): ColumnMetadata[] {
@@ -21,11 +27,10 @@ export function returnedColumns(model: EntityModel, columns: ColumnMetadata[]): 
 export async function openReturned(
   builder: OwnBuilder,
   model: EntityModel,
-  result: InsertResult | UpdateResult,
+  { raw, generatedMaps = [] }: Returned,
   entities: readonly ObjectLiteral[],
 ): Promise<void> {
   const { expressionMap, state } = builder
-  const raw: unknown = result.raw
   if (!Array.isArray(expressionMap.returning) || !Array.isArray(raw) || raw.length === 0) return
   const rows = raw as RawRow[]
   const sample = rows[0] ?? {}
@@ -40,7 +45,7 @@ export async function openReturned(
       const value = OpenedCell.isOpened(cell) ? OpenedCell.valueOf(cell) : cell
       row[key] = value
       if (twinKey !== undefined) Reflect.deleteProperty(row, twinKey)
-      sealed.column.setEntityValue((result.generatedMaps[index] ??= {}), value)
+      sealed.column.setEntityValue((generatedMaps[index] ??= {}), value)
       // Rows that were ignored shift the others: then which entity a row belongs to is not known.
       const entity = rows.length === entities.length ? entities[index] : undefined
       if (entity !== undefined && expressionMap.updateEntity) sealed.column.setEntityValue(entity, value)

@@ -1,7 +1,9 @@
+import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
 import { resolveTerms } from '../carrier/resolve.ts'
 import type { EntityModel } from '../entity-map/entity-model.ts'
 import { viaOf } from '../install/installation.ts'
 import type { OwnBuilder } from '../install/typeorm-internals.ts'
+import { openReturned, type Returned, returnedColumns } from '../read-path/returning.ts'
 import { restrictToTenant } from './tenant-predicate.ts'
 
 /** Computes the tokens that the criteria look for before a connection is taken. @throws FieldsealError ERR_TENANT_MISSING */
@@ -13,6 +15,21 @@ export async function prepareCriteria(builder: OwnBuilder): Promise<void> {
     Object.values(builder.expressionMap.parameters),
     viaOf(installation, builder.queryRunner),
   )
+}
+
+/** Runs a removal by criteria, and opens what its RETURNING brought. */
+export async function runRemoval<R extends Returned>(builder: OwnBuilder, run: () => Promise<R>): Promise<R> {
+  await prepareCriteria(builder)
+  const result = await run()
+  const model = modelOf(builder)
+  if (model !== undefined) await openReturned(builder, model, result, builder.expressionMap.whereEntities)
+  return result
+}
+
+/** The columns that a removal returns: with an encrypted one come those that tell whose row it is. */
+export function returnedBy(builder: OwnBuilder, columns: ColumnMetadata[]): ColumnMetadata[] {
+  const model = modelOf(builder)
+  return model === undefined ? columns : returnedColumns(model, columns)
 }
 
 /** Work across tenants removes rows by their criteria alone; everybody else removes those of the own tenant. */

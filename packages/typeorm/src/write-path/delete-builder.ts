@@ -6,10 +6,11 @@ import {
   type QueryBuilder,
   type QueryRunner,
 } from 'typeorm'
+import type { ColumnMetadata } from 'typeorm/metadata/ColumnMetadata.js'
 import type { OwnBuilder } from '../install/typeorm-internals.ts'
 import { stateFrom, type BuilderState } from '../query-rewrite/builder-state.ts'
 import { equip } from '../query-rewrite/equip.ts'
-import { confine, prepareCriteria } from './confine.ts'
+import { confine, returnedBy, runRemoval } from './confine.ts'
 
 /** Deletes by criteria: conditions on tokens, confined to the caller's tenant. */
 export class FieldsealDeleteQueryBuilder<E extends ObjectLiteral> extends DeleteQueryBuilder<E> {
@@ -23,9 +24,12 @@ export class FieldsealDeleteQueryBuilder<E extends ObjectLiteral> extends Delete
     this.state = stateFrom(source, this.dataSource)
   }
 
-  override async execute(): Promise<DeleteResult> {
-    await prepareCriteria(this as unknown as OwnBuilder)
-    return super.execute()
+  override execute(): Promise<DeleteResult> {
+    return runRemoval(this as unknown as OwnBuilder, () => super.execute())
+  }
+
+  protected override getReturningColumns(): ColumnMetadata[] {
+    return returnedBy(this as unknown as OwnBuilder, super.getReturningColumns())
   }
 
   protected override createDeleteExpression(): string {
