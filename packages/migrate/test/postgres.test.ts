@@ -1,6 +1,6 @@
 import 'reflect-metadata'
 import { createFieldseal, isFieldsealError } from '@fieldseal/core'
-import type { KekId } from '@fieldseal/core/adapter'
+import type { KekId, StoredRow } from '@fieldseal/core/adapter'
 import { hasPostgres, useDatabase } from '@fieldseal/servers/vitest'
 import { fakeKms } from '@fieldseal/testkit'
 import {
@@ -133,6 +133,25 @@ describe.runIf(hasPostgres())('on PostgreSQL, through TypeORM', () => {
     const report = await migrator.rewrap({ tenant: 'a' })
     expect(report.models[1]).toMatchObject({ model: 'notes', erased: 2, remaining: 0 })
     expect((await migrator.verify({ tenant: 'a' })).models[1]).toMatchObject({ erased: 2, failed: 0 })
+  })
+
+  it('clears no token of a row that went to another keyspace or tenant since it was read', async () => {
+    const { dataSource, notes, as } = app
+    const saved = await as('c', () =>
+      notes.save(['1', '2', '3'].map((one) => ({ clinicId: 'c', patient: one, text: `about ${one}` }))),
+    )
+    const source = typeormSource(dataSource)
+    const map = source.models.find(({ id }) => id === 'notes') ?? expect.unreachable()
+    const keys: StoredRow['key'][] = []
+    for await (const page of source.pages(map, { size: 100, tenant: 'c' })) keys.push(...page.map(({ key }) => key))
+    await dataSource.query('UPDATE notes SET patient = $2 WHERE id = $1', [saved[0]?.id, '9'])
+    await dataSource.query('UPDATE notes SET "clinicId" = $2 WHERE id = $1', [saved[1]?.id, 'd'])
+    await source.clearTokens?.(map, keys)
+    const cleared = await dataSource.query(
+      `SELECT patient FROM notes WHERE "clinicId" IN ('c', 'd') AND text_bidx IS NULL`,
+    )
+    expect(cleared).toEqual([{ patient: '3' }])
+    await dataSource.query(`DELETE FROM notes WHERE "clinicId" IN ('c', 'd')`)
   })
 
   it(
