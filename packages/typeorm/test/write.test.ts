@@ -298,6 +298,46 @@ onEachEngine('writes', (engine) => {
     expect(second.row).not.toHaveProperty('id')
   })
 
+  it('an insert of several rows, some of which are ignored, names those that are stored and gives them what is theirs', async () => {
+    await people().save({ email: 'b@x.org', contact: {} })
+    const rows = ['a', 'b', 'c'].map((name) => ({ email: `${name}@x.org`, contact: {} }))
+    const insert = people().createQueryBuilder().insert().values(rows).orIgnore()
+    const { identifiers, generatedMaps } = await insert.execute()
+    const [a, c] = await Promise.all(['a@x.org', 'c@x.org'].map((email) => people().findOneBy({ email })))
+    expect(identifiers).toEqual([{ id: a?.id }, undefined, { id: c?.id }])
+    const own = { version: 1, updatedAt: expect.any(Date) }
+    expect(rows).toEqual([
+      expect.objectContaining({ id: a?.id, ...own }),
+      { email: 'b@x.org', contact: {} },
+      expect.objectContaining({ id: c?.id, ...own }),
+    ])
+    expect(generatedMaps).toEqual([expect.objectContaining({ id: a?.id }), {}, expect.objectContaining({ id: c?.id })])
+    const documents = clinic.repository(Document)
+    const given = [1, 2, 2, 3].map((year) => ({ year, number: 'n', title: 't' }))
+    await documents.insert({ ...given[0], title: 'there' } as Document)
+    const ignored = await documents.createQueryBuilder().insert().values(given).orIgnore().execute()
+    expect(ignored.identifiers).toEqual([undefined, { year: 2, number: 'n' }, undefined, { year: 3, number: 'n' }])
+  })
+
+  it('an insert of several rows, some of which are ignored, names none where the database makes keys', async () => {
+    const visits = clinic.repository(Visit)
+    await visits.save({ room: 7, note: 'there' })
+    await raw('CREATE UNIQUE INDEX one_a_room ON visits (room)')
+    const rows: Partial<Visit>[] = [{ room: 7 }, { room: 8, note: 'stored' }]
+    const { identifiers, raw: returned } = await visits.createQueryBuilder().insert().values(rows).orIgnore().execute()
+    await raw('DROP INDEX one_a_room')
+    expect(returned).toHaveLength(1)
+    expect(identifiers).toEqual([undefined, undefined])
+    expect(rows).toEqual([{ room: 7 }, { room: 8, note: 'stored' }])
+  })
+
+  it('an insert that does not name a column whose nulls are encrypted stores a sealed null', async () => {
+    const row = { email: 'a@x.org', contact: {}, veiled: 'not named' }
+    await people().createQueryBuilder().insert().into(Person, ['email', 'version']).values(row).execute()
+    expect(await raw('SELECT veiled FROM people')).toEqual([{ veiled: expect.stringMatching(/^fs\./) }])
+    expect(await people().findOneByOrFail({ email: 'a@x.org' })).toMatchObject({ veiled: null })
+  })
+
   it('an upsert never gives a row another key: its other values are bound to it', async () => {
     const a = await people().save({ email: 'a@x.org', ssn: '1', contact: {} })
     await people().upsert({ id: a.id, email: 'a@x.org', nick: 'same key', contact: {} }, ['email'])

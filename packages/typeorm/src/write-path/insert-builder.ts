@@ -28,6 +28,7 @@ import { equip } from '../query-rewrite/equip.ts'
 import { refusedTwin } from '../query-rewrite/rewrite-where.ts'
 import { openReturned, returnedColumns } from '../read-path/returning.ts'
 import { assertValue, valueToIndex } from './comparable.ts'
+import { withIgnored } from './ignored-rows.ts'
 import { insertedFacts, keyspacesOf } from './row-facts.ts'
 import { undoable } from './undoable.ts'
 import { conflictColumns, missingRows, planUpsert, type UpsertPlan } from './upsert.ts'
@@ -115,10 +116,11 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
   }
 
   protected override getInsertedColumns(): ColumnMetadata[] {
-    const columns = super.getInsertedColumns()
+    const named = super.getInsertedColumns()
     // `into(entity, columns)` names the value; what stands beside it must come along, or the row could not be found.
     const registry = this.state.installation.models()
     const { keys = [], compounds = [] } = this.#model ?? {}
+    const columns = [...named, ...this.#sealedNulls.filter((column) => !named.includes(column))]
     const beside = [
       // A key made here is what values are bound to: it must be stored.
       ...keys.flatMap(({ column }) => (isMadeHere(column) ? [column] : [])),
@@ -155,7 +157,8 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     const sealed = owner ?? registry.sealed(column)
     if (sealed === undefined || (owner === undefined && isPlaintext(sealed)))
       return super.createColumnValueExpression(valueSets, index, column)
-    const value = valueToSeal(sealed, valueSet)
+    const isNamed = !sealed.field.encryptNull || super.getInsertedColumns().includes(column)
+    const value = isNamed ? valueToSeal(sealed, valueSet) : null
     // DEFAULT and NULL are both null here: an encrypted column has no default.
     if (value === undefined) return 'DEFAULT'
     const cell = row.written.add(sealed, value)
@@ -173,8 +176,14 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     const model = this.#model
     const columns = super.getReturningColumns()
     if (model === undefined) return columns
-    const keys = this.#mustReturnAll ? model.keys.map(({ column }) => column) : []
+    const keys = this.#mustReturnAll || this.#mayIgnore ? model.keys.map(({ column }) => column) : []
     return returnedColumns(model, [...columns, ...keys.filter((key) => !columns.includes(key))])
+  }
+
+  /** Columns that hold an envelope even where nobody gives a value. */
+  get #sealedNulls(): readonly ColumnMetadata[] {
+    const columns = this.#model?.columns ?? []
+    return columns.flatMap((sealed) => (sealed.field.encryptNull && !isPlaintext(sealed) ? [sealed.column] : []))
   }
 
   /** None where one of the values is null, or is not inserted. */
@@ -194,8 +203,13 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
   }
 
   async #run(model: EntityModel): Promise<InsertResult> {
+    const valueSets = this.getValueSets()
+    const giveBack = this.#mayIgnore
+      ? withIgnored(model, valueSets, (index, key) => this.#rows[index]?.uuids.get(key))
+      : undefined
     const result = await super.execute()
-    await openReturned(this.#own, model, result, this.getValueSets())
+    await openReturned(this.#own, model, result, valueSets)
+    giveBack?.(result)
     return result
   }
 
@@ -248,7 +262,7 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     const made = new Map<ColumnMetadata, string>()
     const { onIgnore, locallyGenerated } = this.expressionMap
     // The row that survives a conflict has a key of its own, or there is none: RETURNING tells it.
-    const isTold = this.#upsert !== undefined || (Boolean(onIgnore) && this.getValueSets().length === 1)
+    const isTold = this.#upsert !== undefined || Boolean(onIgnore)
     for (const { column } of model.keys) {
       const missing = column.getEntityValue(valueSet) === undefined
       if (!missing || !isMadeHere(column)) continue
@@ -277,6 +291,12 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     return (
       plan !== undefined && plan.overwrite.length > 0 && (this.#model?.tenant !== undefined || plan.keys.length > 0)
     )
+  }
+
+  /** Rows may be missing in what comes back, for TypeORM to give to entities. */
+  get #mayIgnore(): boolean {
+    const { onIgnore, updateEntity, insertFromSelect } = this.expressionMap
+    return Boolean(onIgnore) && updateEntity && insertFromSelect === undefined
   }
 
   #isEncrypted(column: ColumnMetadata): boolean {
