@@ -78,6 +78,14 @@ export interface EntityModel {
   readonly facts: readonly FactColumn[]
 }
 
+/** The table of an entity in SQL: quoted, with its schema. */
+export function quotedTable({ tablePath, dataSource }: EntityMetadata): string {
+  return tablePath
+    .split('.')
+    .map((part) => dataSource.driver.escape(part))
+    .join('.')
+}
+
 /** Stored path of a column: its name, with the characters escaped that structure paths. */
 export function pathOf(column: Pick<ColumnMetadata, 'databaseName'>): FieldPath {
   return column.databaseName.replaceAll('~', '~0').replaceAll('.', '~1').replace(/^\$/, '~2')

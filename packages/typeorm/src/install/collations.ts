@@ -1,5 +1,4 @@
-import type { EntityMetadata } from 'typeorm'
-import { turnsInPlace, type EntityModel } from '../entity-map/entity-model.ts'
+import { quotedTable, turnsInPlace, type EntityModel } from '../entity-map/entity-model.ts'
 import { annotationOf } from '../encrypted-column/annotation.ts'
 import { configError } from '../entity-map/column-rules.ts'
 import { onPrimary, type Query } from '../record-source/table.ts'
@@ -39,7 +38,7 @@ export async function keepCollations(installation: Installation, models: readonl
       query(
         `SELECT a.attname AS "column", c.collname AS collation FROM pg_attribute a JOIN pg_collation c ON c.oid = a.attcollation
          WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND c.collname <> 'default'`,
-        [tableName(metadata)],
+        [quotedTable(metadata)],
       ),
     )
     const collations = new Map(rows.map(({ column, collation }) => [String(column), String(collation)]))
@@ -50,13 +49,6 @@ export async function keepCollations(installation: Installation, models: readonl
   }
 }
 
-function tableName({ tablePath }: EntityMetadata): string {
-  return tablePath
-    .split('.')
-    .map((part) => `"${part}"`)
-    .join('.')
-}
-
 /**
  * Refuses key, tenant and subject columns that compare otherwise than the model says: `update('abc')` would meet row
  * 'ABC' and bind its values to the wrong key.
@@ -65,7 +57,7 @@ function tableName({ tablePath }: EntityMetadata): string {
  */
 export async function assertCollations(models: readonly EntityModel[], query: Query): Promise<void> {
   if (models.length === 0) return
-  const tables = models.map(({ metadata }) => tableName(metadata))
+  const tables = models.map(({ metadata }) => quotedTable(metadata))
   const rows = await query(
     `SELECT t.name AS "table", a.attname AS "column" FROM unnest($1::text[]) AS t(name)
      JOIN pg_attribute a ON a.attrelid = to_regclass(t.name) JOIN pg_collation c ON c.oid = a.attcollation

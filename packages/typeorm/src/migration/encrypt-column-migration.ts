@@ -2,7 +2,7 @@ import { FieldsealError } from '@fieldseal/core/adapter'
 import type { QueryRunner } from 'typeorm'
 import type { IndexMetadata } from 'typeorm/metadata/IndexMetadata.js'
 import { configError } from '../entity-map/column-rules.ts'
-import { turnsInPlace, type EntityModel, type SealedColumn } from '../entity-map/entity-model.ts'
+import { quotedTable, turnsInPlace, type EntityModel, type SealedColumn } from '../entity-map/entity-model.ts'
 import { startsLikeEnvelope } from '../entity-map/tripwire.ts'
 import { installationOf } from '../install/installation.ts'
 
@@ -79,7 +79,7 @@ async function tableIn(runner: QueryRunner, { model: id, field }: EncryptColumnO
   if (model === undefined || sealed === undefined)
     throw new FieldsealError('ERR_ARGUMENT_INVALID', { model: id, field, reason: 'no such encrypted field' })
   const escape = (name: string) => dataSource.driver.escape(name)
-  const name = model.metadata.tablePath.split('.').map(escape).join('.')
+  const name = quotedTable(model.metadata)
   const rows = (await runner.query(
     'SELECT attname, format_type(atttypid, NULL) AS type FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped',
     [name],

@@ -5,6 +5,7 @@ import {
   type Converted,
   type Envelope,
   type Field,
+  type IndexToken,
   type PatchedCell,
   type PlainCell,
   type RecordMap,
@@ -12,14 +13,15 @@ import {
   type StoredCell,
 } from '@fieldseal/core/adapter'
 import { storedForm } from '../carrier/stored-form.ts'
-import { turnsInPlace, type CompoundIndex, type SealedColumn } from '../entity-map/entity-model.ts'
+import { turnsInPlace, type SealedColumn, type TokenSlots } from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
 import { patchedColumns } from './compare-and-set.ts'
 import { updateRows } from './guarded-update.ts'
-import type { Form, Place } from './place.ts'
+import type { FieldPlace, Form, Place, TokenPlace } from './place.ts'
 import { columnTypes, onPrimary, tableOf, type ColumnTypes } from './table.ts'
 
-type Patches = readonly RowPatch<PatchedCell>[]
+type Patch = RowPatch<PatchedCell>
+type Patches = readonly Patch[]
 
 /** Class 23: integrity constraints; 22: values that a column does not take. */
 const REFUSALS = /^2[23]/
@@ -41,7 +43,9 @@ export async function convert(
     const escape = (name: string) => installation.dataSource.driver.escape(name)
     const places = [
       ...columns.flatMap((column) => placesOf(installation, column, types, escape)),
-      ...table.compounds.flatMap((compound) => tokenPlacesOf(compound, patches, escape)),
+      ...table.compounds.flatMap((compound) =>
+        tokenPlaces(compound, ({ tokens }) => tokens?.get(compound.index), escape),
+      ),
     ]
     const keyTypes = table.keys.map(({ column }) => types.get(column.databaseName)?.open ?? 'text')
     return updateRows(table, places, patches, { query, escape, keyTypes, isRefusal, onlyAsRead: true })
@@ -64,7 +68,7 @@ function placesOf(
   const own = (cell: StoredCell) => ownForm(sealed, cell)
   const changed = (form: (cell: StoredCell) => Form) => (cell: PatchedCell) =>
     cell.after === cell.before ? undefined : form(cell.after)
-  const places: Place[] = [
+  const places: FieldPlace[] = [
     {
       field,
       name: escape(envelope.databaseName),
@@ -90,27 +94,23 @@ function placesOf(
       read: (version) => version.plainTexts.get(field),
     })
   }
-  for (const slot of slots === undefined ? [] : (['odd', 'even'] as const))
-    places.push({
-      field,
-      name: escape(slots?.[slot].databaseName ?? ''),
-      type: 'bytea',
-      before: () => undefined,
-      after: ({ tokens }) => tokens && bufferOf(tokens.find((token) => tokenSlot(token) === slot)),
-      read: () => undefined,
-    })
-  return places
+  const tokensIn = ({ cells }: Patch) => cells.find((cell) => cell.field === field)?.tokens
+  return slots === undefined ? places : [...places, ...tokenPlaces(slots, tokensIn, escape)]
 }
 
-/** The columns of the tokens of several fields, where there are any to write. */
-function tokenPlacesOf(slots: CompoundIndex, patches: Patches, escape: (name: string) => string): readonly Place[] {
-  const { index } = slots
-  if (!patches.some(({ tokens }) => tokens?.has(index))) return []
+/** The two columns of an index. */
+function tokenPlaces(
+  slots: TokenSlots,
+  tokensIn: (patch: Patch) => readonly IndexToken[] | undefined,
+  escape: (name: string) => string,
+): readonly TokenPlace[] {
   return (['odd', 'even'] as const).map((slot) => ({
-    index,
     name: escape(slots[slot].databaseName),
     type: 'bytea',
-    form: (tokens) => bufferOf(tokens.find((token) => tokenSlot(token) === slot)),
+    token(patch) {
+      const tokens = tokensIn(patch)
+      return tokens && bufferOf(tokens.find((token) => tokenSlot(token) === slot))
+    },
   }))
 }
 

@@ -1,4 +1,4 @@
-import type { BlindIndex, Field, IndexToken, PatchedCell, RowPatch } from '@fieldseal/core/adapter'
+import type { Field, PatchedCell, RowPatch } from '@fieldseal/core/adapter'
 import type { RowVersion } from './row-key.ts'
 
 /** A value as it travels to the database. */
@@ -26,10 +26,10 @@ export interface FieldPlace extends Column {
   readonly read: (version: RowVersion) => unknown
 }
 
-/** A column of tokens of several fields, whose cells are compared in their own places. */
+/** A column of tokens, which nobody compares: they go with the values that they are made of. */
 export interface TokenPlace extends Column {
-  readonly index: BlindIndex
-  readonly form: (tokens: readonly IndexToken[]) => Form
+  /** What shall stand there. */
+  readonly token: (patch: RowPatch<PatchedCell>) => Form | undefined
 }
 
 /** What must stand in one place and what shall, row by row. */
@@ -41,10 +41,7 @@ export interface Forms {
 
 export function formsOf(places: readonly Place[], patches: readonly RowPatch<PatchedCell>[]): readonly Forms[] {
   return places.map((place) => {
-    if ('index' in place) {
-      const tokens = patches.map((patch) => patch.tokens?.get(place.index))
-      return { place, before: tokens.map(() => undefined), after: tokens.map((found) => found && place.form(found)) }
-    }
+    if ('token' in place) return { place, before: patches.map(() => undefined), after: patches.map(place.token) }
     const cells = patches.map((patch) => patch.cells.find(({ field }) => field === place.field))
     return {
       place,
@@ -58,7 +55,7 @@ export function formsOf(places: readonly Place[], patches: readonly RowPatch<Pat
 export function isAsRead(forms: readonly Forms[], row: number, version: RowVersion): boolean {
   return forms.every(({ place, before }) => {
     const form = before[row]
-    return form === undefined || 'index' in place || isSame(form, place.read(version))
+    return form === undefined || 'token' in place || isSame(form, place.read(version))
   })
 }
 

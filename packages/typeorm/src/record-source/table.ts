@@ -1,5 +1,11 @@
 import { FieldsealError, type RecordMap } from '@fieldseal/core/adapter'
-import type { CompoundIndex, EntityModel, FactColumn, SealedColumn } from '../entity-map/entity-model.ts'
+import {
+  quotedTable,
+  type CompoundIndex,
+  type EntityModel,
+  type FactColumn,
+  type SealedColumn,
+} from '../entity-map/entity-model.ts'
 import type { Installation } from '../install/installation.ts'
 
 export type Query = (sql: string, parameters?: readonly unknown[]) => Promise<readonly Record<string, unknown>[]>
@@ -16,15 +22,12 @@ export interface ModelTable {
 }
 
 /** The root entity's table: it has the columns of all children. @throws FieldsealError ERR_ARGUMENT_INVALID for a map of another DataSource */
-export function tableOf({ models, dataSource }: Installation, map: RecordMap): ModelTable {
+export function tableOf({ models }: Installation, map: RecordMap): ModelTable {
   const ofMap = models().models.filter((model) => model.map === map)
   const root: EntityModel | undefined = ofMap.find(({ metadata }) => metadata.parentEntityMetadata === undefined)
   if (root === undefined)
     throw new FieldsealError('ERR_ARGUMENT_INVALID', { model: map.id, reason: 'not a model of this DataSource' })
-  const name = root.metadata.tablePath
-    .split('.')
-    .map((part) => dataSource.driver.escape(part))
-    .join('.')
+  const name = quotedTable(root.metadata)
   return { map, name, columns: root.columns, compounds: root.compounds, keys: root.keys, facts: root.facts }
 }
 

@@ -1,6 +1,6 @@
 import { FieldsealError, type OperationContext } from '@fieldseal/core/adapter'
 import type { ObjectLiteral, QueryRunner } from 'typeorm'
-import type { EntityModel, SealedColumn } from '../entity-map/entity-model.ts'
+import { quotedTable, type EntityModel, type SealedColumn } from '../entity-map/entity-model.ts'
 import { viaOf, type Installation } from '../install/installation.ts'
 
 /** Values that an update leaves as they are, and needs for tokens over several columns. */
@@ -50,11 +50,7 @@ export async function lockComponents(
   )
   if (model.tenant !== undefined) conditions.push(isEqual(model.tenant.column.databaseName, tenant))
   const selected = [...columns, ...model.facts].map(({ column }) => driver.escape(column.databaseName))
-  const table = model.metadata.tablePath
-    .split('.')
-    .map((part) => driver.escape(part))
-    .join('.')
-  const sql = `SELECT ${[...new Set(selected)].join(', ')} FROM ${table} WHERE ${conditions.join(' AND ')} FOR UPDATE`
+  const sql = `SELECT ${[...new Set(selected)].join(', ')} FROM ${quotedTable(model.metadata)} WHERE ${conditions.join(' AND ')} FOR UPDATE`
   const [row] = (await runner.query(sql, parameters)) as Record<string, unknown>[] // as TypeORM gives rows
   if (row === undefined) return undefined
   const known = Object.fromEntries(model.facts.map(({ path, column }) => [path, row[column.databaseName]]))
