@@ -211,6 +211,35 @@ describe.runIf(hasMongo())('documents on their way from plaintext', () => {
     expect(await patients().countDocuments({ name: { $type: 'binData' } })).toBe(0)
   })
 
+  it('lose tokens that a build without Fieldseal has left without their value, so that all can be read afterwards', async () => {
+    await patients().insertMany(range(6).map(oldDocument) as never)
+    const takeAway = (_id: number) => patients().updateOne({ _id } as never, { $unset: { mail: 1, 'history.0.by': 1 } })
+    const left = async (_id: number) => {
+      const { email, history } = (await stored())[_id] as Doc
+      return [email, (history as Doc[])[0]?.['doctor']]
+    }
+    const plaintext = await deploy('plaintext')
+    await plaintext.migrator.backfill()
+    await takeAway(1)
+    expect(await left(1)).toEqual([{ b: expect.anything() }, { b: expect.anything() }])
+    expect(await findBy(plaintext, 1)).toBeNull()
+    expect((await plaintext.migrator.backfill()).models).toMatchObject([{ updated: 1 }])
+    expect(await left(1)).toEqual([undefined, undefined])
+
+    await takeAway(2)
+    const migrating = await deploy('migrating')
+    expect(await findBy(migrating, 2)).toBeNull()
+    expect(await migrating.migrator.backfill()).toMatchObject({ remaining: 0 })
+    expect(await left(2)).toEqual([undefined, undefined])
+    expect(await migrating.migrator.verify()).toMatchObject({ remaining: 0 })
+    const encrypted = await deploy('encrypted')
+    const found = await readAll(encrypted)
+    expect(found.map(({ email }) => email)).toEqual(
+      range(6).map((i) => (i === 1 || i === 2 ? undefined : `P${i}@x.org`)),
+    )
+    expect(await encrypted.migrator.verify()).toMatchObject({ remaining: 0 })
+  })
+
   it('list what stands in the way, and are encrypted but for those', async () => {
     const { Long } = mongoose.mongo
     const documents = range(6).map(oldDocument)

@@ -154,6 +154,17 @@ describe.runIf(hasPostgres())('backfill and decrypt, on PostgreSQL through TypeO
     await expect(strict.migrator.backfill()).rejects.toMatchObject({ code: 'ERR_ARGUMENT_INVALID' })
   })
 
+  it('takes the token of a value away that a build without Fieldseal has set to null', async () => {
+    const plaintext = await deploy('plaintext')
+    await plaintext.migrator.backfill()
+    await plaintext.dataSource.query("UPDATE clients SET phone = NULL WHERE phone = '011'")
+    const migrating = await deploy('migrating')
+    expect(await migrating.migrator.backfill()).toMatchObject({ remaining: 0 })
+    const empty = (await migrating.raw()).filter(({ phone }) => phone === null)
+    expect(empty.map((row) => row['phone_bidx'])).toEqual([null, null])
+    expect(await migrating.migrator.verify()).toMatchObject({ remaining: 0 })
+  })
+
   it('goes back, and leaves the table as it was', async () => {
     const migrating = await deploy('migrating')
     const before = (await migrating.raw()).map(({ id, phone, fee }) => ({ id, phone, fee }))

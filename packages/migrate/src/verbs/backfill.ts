@@ -128,6 +128,9 @@ async function workOn(
     else outcomes[at]?.cells.push(...encryptedCells(values, result.result, (rows[at] as TargetRow).stored.tokens))
   }
 
+  for (const { at, values } of inState('migrating'))
+    outcomes[at]?.cells.push(...withoutTokens(values, (rows[at] as TargetRow).stored.tokens))
+
   const toIndex = inState('plaintext').map(({ at, values }) => ({
     at,
     values: values.filter(({ cell: { field } }) => field.blindIndex !== undefined),
@@ -229,6 +232,15 @@ function tokenedCells(
     cells.push({ field, ...(mapKeys === undefined ? {} : { mapKeys }), before, after: before, tokens: expected })
   }
   return { cells, problems }
+}
+
+/** Tokens that stand without a value: a build that knows none took it away. */
+function withoutTokens(values: readonly PlainValue[], stored: TargetRow['stored']['tokens']): PatchedCell[] {
+  return values.flatMap(({ cell: { field, mapKeys }, value, nth }) =>
+    value !== null || field.encryptNull || storedTokens(stored, field, nth).length === 0
+      ? []
+      : [{ field, ...(mapKeys === undefined ? {} : { mapKeys }), before: null, after: null, tokens: [] }],
+  )
 }
 
 function storedTokens(

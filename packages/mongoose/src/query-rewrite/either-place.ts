@@ -6,6 +6,8 @@ export interface EitherPlace {
   readonly model: string
   readonly path: string
   readonly plainPath: string
+  /** Tokens stand beside the envelope, and may be left without it: by a build that took the plaintext away. */
+  readonly isLeaf: boolean
   /** The path crosses an array, so that a condition may be met by several elements together. */
   readonly spread: boolean
   /** The condition on tokens that meets one of some values. @throws FieldsealError where the path cannot be searched */
@@ -35,7 +37,7 @@ export function eitherPlace(value: unknown, at: EitherPlace, negated = false): D
     if (operator === '$all' && Array.isArray(operand) && operand.length > 0)
       return { $and: operand.map((each) => equal([each], at, true)) }
     if (operator === '$exists') {
-      const exists = { $or: [at.path, at.plainPath].map((path) => ({ [path]: { $exists: true } })) }
+      const exists = { $or: [...sealedThere(at), { [at.plainPath]: { $exists: true } }] }
       return operand ? exists : { $nor: [exists] }
     }
     if (operator === '$not' && isDoc(operand)) return { $nor: [{ $and: eitherPlace(operand, at, true) }] }
@@ -52,10 +54,22 @@ function equal(values: readonly unknown[], at: EitherPlace, negated: boolean): D
   const { model, path, plainPath } = at
   const missing = values.filter((value) => value === null || value === undefined)
   if (missing.length === 0)
-    return { $or: [{ ...at.sealed(values, negated), [plainPath]: null }, { [plainPath]: { $in: values } }] }
+    return {
+      $or: [
+        { ...at.sealed(values, negated), [`${path}.c`]: { $exists: true }, [plainPath]: null },
+        { [plainPath]: { $in: values } },
+      ],
+    }
   if (values.length > 1)
     return refuseQuery(model, path, 'unsupported-filter', 'null in a list of values: say it with $or')
   if (at.spread)
     return refuseQuery(model, path, 'unsupported-filter', 'null in elements while they are migrating: use $elemMatch')
-  return { $and: [{ [path]: null }, { [plainPath]: null }] }
+  return { $and: [at.isLeaf ? { $nor: sealedThere(at) } : { [path]: null }, { [plainPath]: null }] }
+}
+
+/** What is met where something sealed stands: with tokens, or from before the path had an index. */
+function sealedThere({ path, isLeaf }: EitherPlace): Doc[] {
+  return isLeaf
+    ? [{ [`${path}.c`]: { $exists: true } }, { [path]: { $type: 'binData' } }]
+    : [{ [path]: { $exists: true } }]
 }

@@ -137,7 +137,8 @@ function rewriteEither(
   }
   const isEmpty = isOperators(value) && Object.values(value).some((list) => Array.isArray(list) && list.length === 0)
   if (isEmpty) return rewriteLeaf(value, leaf, conditions) // no value is asked for
-  for (const condition of eitherPlace(value, { model: scope.model, path, plainPath, spread, sealed }))
+  const isLeaf = leaf.field.blindIndex !== undefined
+  for (const condition of eitherPlace(value, { model: scope.model, path, plainPath, isLeaf, spread, sealed }))
     for (const [key, each] of Object.entries(condition)) conditions.add(key, each)
 }
 

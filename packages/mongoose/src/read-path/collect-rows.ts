@@ -163,10 +163,12 @@ function stepBeside(
   if (leaf !== undefined) return add(row, field, at, leaf, mapKeys)
   if (old === null) setKey(holder, key, null)
   else if (own !== null) Reflect.deleteProperty(holder, key)
-  if (context === undefined && field.encryptNull && field.state !== 'encrypted') add(row, field, at, NOTHING, mapKeys)
+  if (context !== undefined || field.state === 'encrypted') return
+  if (field.encryptNull) add(row, field, at, NOTHING, mapKeys)
+  else if (isTokens(own)) add(row, field, at, { ...NOTHING, tokens: leafOf(own).tokens }, mapKeys)
 }
 
-/** A null that is to be encrypted once. */
+/** A null that is to be encrypted once, or whose tokens are to go. */
 const NOTHING: StoredLeaf = Object.freeze({ value: null, tokens: [], plain: Object.freeze({ shown: null }) })
 
 function add(

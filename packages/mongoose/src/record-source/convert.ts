@@ -144,7 +144,8 @@ function expectStill(cell: PatchedCell, path: string, key: DocumentKey, { filter
     return
   }
   if (envelope !== undefined) filter[envelopePath(key, path)] = binary(envelope)
-  else if (before === null) filter[path] = null
+  else if (before === null && cell.field.blindIndex === undefined) filter[path] = null
+  else if (before === null) Object.assign(filter, { [path]: { $not: { $type: 'binData' } }, [`${path}.c`]: null })
   else filter[leaf] = leaf === path ? { $not: { $type: 'binData' } } : { $exists: false }
   if (old !== undefined) filter[old] = isPlainCell(before) ? { $eq: before.stored ?? before.value } : null
 }

@@ -17,7 +17,7 @@ export interface DocumentKey {
   readonly bare: ReadonlySet<string>
   /** Paths of values that are stored unencrypted, and whether tokens stand there. */
   readonly plain: ReadonlyMap<PlainCell, { readonly path: string; readonly hasTokens: boolean }>
-  /** Paths of nulls that are to be encrypted, and paths of compound indexes without a value. */
+  /** Paths of nulls that are to be encrypted or lose their tokens, and paths of compound indexes without a value. */
   readonly nulls: ReadonlyMap<Field, readonly string[]>
   /** All KEKs of the document, and the stamp it had; undefined when only a part of it was read. */
   readonly keys?: {
