@@ -134,7 +134,12 @@ describe.runIf(hasPostgres())('a table with', { timeout: 60_000 }, () => {
   it('a trigger that sets when a row was touched goes through every verb', async (context) => {
     const database = await openDatabase(context)
     const app = await database.withRows('plaintext')
-    await trigger(app, 'touch', 'BEFORE UPDATE', 'NEW.touched := now();')
+    await trigger(
+      app,
+      'touch',
+      'BEFORE UPDATE',
+      "NEW.touched := now(); -- NEW.email := lower(NEW.email)\n IF NEW.note = '' THEN NEW.note := NULL; END IF;",
+    )
     const encrypted = await goesThroughAll(database, app)
     expect(await encrypted.query('SELECT 1 FROM members WHERE touched IS NULL')).toEqual([])
     expect(await encrypted.problems()).toEqual([])

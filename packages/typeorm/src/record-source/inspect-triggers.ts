@@ -49,11 +49,11 @@ export async function triggerFindings(
   })
 }
 
-/** As a statement of its own, or by INTO. */
+/** As a statement of its own, or by INTO. A NULL is not an altered envelope. */
 function assigns(code: string, column: string): boolean {
   const target = String.raw`new\s*\.\s*(?:"${escaped(column)}"|${escaped(column)}\b)`
   return new RegExp(
-    String.raw`(?:^|;|\b(?:begin|then|else|loop))\s*${target}\s*:?=|\binto\s+(?:strict\s+)?${target}`,
+    String.raw`(?:^|;|\b(?:begin|then|else|loop))\s*${target}\s*:?=(?!\s*null\s*;)|\binto\s+(?:strict\s+)?${target}`,
     'i',
   ).test(code)
 }
