@@ -2,6 +2,7 @@ import type { Report } from '@fieldseal/migrate'
 import { type PostgresProcess, startOwnPostgres } from '@fieldseal/servers'
 import { hasPostgres } from '@fieldseal/servers/vitest'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Told } from './support/told.ts'
 import { alongside, type Blow, openWard, readable, ROWS, TENANT, type Ward } from './support/ward.ts'
 
 const SMALL = ['--batch', '5', '--concurrency', '2']
@@ -9,10 +10,6 @@ const SMALL = ['--batch', '5', '--concurrency', '2']
 /** What an application meets while its database is away; its values are never wrong. */
 const isAway = (error: unknown) =>
   /57P0|ECONN|terminat|connection|KEY_STORE_UNAVAILABLE/i.test(`${Reflect.get(Object(error), 'code')} ${String(error)}`)
-
-interface Told {
-  readonly error: { readonly code: string; readonly kind: string; readonly details: Record<string, string> }
-}
 
 /** Runs a command into a fault: it must end with a typed error that says what to do, and exit 5. */
 async function failing({ wire, start }: Ward, [n, when]: Blow, strike: () => unknown, args: readonly string[]) {

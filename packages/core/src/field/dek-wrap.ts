@@ -1,6 +1,8 @@
 import type { KeyObject } from 'node:crypto'
 import { lp } from '../bytes/lp.ts'
+import { NONCE_BYTES, type SealJob } from '../cipher/aead.ts'
 import { LABELS } from '../cipher/hkdf.ts'
+import type { RandomSource } from '../cipher/random.ts'
 import {
   AT,
   KEK_AT,
@@ -59,6 +61,20 @@ export function wrapAad({ unboundAad }: WrapFrame, rowId: Uint8Array | undefined
   aad.writeUInt32BE(rowId.length, lengthAt)
   aad.set(rowId, unboundAad.length)
   return aad
+}
+
+/** What seals a DEK into `head`, the bytes 0–83 of its envelopes; value flags and type tag are left to each value. */
+export function wrapJob(
+  dek: Uint8Array,
+  frame: WrapFrame,
+  rowId: Uint8Array | undefined,
+  head: Buffer,
+  random: RandomSource,
+): SealJob {
+  head.set(frame.header)
+  head.set(frame.salt, KEK_AT.salt)
+  random.fill(head, KEK_AT.nonce, NONCE_BYTES)
+  return { key: frame.key, aad: wrapAad(frame, rowId), plaintext: dek, out: head, at: KEK_AT.nonce }
 }
 
 /** True when two envelopes of layout `kek` carry the very same wrap: bytes 2–15 and 18–83. */

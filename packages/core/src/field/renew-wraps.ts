@@ -1,7 +1,7 @@
-import { NONCE_BYTES, type AeadEngine } from '../cipher/aead.ts'
+import type { AeadEngine } from '../cipher/aead.ts'
 import type { RandomSource } from '../cipher/random.ts'
 import { KEK_AT } from '../envelope/layout.ts'
-import { wrapAad, type WrapFrame } from './dek-wrap.ts'
+import { type WrapFrame, wrapJob } from './dek-wrap.ts'
 import { openDeks, type WrapToOpen } from './open-rows.ts'
 
 /** One wrap of a DEK, and the frame of the one that takes its place. Both are bound to the row, or neither. */
@@ -22,15 +22,12 @@ export function renewWraps(
   const heads: (Buffer | undefined)[] = []
   const all = Buffer.allocUnsafe(wraps.length * KEK_AT.value)
   try {
-    const jobs = deks.flatMap((plaintext, i) => {
+    const jobs = deks.flatMap((dek, i) => {
       const { to, rowId } = wraps[i] as WrapToRenew // one DEK for each
-      if (plaintext === undefined) return []
-      const out = all.subarray(i * KEK_AT.value, (i + 1) * KEK_AT.value)
-      out.set(to.header)
-      out.set(to.salt, KEK_AT.salt)
-      random.fill(out, KEK_AT.nonce, NONCE_BYTES)
-      heads[i] = out
-      return { key: to.key, aad: wrapAad(to, rowId), plaintext, out, at: KEK_AT.nonce }
+      if (dek === undefined) return []
+      const head = all.subarray(i * KEK_AT.value, (i + 1) * KEK_AT.value)
+      heads[i] = head
+      return wrapJob(dek, to, rowId, head, random)
     })
     engine.sealMany(jobs)
     return wraps.map((_, i) => heads[i])

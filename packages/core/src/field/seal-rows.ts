@@ -3,7 +3,7 @@ import { NONCE_BYTES, type AeadEngine, type SealJob } from '../cipher/aead.ts'
 import type { RandomSource } from '../cipher/random.ts'
 import { AT, KEK_AT, KEK_OVERHEAD, type Envelope } from '../envelope/layout.ts'
 import { KEY_LENGTH } from '../keys/secret-key.ts'
-import { wrapAad, type WrapFrame } from './dek-wrap.ts'
+import { type WrapFrame, wrapJob } from './dek-wrap.ts'
 import type { EncodedValue } from './field-policy.ts'
 
 /** One value to seal, with its AAD. */
@@ -33,11 +33,8 @@ export function sealRows(
       random.fill(deks, i * KEY_LENGTH, KEY_LENGTH)
       const dek = deks.subarray(i * KEY_LENGTH, (i + 1) * KEY_LENGTH)
       const head = Buffer.allocUnsafe(KEK_AT.value)
-      head.set(frame.header)
-      head.set(frame.salt, KEK_AT.salt)
-      random.fill(head, KEK_AT.nonce, NONCE_BYTES)
       heads.push(head)
-      jobs.push({ key: frame.key, aad: wrapAad(frame, rowId), plaintext: dek, out: head, at: KEK_AT.nonce })
+      jobs.push(wrapJob(dek, frame, rowId, head, random))
       const key = createSecretKey(dek)
       return values.map(({ plaintext, aad }) => {
         const out = Buffer.allocUnsafe(KEK_OVERHEAD + plaintext.length)
@@ -61,7 +58,7 @@ export function sealRows(
   }
 }
 
-/** The wrap of a DEK anew: the bytes from the salt to the wrap's tag, under another frame. */
+/** The wrap of a DEK anew, under another frame: bytes 0–83 of an envelope, value flags and type tag left to its values. */
 export function sealWrap(
   dek: Uint8Array,
   frame: WrapFrame,
@@ -69,10 +66,7 @@ export function sealWrap(
   engine: AeadEngine,
   random: RandomSource,
 ): Buffer {
-  const out = Buffer.allocUnsafe(KEK_AT.value)
-  out.set(frame.header)
-  out.set(frame.salt, KEK_AT.salt)
-  random.fill(out, KEK_AT.nonce, NONCE_BYTES)
-  engine.sealMany([{ key: frame.key, aad: wrapAad(frame, rowId), plaintext: dek, out, at: KEK_AT.nonce }])
-  return out
+  const head = Buffer.allocUnsafe(KEK_AT.value)
+  engine.sealMany([wrapJob(dek, frame, rowId, head, random)])
+  return head
 }

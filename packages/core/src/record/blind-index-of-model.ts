@@ -26,6 +26,12 @@ export const built = {
 
 const EXACT_BITS = 128
 
+/** Why values of a field can have no tokens; undefined where they can. */
+export function whyNoTokens({ encryptNull, type }: Field): string | undefined {
+  if (encryptNull) return 'not with encryptNull: a missing token would tell the null'
+  return type === 'json' ? 'json has no equality to search for; index a field of its own' : undefined
+}
+
 /** How wide tokens are, and what makes values equal, for each component. */
 export interface ShapeOptions {
   readonly bits: number

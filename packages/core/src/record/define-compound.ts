@@ -1,6 +1,5 @@
-import { isFieldsealError } from '../errors/fieldseal-error.ts'
-import { createBlindIndex, type BuiltField, type BuiltIndex } from './blind-index-of-model.ts'
-import { assertId, assertKnown, type Refuse } from './option-checks.ts'
+import { type BuiltField, type BuiltIndex, createBlindIndex, whyNoTokens } from './blind-index-of-model.ts'
+import { assertId, assertKnown, isRecord, orRefused, type Refuse } from './option-checks.ts'
 import type { CompoundIndexOptions } from './options.ts'
 import type { FieldDeclaration } from './ports.ts'
 import { uniqueness } from './uniqueness.ts'
@@ -19,8 +18,7 @@ export interface DeclaredFields {
 /** The indexes over several fields that a model declares. */
 export function defineCompoundIndexes(given: unknown, declared: DeclaredFields, refuse: Refuse): readonly BuiltIndex[] {
   if (given === undefined) return []
-  if (typeof given !== 'object' || given === null || Array.isArray(given))
-    refuse(undefined, 'compoundIndexes', '{ id: { of: [property, …], unique } }')
+  if (!isRecord(given)) return refuse(undefined, 'compoundIndexes', '{ id: { of: [property, …], unique } }')
   return Object.entries(given).map(([id, options]: [string, unknown]) => defineCompound(id, options, declared, refuse))
 }
 
@@ -31,8 +29,7 @@ function defineCompound(
   refuse: Refuse,
 ): BuiltIndex {
   const no = (option: string, reason: string) => refuse(id, `compoundIndexes.${option}`, reason)
-  if (typeof given !== 'object' || given === null || Array.isArray(given))
-    return refuse(id, 'compoundIndexes', '{ of: [property, …], unique }')
+  if (!isRecord(given)) return refuse(id, 'compoundIndexes', '{ of: [property, …], unique }')
   assertKnown(given, OPTIONS, no)
   assertId(id, (reason) => no('id', reason))
   if (fields.some((field) => field.id === id))
@@ -49,35 +46,26 @@ function defineCompound(
     return { field, fewValues: field.type === 'boolean' || options.values !== undefined }
   })
   if (components.every(({ fewValues }) => fewValues)) no('of', 'all have so few values that equal tokens tell them')
-  if (typeof normalize !== 'object' || normalize === null || Array.isArray(normalize))
-    no('normalize', '{ property: normaliser }')
+  if (!isRecord(normalize)) no('normalize', '{ property: normaliser }')
   for (const [path, choice] of Object.entries(normalize)) {
     const component = components.find(({ field }) => field.path === path)
     if (component === undefined) return no('normalize', `${path} is not among its properties`)
     if (component.field.type !== 'string' && choice !== 'none') no('normalize', `${path} is no string`)
   }
   const { unique, where } = uniqueness(givenUnique, fields, (reason) => no('unique', reason))
-  try {
-    return createBlindIndex(
-      model,
-      id,
-      components.map(({ field }) => field),
-      {
-        now: { bits: BITS, normalize: components.map(({ field }) => normalize[field.path]) },
-        unique,
-        uniqueWhere: where,
-        acrossTenants: false,
-      },
-    )
-  } catch (error) {
-    return no('normalize', isFieldsealError(error) ? (error.details.reason ?? '') : 'not usable')
-  }
+  const indexed = components.map(({ field }) => field)
+  const now = { bits: BITS, normalize: indexed.map(({ path }) => normalize[path]) }
+  const options = { now, unique, uniqueWhere: where, acrossTenants: false }
+  return orRefused(
+    () => createBlindIndex(model, id, indexed, options),
+    (reason) => no('normalize', reason),
+  )
 }
 
 /** Why a field cannot be a component. */
-function unfit({ encryptNull, type, state }: BuiltField): string | undefined {
-  if (encryptNull) return 'not with encryptNull: a missing token would tell the null'
-  if (type === 'json') return 'json has no equality to search for'
+function unfit(field: BuiltField): string | undefined {
   // Beside plaintext nobody but the database knows what is stored: tokens could not follow it.
-  return state === 'encrypted' ? undefined : "one change at a time: the field must be in state 'encrypted'"
+  const moving =
+    field.state === 'encrypted' ? undefined : "one change at a time: the field must be in state 'encrypted'"
+  return whyNoTokens(field) ?? moving
 }

@@ -1,6 +1,11 @@
-import { isFieldsealError } from '../errors/fieldseal-error.ts'
-import { createBlindIndex, type BuiltField, type BuiltIndex, type ShapeOptions } from './blind-index-of-model.ts'
-import { assertBoolean, assertKnown, type Refuse } from './option-checks.ts'
+import {
+  type BuiltField,
+  type BuiltIndex,
+  createBlindIndex,
+  type ShapeOptions,
+  whyNoTokens,
+} from './blind-index-of-model.ts'
+import { assertBoolean, assertKnown, isRecord, orRefused, type Refuse } from './option-checks.ts'
 import type { BlindIndexOptions, IndexShapeOptions } from './options.ts'
 import type { FieldDeclaration } from './ports.ts'
 import { uniqueness } from './uniqueness.ts'
@@ -32,8 +37,7 @@ export function defineIndex(
 ): BuiltIndex | undefined {
   const given = options.blindIndex
   if (given === undefined || given === false) return undefined
-  if (given !== true && (typeof given !== 'object' || given === null || Array.isArray(given)))
-    refuse(field.id, 'blindIndex', 'true or { normalize, unique, … }')
+  if (given !== true && !isRecord(given)) refuse(field.id, 'blindIndex', 'true or { normalize, unique, … }')
   const index: BlindIndexOptions = given === true ? {} : given
   const no = (option: string, reason: string) => refuse(field.id, `blindIndex.${option}`, reason)
   assertKnown(index, INDEX_OPTIONS, no)
@@ -44,8 +48,8 @@ export function defineIndex(
     no('next', "one change at a time: the field must be in state 'encrypted'")
   const { unique, where } = uniqueness(index.unique, fields, (reason) => no('unique', reason))
   assertBoolean(index.acrossTenants, () => no('acrossTenants', 'true or false'))
-  if (field.encryptNull) no('blindIndex', 'not with encryptNull: a missing token would tell the null')
-  if (field.type === 'json') no('blindIndex', 'json has no equality to search for; index a field of its own')
+  const why = whyNoTokens(field)
+  if (why !== undefined) no('blindIndex', why)
   const fewValues = field.type === 'boolean' || options.values !== undefined
   if (fewValues && index.acceptLeak !== 'few-values')
     no('acceptLeak', "so few values that equal tokens tell them; say acceptLeak: 'few-values' to index them anyway")
@@ -64,14 +68,11 @@ export function defineIndex(
   const now = shapeOf(index, '')
   const shapes = { now, next: next && shapeOf(next, 'next.') }
   const { acrossTenants = false } = index
-  const make = (): BuiltIndex => {
-    try {
-      return createBlindIndex(field.model, field.id, [field], { ...shapes, unique, uniqueWhere: where, acrossTenants })
-    } catch (error) {
-      return no('normalize', isFieldsealError(error) ? (error.details.reason ?? '') : 'not usable')
-    }
-  }
-  const made = make()
+  const built = { ...shapes, unique, uniqueWhere: where, acrossTenants }
+  const made = orRefused(
+    () => createBlindIndex(field.model, field.id, [field], built),
+    (reason) => no('normalize', reason),
+  )
   const [{ normalizer, bits }, later] = made.description.shapes
   if (later?.normalizer === normalizer && later.bits === bits) no('next', 'the index is so already')
   return made

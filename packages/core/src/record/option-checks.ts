@@ -1,4 +1,5 @@
 import { utf8 } from '../bytes/utf8.ts'
+import { isFieldsealError } from '../errors/fieldseal-error.ts'
 
 const MAX_ID_BYTES = 256
 
@@ -12,6 +13,20 @@ export function assertKnown(
 ): void {
   for (const option of Object.keys(options)) {
     if (!known.includes(option)) refuse(option, `unknown option; known: ${known.join(', ')}`)
+  }
+}
+
+/** An object that is no list. */
+export function isRecord(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** What `make` gives; what it throws is refused for its reason. */
+export function orRefused<R>(make: () => R, refuse: (reason: string) => never): R {
+  try {
+    return make()
+  } catch (error) {
+    return refuse(isFieldsealError(error) ? (error.details.reason ?? '') : 'not usable')
   }
 }
 
