@@ -54,7 +54,7 @@ export interface Report {
   readonly resumed: boolean
   readonly elapsedMs: number
   readonly models: readonly ModelReport[]
-  /** Tenants whose keys of data subjects stay where they are. Only of `rewrap`. */
+  /** Tenants whose keys stay as they were: those of data subjects after a `rewrap`, those of indexes after a `reindex`. */
   readonly failures: readonly TenantFailure[]
   /** Rows that remain, in all models. */
   readonly remaining: number
