@@ -115,6 +115,18 @@ it('keeps the checkpoints of shards apart from those of another number of shards
   expect(await migrator.rewrap({ shard: [1, 2] })).toMatchObject({ resumed: true, remaining: 0 })
 })
 
+it('keeps the checkpoint of a tenant apart from that of another scope of the same text', async () => {
+  const app = clinic()
+  const tenant = 'a model=patients'
+  await app.fill(tenant, range(0, 4))
+  await app.fill('a', range(4, 8))
+  const stop = new AbortController()
+  const stopped = app.migrator.verify({ tenant, ...ONE_BY_ONE, signal: stop.signal, onProgress: () => stop.abort() })
+  await expect(stopped).rejects.toMatchObject({ name: 'AbortError' })
+  expect(await app.migrator.verify({ tenant: 'a', model: 'patients' })).toMatchObject({ resumed: false, remaining: 0 })
+  expect(await app.migrator.verify({ tenant })).toMatchObject({ resumed: true, remaining: 0 })
+})
+
 it('waits as long as caches allow after a leak, whatever the clock of the day does meanwhile', async () => {
   for (const jump of [-48 * HOUR, 48 * HOUR]) {
     const app = await rotated()

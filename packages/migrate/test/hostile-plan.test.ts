@@ -1,5 +1,5 @@
-import type { KekId } from '@fieldseal/core/adapter'
-import { memoryRecordSource } from '@fieldseal/testkit'
+import { findKey, type KekId, type KeyStoreRecord } from '@fieldseal/core/adapter'
+import { memoryKeyStore, memoryRecordSource } from '@fieldseal/testkit'
 import { describe, expect, it } from 'vitest'
 import { createMigrator } from '../src/create-migrator.ts'
 import type { Plan } from '../src/plan/plan.ts'
@@ -161,6 +161,96 @@ it.for([{}, { mode: 'direct' as const }])(
     expect(await app.readAll('a', range(0, 2))).toBe(true)
   },
 )
+
+describe('a plan that another process cancels while it is applied', () => {
+  /** Keys in a store whose next change of a record waits until something else was done. */
+  function interrupted() {
+    const memory = memoryKeyStore()
+    let before: (() => Promise<unknown>) | undefined
+    const keyStore = Object.assign(Object.create(memory) as typeof memory, {
+      async update(record: KeyStoreRecord) {
+        const act = before
+        before = undefined
+        await act?.()
+        return memory.update(record)
+      },
+    })
+    const app = clinic({ keyStore })
+    return { ...app, keyStore, beforeNextChange: (act: () => Promise<unknown>) => (before = act) }
+  }
+
+  it('leaves no key of a shred unusable', async () => {
+    const app = interrupted()
+    await app.fill('a', range(0, 2))
+    await app.fillNotes('a', [1])
+    await app.migrator.rotateKek({ tenant: 'a' })
+    const plan = await app.migrator.plan('shred', { tenant: 'a' })
+    const other = elsewhere(app)
+    app.beforeNextChange(async () => {
+      expect(await other.migrator.apply(plan, { cancel: true })).toMatchObject({ report: { state: 'cancelled' } })
+    })
+    await expect(app.migrator.apply(plan, { confirm: 'a' })).rejects.toMatchObject({ kind: 'refused' })
+    const { keys } = await app.migrator.status()
+    expect(keys.map(({ state }) => state)).not.toContain('pending-destruction')
+    app.clock.advance(HOUR)
+    expect(await app.readAll('a', range(0, 2))).toBe(true)
+    await expect(app.migrator.apply(plan, { confirm: 'a' })).rejects.toMatchObject({ code: 'ERR_PLAN_OUTDATED' })
+  })
+
+  it('leaves no key of a shred destroyed', async () => {
+    const app = interrupted()
+    await app.fill('a', range(0, 2))
+    const plan = await app.migrator.plan('shred', { tenant: 'a' })
+    await app.migrator.apply(plan, { confirm: 'a' })
+    app.clock.advance(8 * DAY)
+    const other = elsewhere(app)
+    let cancelled: unknown
+    app.beforeNextChange(async () => {
+      cancelled = await other.migrator.apply(plan, { cancel: true }).catch((error: unknown) => error)
+    })
+    expect(await app.migrator.apply(plan, { confirm: 'a' })).toMatchObject({ report: { state: 'destroyed' } })
+    expect(cancelled).toMatchObject({
+      code: 'ERR_PLAN_REFUSED',
+      details: { reason: expect.stringMatching(/destroyed/) as string },
+    })
+  })
+
+  it('leaves the key of a retirement readable', async () => {
+    const app = interrupted()
+    await app.fill('a', [1])
+    const kek = kekOfRow(app)
+    await app.migrator.rotateKek({ tenant: 'a' })
+    await app.migrator.rewrap({ tenant: 'a' })
+    const plan = await app.migrator.plan('retire', { kek, longestTransactionMs: 0 })
+    app.clock.advance(HOUR)
+    const other = elsewhere(app)
+    app.beforeNextChange(async () => {
+      expect(await other.migrator.apply(plan, { cancel: true })).toMatchObject({ cancelled: true })
+    })
+    await expect(app.migrator.apply(plan)).rejects.toMatchObject({ kind: 'refused' })
+    expect(await findKey(app.fieldseal, kek)).toMatchObject({ state: 'decrypt-only' })
+  })
+})
+
+it('can be cancelled still when it was refused to destroy a key that a row needs', async () => {
+  const app = clinic()
+  await app.fill('a', [1])
+  const kek = kekOfRow(app)
+  const rows = app.source.rows.get('patients')
+  const [old] = [...(rows ?? [])].map(([key, row]) => [key, { ...row, cells: { ...row.cells } }] as const)
+  await app.migrator.rotateKek({ tenant: 'a' })
+  await app.migrator.rewrap({ tenant: 'a' })
+  const retire = await app.migrator.plan('retire', { kek, longestTransactionMs: 0 })
+  app.clock.advance(HOUR)
+  await app.migrator.apply(retire)
+  const shred = await app.migrator.plan('shred', { tenant: 'a', kek, destroyAfterDays: 1 })
+  await app.migrator.apply(shred, { confirm: kek })
+  if (old !== undefined) rows?.set(old[0], old[1]) // somebody has brought back an old copy
+  app.clock.advance(2 * DAY)
+  await expect(app.migrator.apply(shred, { confirm: kek })).rejects.toMatchObject({ code: 'ERR_KEY_NEEDED' })
+  expect(await app.migrator.apply(shred, { cancel: true })).toMatchObject({ report: { state: 'cancelled' } })
+  expect(await app.readAll('a', [1])).toBe(true)
+})
 
 it.for([' a ', 'a=b model=patients', '../../etc', `'"; --`, 'ä\u202Eb', 'x'.repeat(256), '%s %d', '__proto__'])(
   'moves, retires and shreds the tenant %o, and no other',

@@ -51,6 +51,16 @@ it('tells of too many versions, then rewraps', async () => {
   expect(rewraps).toMatchObject([{ tenant: 'a', remaining: 0, models: [{ updated: 3 }, {}] }])
 })
 
+it('makes no key of a keyspace that nobody knows: that is a slip of the pen, or for prepare', async () => {
+  const { migrator, fill } = clinic()
+  await fill('a', [1])
+  for (const due of [false, true])
+    await expect(migrator.rotateKek({ tenant: 'a', keyspace: 'class:typo', due })).rejects.toMatchObject({
+      code: 'ERR_ARGUMENT_INVALID',
+      details: { field: 'keyspace' },
+    })
+})
+
 it('refuses an unknown option of the policy', () => {
   expect(() => clinic({ policy: { maxAge: 3 } as never })).toThrow(/policy.maxAge/)
   expect(() => clinic({ policy: { maxAgeDays: 0 } })).toThrow(/policy.maxAgeDays/)

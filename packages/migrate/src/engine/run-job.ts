@@ -217,11 +217,16 @@ export function jobName(
   { verb, what, pace }: { readonly verb: { readonly name: string } } & Pick<Job, 'what' | 'pace'>,
   sourceAt = 0,
 ): string {
-  const scope = Object.entries(what).map(([name, value]) => `${name}=${value}`)
+  const scope = Object.entries(what).map(([name, value]) => `${name}=${escaped(value)}`)
   const shard = pace.shard === undefined ? [] : [`shard=${pace.shard.join('/')}`]
   const source = sourceAt === 0 ? [] : [`source=${sourceAt}`]
   const name = ['fieldseal', verb.name, ...scope, ...shard, ...source].join(' ')
   return name.length <= 200 ? name : `fieldseal ${verb.name} ${digestOf([scope, shard, ...source])}`
+}
+
+/** A value that holds what stands between names and values, or what no column of text can. */
+function escaped(value: string): string {
+  return value.replaceAll(/[\s=%\p{Cc}]/gu, encodeURIComponent)
 }
 
 /** What a checkpoint is pinned to of a model. */

@@ -128,9 +128,46 @@ export async function endApply<R>(checkpoint: Checkpoint, result: R): Promise<R>
   return result
 }
 
-/** Ends a plan for ever, before anything is taken back. */
+/**
+ * Does what a plan says. Another process that cancels it meanwhile has not seen what is done after that: whoever did it
+ * takes it back.
+ */
+export async function unlessCancelled<R>(
+  surroundings: Surroundings,
+  plan: Plan,
+  act: () => Promise<R>,
+  takeBack: () => Promise<unknown>,
+): Promise<R> {
+  try {
+    return await act()
+  } catch (error) {
+    const { state } = await checkpointOf(surroundings, plan, 0)
+    if (state.facts['cancelled'] !== 1) throw error
+    await takeBack()
+    throw new FieldsealError('ERR_PLAN_OUTDATED', {
+      operation: plan.verb,
+      ...plan.what,
+      reason: 'another process has cancelled it meanwhile',
+      hint: 'make a new plan and look at it again',
+    })
+  }
+}
+
+/** From here on a plan cannot be cancelled; whoever did it before is heard. */
+export async function beginEnd({ state, save }: Checkpoint): Promise<void> {
+  state.facts['final'] = 1
+  await save()
+}
+
+/** Ends a plan for ever, before anything is taken back. @throws FieldsealError ERR_PLAN_REFUSED after `beginEnd` */
 export async function cancelPlan(surroundings: Surroundings, plan: Plan, now: number): Promise<Checkpoint> {
   const checkpoint = await checkpointOf(surroundings, plan, now)
+  if (checkpoint.state.facts['final'] === 1)
+    throw new FieldsealError('ERR_PLAN_REFUSED', {
+      operation: plan.verb,
+      ...plan.what,
+      reason: 'its keys are destroyed, or are just being: that cannot be taken back',
+    })
   checkpoint.state.facts['cancelled'] = 1
   await checkpoint.save()
   return checkpoint

@@ -12,7 +12,7 @@ import type { Surroundings } from '../engine/target.ts'
 import { isKek } from '../keys/key-versions.ts'
 import { needsOf, rowsUnder } from '../keys/need.ts'
 import { cmksOf } from './move.ts'
-import { beginApply, cancelPlan, endApply, modelsOf, type Plan, planOf, stateOf } from './plan.ts'
+import { beginApply, cancelPlan, endApply, modelsOf, type Plan, planOf, stateOf, unlessCancelled } from './plan.ts'
 
 export interface RetireOptions {
   /** Id of a KEK, or of a direct key record. */
@@ -80,15 +80,20 @@ export async function applyRetire(surroundings: Surroundings, plan: Plan, cancel
   if ('result' in checkpoint) return checkpoint.result
   await assertNotWrapping(surroundings, record)
   await assertUnneeded(surroundings, record)
-  await setState(surroundings, record, 'retired')
-  try {
-    // Nobody could write under it any more; whoever did all the same gets the key back before the row is missed.
-    await assertUnneeded(surroundings, record)
-  } catch (error) {
-    await setState(surroundings, record, 'decrypt-only')
-    throw error
+  const takeBack = () => setState(surroundings, record, 'decrypt-only')
+  const retire = async () => {
+    await setState(surroundings, record, 'retired')
+    try {
+      // Nobody could write under it any more; whoever did all the same gets the key back before the row is missed.
+      await assertUnneeded(surroundings, record)
+    } catch (error) {
+      await takeBack()
+      throw error
+    }
+    const retired = { verb: 'retire', kekId: record.id, state: 'retired', cancelled: false } as const
+    return endApply<Retirement>(checkpoint, retired)
   }
-  return endApply<Retirement>(checkpoint, { verb: 'retire', kekId: record.id, state: 'retired', cancelled: false })
+  return unlessCancelled(surroundings, plan, retire, takeBack)
 }
 
 async function setState(

@@ -131,8 +131,13 @@ async function restrict({ fieldseal }: Surroundings, key: KeyInfo, destroyAt: nu
   }
 }
 
-/** Ends keys for ever: a single one only if still nothing needs it. @throws FieldsealError ERR_KEY_NEEDED, ERR_PLAN_REFUSED */
-export async function destroyAll(surroundings: Surroundings, scope: Scope): Promise<void> {
+/**
+ * Ends keys for ever: a single one only if still nothing needs it.
+ *
+ * @param begin runs when nothing is in the way any more, before the first is destroyed
+ * @throws FieldsealError ERR_KEY_NEEDED, ERR_PLAN_REFUSED
+ */
+export async function destroyAll(surroundings: Surroundings, scope: Scope, begin: () => Promise<void>): Promise<void> {
   const keys = (await keysOf(surroundings, scope)).filter((key) => !isDestroyed(key))
   if (scope.kek !== undefined) for (const key of keys) await assertUnneeded(surroundings, key)
   // Who took some back, through another plan, has not been asked again.
@@ -143,6 +148,7 @@ export async function destroyAll(surroundings: Surroundings, scope: Scope): Prom
       reason: 'keys of it can be used again: they were taken back, or made since',
       hint: 'make a new plan and look at it again',
     })
+  await begin()
   for (const key of keys) await destroy(surroundings, key)
 }
 

@@ -17,7 +17,18 @@ import { reportOf } from '../report/report.ts'
 import { type Statement, statementOf } from '../report/statement.ts'
 import { cmksOf } from './move.ts'
 import { destroyAll, keysOf, keysToShred, restrictAll, type Scope } from './shred-keys.ts'
-import { type ApplyOptions, beginApply, cancelPlan, endApply, modelsOf, type Plan, planOf, stateOf } from './plan.ts'
+import {
+  type ApplyOptions,
+  beginApply,
+  beginEnd,
+  cancelPlan,
+  endApply,
+  modelsOf,
+  type Plan,
+  planOf,
+  stateOf,
+  unlessCancelled,
+} from './plan.ts'
 
 export interface ShredOptions {
   readonly tenant?: string
@@ -114,9 +125,12 @@ export async function applyShred(
   }
   const destroyAt = Number(facts['destroyAt'])
   if (facts['pending'] !== 1) {
-    await restrictAll(surroundings, scope, destroyAt)
-    facts['pending'] = 1
-    await checkpoint.save()
+    const restrict = async () => {
+      await restrictAll(surroundings, scope, destroyAt)
+      facts['pending'] = 1
+      await checkpoint.save()
+    }
+    await unlessCancelled(surroundings, plan, restrict, () => takeBack(surroundings, scope))
     if (now < destroyAt) return statement(surroundings, scope, 'pending', destroyAt, 'at destruction')
   }
   if (now < destroyAt)
@@ -126,7 +140,7 @@ export async function applyShred(
       reason: `the keys may be destroyed from ${new Date(destroyAt).toISOString()} on`,
       hint: 'apply it again then, or cancel it with --cancel',
     })
-  await destroyAll(surroundings, scope)
+  await destroyAll(surroundings, scope, () => beginEnd(checkpoint))
   const cleared = await clearTokens(surroundings, scope, signal === undefined ? {} : { signal })
   return endApply(checkpoint, await statement(surroundings, scope, 'destroyed', destroyAt, cleared))
 }
@@ -150,7 +164,14 @@ async function cancelled(surroundings: Surroundings, plan: Plan, scope: Scope): 
       reason: 'keys are destroyed already: that cannot be taken back',
     })
   const checkpoint = await cancelPlan(surroundings, plan, nowOf(fieldseal))
-  for (const key of keys) {
+  await takeBack(surroundings, scope)
+  const destroyAt = Number(checkpoint.state.facts['destroyAt'] ?? Date.parse(plan.madeAt))
+  return statement(surroundings, scope, 'cancelled', destroyAt, 'at destruction')
+}
+
+async function takeBack(surroundings: Surroundings, scope: Scope): Promise<void> {
+  const { fieldseal } = surroundings
+  for (const key of await keysOf(surroundings, scope)) {
     if ('denial' in key && key.denial === 'pending-destruction') await denyKey(fieldseal, key.id, undefined)
     if (!isKek(key) || key.state !== 'pending-destruction') continue
     await changeKek(fieldseal, key.id, { to: 'retired' })
@@ -159,8 +180,6 @@ async function cancelled(surroundings: Surroundings, plan: Plan, scope: Scope): 
   for (const key of await keysOf(surroundings, scope))
     if (isKek(key) && key.state === 'retired' && key.denial === undefined)
       await changeKek(fieldseal, key.id, { to: 'decrypt-only' })
-  const destroyAt = Number(checkpoint.state.facts['destroyAt'] ?? Date.parse(plan.madeAt))
-  return statement(surroundings, scope, 'cancelled', destroyAt, 'at destruction')
 }
 
 async function rowsOfKeys(surroundings: Surroundings, keys: readonly KeyInfo[]) {

@@ -51,7 +51,7 @@ export async function rotateKek(surroundings: Surroundings, options: RotateKekOp
   const { fieldseal, host } = surroundings
   const { tenant, keyspace, dryRun = false } = options
   if (options.due === true) return rotateDue(surroundings, options)
-  await knownKeys(surroundings, { tenant })
+  await knownKeys(surroundings, { tenant, keyspace })
   if (dryRun) return { rotated: [], due: [], rewraps: [], failures: [] }
   const target = { ...(tenant === undefined ? {} : { tenant }), ...(keyspace === undefined ? {} : { keyspace }) }
   const rotated = await rotateOne(fieldseal, target)
