@@ -1,4 +1,5 @@
-import { findKey, type KekId, type ModelDeclaration } from '@fieldseal/core/adapter'
+import { findKey, type KekId, type KeyStoreRecord, type ModelDeclaration } from '@fieldseal/core/adapter'
+import { memoryKeyStore } from '@fieldseal/testkit'
 import { expect, it } from 'vitest'
 import { reportOf } from '../src/report/report.ts'
 import { rotationOf } from '../src/verbs/rotate-kek.ts'
@@ -247,6 +248,23 @@ it('rewraps the rows of other tenants although the keys of two tenants’ data s
   ])
   expect(report?.failures.map(({ hint }) => hint).join()).toMatch(/owner allow it.*owner allow it/)
   expect(report?.notes.join()).toMatch(/1 keys of data subjects of b were wrapped/)
+})
+
+it('has not succeeded while the keys of data subjects change again and again under it', async () => {
+  const memory = memoryKeyStore()
+  let busy = true
+  const keyStore = Object.assign(Object.create(memory) as typeof memory, {
+    update: async (record: KeyStoreRecord) =>
+      busy && record.kind === 'kek' && record.parent !== undefined ? ('changed' as const) : memory.update(record),
+  })
+  const { migrator, fillNotes } = clinic({ keyStore })
+  await fillNotes('a', [1])
+  await migrator.rotateKek({ tenant: 'a' })
+  const error: unknown = await migrator.rewrap().catch((e: unknown) => e)
+  expect(error).toMatchObject({ code: 'ERR_ROWS_REMAIN' })
+  expect(reportOf(error)?.failures).toEqual([{ tenant: 'a', code: 'ERR_KEY_STORE_UNAVAILABLE', hint: 'run it again' }])
+  busy = false
+  expect(await migrator.rewrap()).toMatchObject({ failures: [], notes: [expect.stringMatching(/^1 keys/) as string] })
 })
 
 it('has not succeeded where every row is done, but the keys of a tenant’s data subjects are denied', async () => {

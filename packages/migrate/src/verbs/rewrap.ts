@@ -1,4 +1,12 @@
-import { isFieldsealError, type KekId, type KeyInfo, nowOf, rewrapChildren, rewrapRows } from '@fieldseal/core/adapter'
+import {
+  FieldsealError,
+  isFieldsealError,
+  type KekId,
+  type KeyInfo,
+  nowOf,
+  rewrapChildren,
+  rewrapRows,
+} from '@fieldseal/core/adapter'
 import type { RowVerb } from '../engine/batch.ts'
 import type { Pace } from '../engine/pace.ts'
 import { runJob } from '../engine/run-job.ts'
@@ -73,7 +81,12 @@ async function rewrapSubjects(
         rewrapped += done.rewrapped
         if (attempt === 1 && done.left > 0)
           notes.push(`${done.left} keys of data subjects stand under a compromised key: re-encrypt`)
-        if (done.changed === 0 || attempt === ATTEMPTS) break
+        if (done.changed === 0) break
+        if (attempt < ATTEMPTS) continue
+        const reason = `${done.changed} key records change again and again`
+        const busy = new FieldsealError('ERR_KEY_STORE_UNAVAILABLE', { tenant, reason, hint: 'run it again' })
+        failures.push(tenantFailure(busy, { tenant }))
+        break
       }
     } catch (error) {
       if (!isFieldsealError(error) || error.kind === 'unavailable') throw error
