@@ -1,19 +1,12 @@
 import 'reflect-metadata'
-import { createFieldseal } from '@fieldseal/core'
 import { rotateKek } from '@fieldseal/core/adapter'
 import { hasPostgres, useDatabase } from '@fieldseal/servers/vitest'
 import { fakeKms } from '@fieldseal/testkit'
-import {
-  CreateFieldsealTables1764000000000,
-  EncryptedColumn,
-  EncryptedModel,
-  typeormKeyStore,
-  typeormSource,
-  withFieldseal,
-} from '@fieldseal/typeorm'
-import { Column, DataSource, Entity, PrimaryColumn, PrimaryGeneratedColumn } from 'typeorm'
+import { CreateFieldsealTables1764000000000, EncryptedColumn, EncryptedModel, typeormSource } from '@fieldseal/typeorm'
+import { Column, Entity, PrimaryColumn, PrimaryGeneratedColumn } from 'typeorm'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createMigrator } from '../src/create-migrator.ts'
+import { startProcess } from './support/on-postgres.ts'
 
 /** Table and columns are named as parts of the statement that writes rows. */
 @Entity('r')
@@ -59,25 +52,15 @@ describe.runIf(hasPostgres())('rows on PostgreSQL', () => {
   const open: (() => Promise<void>)[] = []
 
   async function start(options?: string) {
-    const dataSource = new DataSource({
-      type: 'postgres',
+    const started = await startProcess({
       url: database.url,
       entities: [Odd, Visit, Numbered, Wide],
       ...(options === undefined ? {} : { extra: { options } }),
-    })
-    const fieldseal = createFieldseal({
-      app: 'clinic',
+      kms,
       tenancy: 'single',
-      keyStore: typeormKeyStore(dataSource.options),
-      keys: { cmks: [kms.cmk('cmk-1')] },
-      cache: { refreshAfterMs: 20, validForMs: 100, maxStaleMs: 200 },
     })
-    await withFieldseal(dataSource, { fieldseal }).initialize()
-    open.push(async () => {
-      await fieldseal.close()
-      await dataSource.destroy()
-    })
-    return { dataSource, fieldseal, migrator: createMigrator({ fieldseal, sources: [typeormSource(dataSource)] }) }
+    open.push(started.stop)
+    return started
   }
   let app: Awaited<ReturnType<typeof start>>
   beforeAll(async () => {

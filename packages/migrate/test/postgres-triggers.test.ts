@@ -1,19 +1,11 @@
 import 'reflect-metadata'
-import { createFieldseal } from '@fieldseal/core'
 import { createDatabase } from '@fieldseal/servers'
 import { hasPostgres } from '@fieldseal/servers/vitest'
 import { fakeKms } from '@fieldseal/testkit'
-import {
-  CreateFieldsealTables1764000000000,
-  encryptedSchemaColumn,
-  EncryptedModel,
-  typeormKeyStore,
-  typeormSource,
-  withFieldseal,
-} from '@fieldseal/typeorm'
-import { DataSource, EntitySchema } from 'typeorm'
+import { CreateFieldsealTables1764000000000, encryptedSchemaColumn, EncryptedModel } from '@fieldseal/typeorm'
+import { EntitySchema } from 'typeorm'
 import { describe, expect, inject, it, type TestContext } from 'vitest'
-import { createMigrator } from '../src/create-migrator.ts'
+import { startProcess } from './support/on-postgres.ts'
 
 interface Member {
   id: number
@@ -52,27 +44,17 @@ async function openDatabase({ onTestFinished }: TestContext) {
   })
   async function deploy(state: State, { synchronize = true, name = 'members', options = '' } = {}) {
     const members = schema(state, name)
-    const dataSource = new DataSource({
-      type: 'postgres',
+    const { dataSource, fieldseal, migrator, stop } = await startProcess({
       url: database.url,
       entities: [members],
       synchronize,
       extra: { options },
-    })
-    const fieldseal = createFieldseal({
-      app: 'club',
+      kms,
       tenancy: 'single',
-      keyStore: typeormKeyStore(dataSource.options),
-      keys: { cmks: [kms.cmk('cmk-1')] },
-      cache: { refreshAfterMs: 20, validForMs: 100, maxStaleMs: 200 },
+      app: 'club',
     })
-    await withFieldseal(dataSource, { fieldseal }).initialize()
-    open.push(async () => {
-      await fieldseal.close()
-      await dataSource.destroy()
-    })
+    open.push(stop)
     const repository = dataSource.getRepository<Member>(members)
-    const migrator = createMigrator({ fieldseal, sources: [typeormSource(dataSource)] })
     const query = (sql: string) => dataSource.query<Record<string, unknown>[]>(sql)
     const problems = async () => (await migrator.doctor()).map(({ problem }) => problem)
     return { dataSource, fieldseal, repository, migrator, query, problems }

@@ -1,20 +1,13 @@
 import 'reflect-metadata'
-import { createFieldseal, isFieldsealError } from '@fieldseal/core'
+import { isFieldsealError } from '@fieldseal/core'
 import type { KekId, StoredRow } from '@fieldseal/core/adapter'
 import { hasPostgres, useDatabase } from '@fieldseal/servers/vitest'
 import { fakeKms } from '@fieldseal/testkit'
-import {
-  CreateFieldsealTables1764000000000,
-  EncryptedColumn,
-  EncryptedModel,
-  typeormKeyStore,
-  typeormSource,
-  withFieldseal,
-} from '@fieldseal/typeorm'
-import { Column, DataSource, Entity, PrimaryGeneratedColumn } from 'typeorm'
+import { CreateFieldsealTables1764000000000, EncryptedColumn, EncryptedModel, typeormSource } from '@fieldseal/typeorm'
+import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createMigrator } from '../src/create-migrator.ts'
 import { reportOf } from '../src/report/report.ts'
+import { startProcess } from './support/on-postgres.ts'
 
 @Entity('patients')
 @EncryptedModel({ tenantBy: 'clinicId' })
@@ -42,20 +35,14 @@ describe.runIf(hasPostgres())('on PostgreSQL, through TypeORM', () => {
 
   /** One process with its own caches and pool. */
   async function start(synchronize = false) {
-    const dataSource = new DataSource({ type: 'postgres', url: database.url, entities: [Patient, Note], synchronize })
-    const fieldseal = createFieldseal({
-      app: 'clinic',
+    const { dataSource, fieldseal, migrator, stop } = await startProcess({
+      url: database.url,
+      entities: [Patient, Note],
+      synchronize,
+      kms,
       tenancy: 'multi',
-      keyStore: typeormKeyStore(dataSource.options),
-      keys: { cmks: [kms.cmk('cmk-1')] },
-      cache: { refreshAfterMs: 20, validForMs: 100, maxStaleMs: 200 },
     })
-    await withFieldseal(dataSource, { fieldseal }).initialize()
-    open.push(async () => {
-      await fieldseal.close()
-      await dataSource.destroy()
-    })
-    const migrator = createMigrator({ fieldseal, sources: [typeormSource(dataSource)] })
+    open.push(stop)
     const as = <R>(tenant: string, fn: () => R) => fieldseal.runAs({ tenant }, fn)
     return {
       dataSource,
