@@ -12,6 +12,8 @@ export interface PreparedUpdate {
   readonly options: OperationOptions
   readonly draft: Draft
   readonly edits: readonly Edit[]
+  /** What the filter demands of values that the server computes with, when it inserts. */
+  readonly demanded: readonly Doc[]
   /** Fields whose stored values the tokens of a compound index need. */
   readonly missing: readonly Field[]
   /** The document was read to learn whose it is. An update that meets nothing then may have to be about another's. */

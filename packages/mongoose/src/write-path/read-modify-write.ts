@@ -26,7 +26,7 @@ export async function editMatched<R>(
   context: OperationContext,
   runner: UpdateRunner<R>,
 ): Promise<R | undefined> {
-  const { filter, options, edits, draft } = prepared
+  const { filter, options, edits, demanded, draft } = prepared
   const [first] = edits as readonly [Edit, ...Edit[]]
   const places = edits.flatMap((edit) => plainPathOf(edit, edit.root) ?? [])
   async function insert(): Promise<R> {
@@ -39,7 +39,7 @@ export async function editMatched<R>(
       )
     await sealDrafts([draft], state.host, context)
     const made = addKeys(merged(prepared.finish() as Doc, plainOperators(edits)), draft.kekIds)
-    return runner.run(except(filter, holdsEnvelope(edits)), made, options)
+    return runner.run(except(filter, holdsEnvelope(edits), demanded), made, options)
   }
   return writeWhereStill(state, model, prepared, context, runner, {
     places: [...new Set([...edits.map(({ root }) => root), ...places])],
@@ -90,9 +90,9 @@ function listOf(value: unknown): readonly unknown[] {
   return Array.isArray(value) ? value : []
 }
 
-/** Criteria without what meets another condition. */
-export function except(filter: Doc, met: Doc): Doc {
-  return { ...filter, $and: [...((filter['$and'] as unknown[] | undefined) ?? []), { $nor: [met] }] }
+/** Criteria without what meets another condition, and with more of them. */
+export function except(filter: Doc, met: Doc, more: readonly Doc[]): Doc {
+  return { ...filter, $and: [...((filter['$and'] as unknown[] | undefined) ?? []), { $nor: [met] }, ...more] }
 }
 
 /** Two updates of different paths in one; the server refuses an operator without paths. */

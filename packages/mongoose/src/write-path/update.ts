@@ -30,7 +30,7 @@ import {
   type PreparedUpdate,
   type UpdateRunner,
 } from './prepared-update.ts'
-import { sealInserted } from './upserted-values.ts'
+import { demandedOf, sealInserted } from './upserted-values.ts'
 import { confineToTenant, factsPinned, isSufficient, pinned, pinTo } from './update-facts.ts'
 
 /** One update by criteria, of at most one document or of many. */
@@ -135,6 +135,7 @@ export async function prepareUpdate(
   const confined = confineToTenant(criteria, model, context, meeting)
   assertFactsKept(plan.update, confined, model)
   draft.facts = factsPinned(confined, model, context, meeting)
+  const demanded = upsert ? demandedOf(plan.edits, filter, confined) : []
   if (edit !== undefined && kind === 'many') {
     const sealed = holdsEnvelope(plan.edits)
     const found = await state.raw.findOne(
@@ -144,13 +145,15 @@ export async function prepareUpdate(
     if (found !== null) refuseMany(edit, model)
     const update = merged(plan.update as Doc, plainOperators(plan.edits)) // edits come from operators, never from a pipeline
     const finish = () => withCompounds(addKeys(update, draft.kekIds), writes, draft)
-    return { filter: except(confined, sealed), options: result.options, draft, edits: [], missing, known, finish }
+    const criteria = except(confined, sealed, demanded)
+    return { filter: criteria, options: result.options, draft, edits: [], demanded, missing, known, finish }
   }
   return {
     filter: confined,
     options: rewriteOptions(result.options, model, sought),
     draft,
     edits: plan.edits,
+    demanded,
     missing,
     known,
     finish: () =>

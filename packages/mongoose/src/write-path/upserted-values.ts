@@ -1,10 +1,10 @@
 import { isDoc, isOperators, plain, type Doc } from '../bson/documents.ts'
 import type { PathNode } from '../path-graph/path-node.ts'
 import type { StoredModel } from '../path-graph/stored-model.ts'
-import { walkPath } from '../path-graph/walk-path.ts'
+import { besidePath, walkPath } from '../path-graph/walk-path.ts'
 import { refuseWrite } from '../query-rewrite/refuse.ts'
 import type { Draft } from './draft.ts'
-import type { UpdatePlan } from './plan-update.ts'
+import type { Edit, UpdatePlan } from './plan-update.ts'
 import { sealValue } from './seal-value.ts'
 import { pinned } from './update-facts.ts'
 
@@ -70,6 +70,19 @@ function sealSoughtValues(
       refuse(path, 'emulate-upsert', 'an upsert would make an object of names and indexes where the array is')
     sealValue(value, node, mapKeys, { holder: setOnInsert(update as Doc), key: path }, draft)
   }
+}
+
+/**
+ * Equalities of a filter that operators compute with, where the server is to compute: said of the old plaintext, as far as
+ * the rewritten filter says them no more in a form of which a server makes a value.
+ */
+export function demandedOf(edits: readonly Edit[], filter: unknown, rewritten: Doc): readonly Doc[] {
+  const said = new Set(equalities(rewritten).map(([path]) => path))
+  return equalities(filter).flatMap(([path, value]) => {
+    const plainName = edits.find(({ root }) => root === path)?.node.plainName
+    const place = plainName === undefined ? path : besidePath(path, plainName)
+    return plainName === undefined || said.has(place) ? [] : [{ [place]: value }]
+  })
 }
 
 /** What a server takes for equality when it makes a document for an upsert, after it has simplified the filter. */
