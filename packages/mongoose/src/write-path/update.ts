@@ -143,8 +143,10 @@ export async function prepareUpdate(
       { ...readOptions(options), projection: { _id: 1 } },
     )
     if (found !== null) refuseMany(edit, model)
-    const update = merged(plan.update as Doc, plainOperators(plan.edits)) // edits come from operators, never from a pipeline
-    const finish = () => withCompounds(addKeys(update, draft.kekIds), writes, draft)
+    const finish = () => {
+      const update = merged(plan.update as Doc, plainOperators(plan.edits)) // edits come from operators, never from a pipeline
+      return withCompounds(addKeys(update, draft.kekIds), writes, draft)
+    }
     const criteria = except(confined, sealed, demanded)
     return { filter: criteria, options: result.options, draft, edits: [], demanded, missing, known, finish }
   }
