@@ -15,9 +15,11 @@ import { changeKek as changeKekOf, denyKey as denyKeyOf, type KekChange, type Ke
 import { findKeyRecord, type KeyInfo, listKeyRecords } from './keyring/key-list.ts'
 import { rotateKek, type RotatedKek } from './keyring/rotate-kek.ts'
 import { rewrapChildren as rewrapChildrenOf, type RewrappedChildren } from './keyring/rewrap-children.ts'
+import { withLiveKeys } from './keyring/with-live-keys.ts'
 import { rotateCmk as rotateCmkOf, type RotatedCmk } from './keyring/rotate-cmk.ts'
 import type { KeyspaceRef } from './keys/key-store.ts'
 import type { Denial } from './keys/records.ts'
+import { isZeroedKey } from './keys/secret-key.ts'
 import { built } from './record/blind-index-of-model.ts'
 import type { BlindIndex, Row } from './record/ports.ts'
 import { reEncryptRows as reEncryptRowsOf } from './record/re-encrypt-rows.ts'
@@ -220,9 +222,20 @@ export function nowOf(fieldseal: AnyFieldseal): number {
 }
 
 /** No key is used before the audit trail has the entry of a system context. */
-async function inContext<R>({ scope }: Internals, context: OperationContext, work: () => Promise<R>): Promise<R> {
+/** Looks at rows again when a key was zeroed meanwhile: that says nothing about any of them. */
+async function inContext<O extends object>(
+  { scope }: Internals,
+  context: OperationContext,
+  work: () => Promise<readonly O[]>,
+): Promise<readonly O[]> {
   if (context.admitted !== undefined) await context.admitted
-  return scope.run(context, work)
+  return scope.run(context, () =>
+    withLiveKeys(async () => {
+      const outcomes = await work()
+      for (const outcome of outcomes) if ('error' in outcome && isZeroedKey(outcome.error)) throw outcome.error
+      return outcomes
+    }),
+  )
 }
 
 function open(fieldseal: AnyFieldseal): Internals {

@@ -103,8 +103,9 @@ export async function openEach(
   return opened
 }
 
+/** A key that was zeroed meanwhile says nothing about a row, nor does one that could not be asked for. */
 function isOfRow(error: unknown): error is FieldsealError {
-  return isFieldsealError(error) && error.kind !== 'unavailable'
+  return isFieldsealError(error) && error.kind !== 'unavailable' && error.code !== 'ERR_CLOSED'
 }
 
 async function liveKeys(
@@ -123,7 +124,7 @@ async function liveKeys(
         return found
       },
       (error: unknown) => {
-        if (!isFieldsealError(error) || error.kind === 'unavailable') throw error
+        if (!isOfRow(error)) throw error
         return error.code
       },
     )

@@ -1,7 +1,16 @@
+import { createSecretKey } from 'node:crypto'
 import { expect, it } from 'vitest'
 import { rotateKek } from '../../src/attach.ts'
 import { keyIdOf } from '../../src/envelope/parse.ts'
-import { changeKek, newestKekId, reEncryptRows, rewrapRows, verifyRows } from '../../src/maintenance.ts'
+import {
+  changeKek,
+  digestRows,
+  newestKekId,
+  reEncryptRows,
+  rewrapRows,
+  tokenRows,
+  verifyRows,
+} from '../../src/maintenance.ts'
 import type { Envelope, Row, RowPatch } from '../../src/record/ports.ts'
 import { clinic, ID, OTHER_ID } from '../support/clinic.ts'
 
@@ -190,4 +199,35 @@ it('verifies values and tokens, row by row', async () => {
   app.keyStore.down = true
   app.fieldseal.purge(TENANT)
   await expect(verify([{ row: rowOf(app.stored) }])).rejects.toMatchObject({ kind: 'unavailable' })
+})
+
+it('asks for keys again that are purged while rows are looked at: that says nothing about a row', async () => {
+  const app = await prepared()
+  await rotateKek(app.fieldseal, { tenant: TENANT })
+  const [index] = app.map.indexes
+  if (index === undefined) throw new Error('the model has an index')
+  const verified = { row: app.rowOf(TENANT, app.stored, ID), tokens: app.tokens }
+  const context = contextOf(app)
+  const key = createSecretKey(Buffer.alloc(32))
+  const whole = { cells: [{}, {}, {}] }
+  const works = [
+    [() => verifyRows(app.fieldseal, [verified], context), { values: 3, tokens: 1, problems: [] }],
+    [() => tokenRows(app.fieldseal, [verified], context, true), { cells: [] }],
+    [() => digestRows(app.fieldseal, [verified.row], context, { index, key }), { digests: [expect.any(Buffer)] }],
+    [() => rewrapRows(app.fieldseal, [verified.row], context), whole],
+    [
+      () => reEncryptRows(app.fieldseal, [verified.row], context, new Set(app.keyStore.keks().map(({ id }) => id))),
+      whole,
+    ],
+  ] as const
+  for (const [work, outcome] of works)
+    for (let turn = 0; turn < 60; turn++) {
+      app.fieldseal.purge(TENANT)
+      const calls = app.cmk.calls.length
+      const working = work()
+      while (app.cmk.calls.length === calls) await Promise.resolve()
+      for (let i = 0; i < turn; i++) await Promise.resolve()
+      app.fieldseal.purge(TENANT)
+      expect(await working, `${work} ${turn}`).toMatchObject([outcome])
+    }
 })
