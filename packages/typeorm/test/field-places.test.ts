@@ -1,7 +1,16 @@
 import type { Field, FieldState, PlainCell, RecordMap, StoredRow } from '@fieldseal/core/adapter'
 import { isPlainCell, plainCell } from '@fieldseal/core/adapter'
 import { fakeKms } from '@fieldseal/testkit'
-import { ChildEntity, Column, Entity, PrimaryGeneratedColumn, TableInheritance, type Repository } from 'typeorm'
+import {
+  ChildEntity,
+  Column,
+  Entity,
+  IsNull,
+  Not,
+  PrimaryGeneratedColumn,
+  TableInheritance,
+  type Repository,
+} from 'typeorm'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { decryptRaw, EncryptedColumn, typeormSource } from '../src/index.ts'
 import { startClinic, type Clinic } from './support/clinic.ts'
@@ -196,6 +205,21 @@ onEachEngine('places of plaintext', (engine) => {
       cells: { nick_sealed: expect.stringMatching(/^fs\./) as unknown },
     })
     expect(await (await deploy('encrypted')).things.countBy({ nick: 'ada' })).toBe(1)
+  })
+
+  it('believes no token that stands alone: a build that knows none has taken the value away', async () => {
+    for (const state of ['plaintext', 'migrating'] as const) {
+      const { things, clinic } = await deploy('plaintext')
+      await clinic.dataSource.query('TRUNCATE things')
+      await things.save({ ...VALUES, nick: 'left' })
+      await clinic.dataSource.query('UPDATE things SET nick = NULL')
+      const now = (await deploy(state)).things
+      expect(await now.countBy({ nick: 'left' }), state).toBe(0)
+      expect(await now.countBy({ nick: Not('left') }), state).toBe(0)
+      expect(await now.countBy({ nick: IsNull() }), state).toBe(1)
+      await now.delete({ nick: 'left' })
+      expect(await now.count(), state).toBe(1)
+    }
   })
 
   it('reads, writes and finds fields of a child of single-table inheritance', async () => {

@@ -99,7 +99,7 @@ class Condition {
 
   /**
    * While rows may hold plaintext, it is compared with the value itself, and where it stands it alone decides: a build
-   * without Fieldseal leaves tokens behind that belong to older values.
+   * without Fieldseal leaves tokens behind that belong to older values, or to one that it took away.
    */
   #plainMatch(values: readonly unknown[]): { readonly sealed: string; readonly match: string } | undefined {
     const { field, plain, envelope, storage } = this.#column
@@ -109,7 +109,8 @@ class Condition {
     const stored = plain === envelope ? values : values.map((value) => conversions.persist(value, plain))
     const list = stored.map((value) => this.#place.createParameter(value)).join(', ')
     const isValue = `${name} IN (${list})`
-    if (plain !== envelope) return { sealed: `${name} IS NULL`, match: isValue }
+    if (plain !== envelope)
+      return { sealed: `(${name} IS NULL AND ${this.#name(envelope)} IS NOT NULL)`, match: isValue }
     const sealed = startsLikeEnvelope(name, storage)
     return { sealed, match: `(${isValue} AND NOT ${sealed})` }
   }
