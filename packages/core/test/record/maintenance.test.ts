@@ -211,16 +211,21 @@ it('asks for keys again that are purged while rows are looked at: that says noth
   const key = createSecretKey(Buffer.alloc(32))
   const whole = { cells: [{}, {}, {}] }
   const works = [
-    [() => verifyRows(app.fieldseal, [verified], context), { values: 3, tokens: 1, problems: [] }],
-    [() => tokenRows(app.fieldseal, [verified], context, true), { cells: [] }],
-    [() => digestRows(app.fieldseal, [verified.row], context, { index, key }), { digests: [expect.any(Buffer)] }],
-    [() => rewrapRows(app.fieldseal, [verified.row], context), whole],
+    ['verifyRows', () => verifyRows(app.fieldseal, [verified], context), { values: 3, tokens: 1, problems: [] }],
+    ['tokenRows', () => tokenRows(app.fieldseal, [verified], context, true), { cells: [] }],
     [
+      'digestRows',
+      () => digestRows(app.fieldseal, [verified.row], context, { index, key }),
+      { digests: [expect.any(Buffer)] },
+    ],
+    ['rewrapRows', () => rewrapRows(app.fieldseal, [verified.row], context), whole],
+    [
+      'reEncryptRows',
       () => reEncryptRows(app.fieldseal, [verified.row], context, new Set(app.keyStore.keks().map(({ id }) => id))),
       whole,
     ],
   ] as const
-  for (const [work, outcome] of works)
+  for (const [name, work, outcome] of works)
     for (let turn = 0; turn < 60; turn++) {
       app.fieldseal.purge(TENANT)
       const calls = app.cmk.calls.length
@@ -228,6 +233,6 @@ it('asks for keys again that are purged while rows are looked at: that says noth
       while (app.cmk.calls.length === calls) await Promise.resolve()
       for (let i = 0; i < turn; i++) await Promise.resolve()
       app.fieldseal.purge(TENANT)
-      expect(await working, `${work} ${turn}`).toMatchObject([outcome])
+      expect(await working, `${name} ${turn}`).toMatchObject([outcome])
     }
 })
