@@ -41,13 +41,20 @@ interface OpenableConnection {
 
 /**
  * Puts the guard before everything that a connection sends. A connection that is not open yet refuses to open without
- * `monitorCommands: true`.
+ * `monitorCommands: true`. What was declared last stands: a model that was deleted and made again has another collection
+ * object, and the deleted one may still be at work.
  *
  * @throws FieldsealError ERR_CONFIG_INVALID for an open connection that does not report its commands
  */
 export function watchClient(connection: Connection, state: CollectionState, mode: GuardMode): void {
   if (mode === 'off') return
-  const guard = () => assertGuarded(connection, state, mode)
+  const guard = () => {
+    const watch = watchOf(connection)
+    if (watch === undefined) return
+    const before = watchedIn(watch, connection, state)
+    if (before !== undefined) watch.collections.delete(before)
+    watch.collections.add({ connection, state, mode })
+  }
   guard()
   // Connections to other databases of one client are opened with the one that they were made from.
   const { otherDbs = [] } = connection as unknown as { readonly otherDbs?: readonly Connection[] }
@@ -75,18 +82,26 @@ function whenOpened(connection: Connection, task: () => void): void {
 /** @throws FieldsealError ERR_CONFIG_INVALID when the connection does not report its commands */
 export function assertGuarded(connection: Connection, state: CollectionState, mode: GuardMode): void {
   if (mode === 'off') return
+  const watch = watchOf(connection)
+  if (watch !== undefined && watchedIn(watch, connection, state) === undefined)
+    watch.collections.add({ connection, state, mode })
+}
+
+/** The guard of a connection; undefined while nothing can be sent yet. */
+function watchOf(connection: Connection): Watch | undefined {
   const client = clientOf(connection)
-  if (client === undefined) return // nothing can be sent yet
+  if (client === undefined) return undefined
   if (client.options?.monitorCommands !== true) throw notMonitored()
   const watch = client[WATCH] ?? startWatching(client)
   // An application that removes all listeners of a client removes ours.
   if (!client.listeners(EVENT).includes(watch.listener)) client.on(EVENT, watch.listener)
-  for (const each of watch.collections) {
-    if (each.state === state) return
-    // A model that was deleted and made again has another collection object.
-    if (each.connection === connection && each.state.name === state.name) watch.collections.delete(each)
-  }
-  watch.collections.add({ connection, state, mode })
+  return watch
+}
+
+/** Whoever is known under the name of a collection. */
+function watchedIn({ collections }: Watch, connection: Connection, { name }: CollectionState): Watched | undefined {
+  for (const each of collections) if (each.connection === connection && each.state.name === name) return each
+  return undefined
 }
 
 function startWatching(client: Client): Watch {
