@@ -221,8 +221,10 @@ export function nowOf(fieldseal: AnyFieldseal): number {
   return open(fieldseal).settings.clock.now()
 }
 
-/** No key is used before the audit trail has the entry of a system context. */
-/** Looks at rows again when a key was zeroed meanwhile: that says nothing about any of them. */
+/**
+ * No key is used before the audit trail has the entry of a system context. Rows are looked at again when a key was zeroed
+ * meanwhile: that says nothing about any of them.
+ */
 async function inContext<O extends object>(
   { scope }: Internals,
   context: OperationContext,

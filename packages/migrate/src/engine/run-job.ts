@@ -1,5 +1,5 @@
 import { nowOf, type RecordMap, type RecordSource } from '@fieldseal/core/adapter'
-import { knownKeys } from '../keys/key-versions.ts'
+import { assertKnown } from '../keys/key-versions.ts'
 import { type ModelReport, type Report, rowsRemain, type TenantFailure } from '../report/report.ts'
 import { add, type RowVerb, runBatch } from './batch.ts'
 import { type Checkpoint, digestOf, type ModelProgress, newProgress, openCheckpoint } from './checkpoint.ts'
@@ -56,7 +56,7 @@ export async function runJob(surroundings: Surroundings, job: Job): Promise<Repo
     await checkpoint.save()
   }
   // A verb may begin without keys, but not for a tenant or keyspace of which nobody knows anything.
-  if (pace.shard === undefined && models.every(({ rows }) => rows === 0)) await knownKeys(surroundings, what)
+  if (pace.shard === undefined && models.every(({ rows }) => rows === 0)) await assertKnown(surroundings, what)
   const report = reportFrom(job, models, { resumed, startedAt })
   if (report.remaining > 0 || report.failures.length > 0) throw rowsRemain(report, hintFor(report, job))
   return report

@@ -18,18 +18,30 @@ export async function keyRecords({ fieldseal }: Surroundings, tenant: string | u
   return records
 }
 
+/** What somebody has named, each undefined where it was left out. */
+interface Named {
+  readonly tenant?: string | undefined
+  readonly keyspace?: string | undefined
+}
+
+/** The same, as `assertKnown` lets them pass. */
+export async function knownKeys(surroundings: Surroundings, named: Named): Promise<readonly KeyInfo[]> {
+  await assertKnown(surroundings, named)
+  return keyRecords(surroundings, named.tenant)
+}
+
 /**
- * The same, of a tenant and keyspace that somebody has named.
- * @throws FieldsealError ERR_ARGUMENT_INVALID when the key store knows nothing of them
+ * Asks for no more keys than it takes to know, and for none where nothing is named.
+ * @throws FieldsealError ERR_ARGUMENT_INVALID when the key store knows nothing of the tenant or keyspace
  */
-export async function knownKeys(
-  surroundings: Surroundings,
-  { tenant, keyspace }: { readonly tenant?: string | undefined; readonly keyspace?: string | undefined },
-): Promise<readonly KeyInfo[]> {
-  const records = await keyRecords(surroundings, tenant)
-  const known = keyspace === undefined || records.some((one) => one.kind !== 'index' && one.keyspace === keyspace)
-  if (known && (tenant === undefined || records.length > 0)) return records
-  const field = records.length === 0 && tenant !== undefined ? 'tenant' : 'keyspace'
+export async function assertKnown({ fieldseal }: Surroundings, { tenant, keyspace }: Named): Promise<void> {
+  if (tenant === undefined && keyspace === undefined) return
+  let isTenantKnown = tenant === undefined
+  for await (const record of listKeys(fieldseal, tenant === undefined ? {} : { tenant })) {
+    isTenantKnown = true
+    if (keyspace === undefined || (record.kind !== 'index' && record.keyspace === keyspace)) return
+  }
+  const field = isTenantKnown ? 'keyspace' : 'tenant'
   throw new FieldsealError('ERR_ARGUMENT_INVALID', {
     field,
     reason: `the key store has no key of this ${field}`,

@@ -14,7 +14,7 @@ import { runJob } from '../engine/run-job.ts'
 import { type Surroundings, tokensOf } from '../engine/target.ts'
 import { isKek } from '../keys/key-versions.ts'
 import { reportOf, rowsRemain } from '../report/report.ts'
-import { drain } from './drain.ts'
+import { drain } from '../engine/drain.ts'
 import { indexRecords, isShared, type StandingMove } from './moves.ts'
 import { leavingOf, leftOf, LONGEST_TRANSACTION_MS, type Run, standing, unlessDenied } from './run.ts'
 import { refuseUnfit } from './unfit.ts'
@@ -36,6 +36,7 @@ export const STEPS: readonly Step[] = [
   { name: 'clear', run: (run) => walkTokens(run, 'reindex-clear') },
   { name: 'retire keys', run: retireKeys },
 ]
+
 async function begin(run: Run): Promise<void> {
   const { surroundings, checkpoint } = run
   const { fieldseal, host } = surroundings

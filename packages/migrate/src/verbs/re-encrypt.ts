@@ -14,7 +14,7 @@ import type { Pace } from '../engine/pace.ts'
 import { runJob } from '../engine/run-job.ts'
 import type { Surroundings, What } from '../engine/target.ts'
 import { isKek, type KekInfo, keyRecords } from '../keys/key-versions.ts'
-import { drain as waitFor, type DrainOptions } from '../reindex/drain.ts'
+import { drain as waitFor, type DrainOptions } from '../engine/drain.ts'
 import type { Report } from '../report/report.ts'
 import { countRows, whatOf } from './rewrap.ts'
 

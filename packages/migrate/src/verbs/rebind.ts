@@ -3,7 +3,7 @@ import type { RowVerb } from '../engine/batch.ts'
 import type { Pace } from '../engine/pace.ts'
 import { runJob } from '../engine/run-job.ts'
 import type { Surroundings, What } from '../engine/target.ts'
-import { knownKeys } from '../keys/key-versions.ts'
+import { assertKnown } from '../keys/key-versions.ts'
 import type { Report } from '../report/report.ts'
 import { whatOf } from './rewrap.ts'
 
@@ -21,7 +21,7 @@ export interface RebindOptions extends What, Pace {
  */
 export async function rebind(surroundings: Surroundings, options: RebindOptions = {}): Promise<Report> {
   const { formerKey, tenant, model, field, keyspace, ...pace } = options
-  await knownKeys(surroundings, { tenant, keyspace })
+  await assertKnown(surroundings, { tenant, keyspace })
   const verb: RowVerb = {
     name: 'rebind',
     converges: true,

@@ -3,7 +3,7 @@ import { digestOf, openCheckpoint } from '../engine/checkpoint.ts'
 import { checkedPace } from '../engine/pace.ts'
 import { describe, jobName } from '../engine/run-job.ts'
 import { type Surroundings, type Target, targetsOf } from '../engine/target.ts'
-import { knownKeys } from '../keys/key-versions.ts'
+import { assertKnown } from '../keys/key-versions.ts'
 import { cancel } from '../reindex/cancel.ts'
 import { dryRun } from '../reindex/dry-run.ts'
 import { emptyReport } from '../reindex/empty-report.ts'
@@ -31,7 +31,7 @@ export async function reindex(surroundings: Surroundings, options: ReindexOption
   const { tenant, model, field, newKey = false } = options
   assertOptions(options)
   const what = whatOf({ tenant, model, field, keyspace: undefined })
-  await knownKeys(surroundings, { tenant })
+  await assertKnown(surroundings, { tenant })
   const targets = targetsOf(surroundings, 'reindex', what)
   const pace = checkedPace(options)
   indexesOf(targets) // refuses a field without index

@@ -1,6 +1,6 @@
 import { FieldsealError, rotateCmk as rotateOne, type RotatedCmk } from '@fieldseal/core/adapter'
 import type { Surroundings } from '../engine/target.ts'
-import { knownKeys } from '../keys/key-versions.ts'
+import { assertKnown } from '../keys/key-versions.ts'
 
 const ATTEMPTS = 5
 
@@ -9,7 +9,7 @@ export async function rotateCmk(
   surroundings: Surroundings,
   { tenant }: { readonly tenant?: string } = {},
 ): Promise<RotatedCmk> {
-  await knownKeys(surroundings, { tenant })
+  await assertKnown(surroundings, { tenant })
   const target = tenant === undefined ? {} : { tenant }
   let total = await rotateOne(surroundings.fieldseal, target)
   for (let attempt = 1; total.changed > 0; attempt++) {

@@ -6,7 +6,15 @@ import {
   type RotatedKek,
 } from '@fieldseal/core/adapter'
 import type { Surroundings } from '../engine/target.ts'
-import { isReadable, type KekInfo, type KekVersions, knownKeys, newestOf, versionsOf } from '../keys/key-versions.ts'
+import {
+  assertKnown,
+  isReadable,
+  type KekInfo,
+  type KekVersions,
+  knownKeys,
+  newestOf,
+  versionsOf,
+} from '../keys/key-versions.ts'
 import { type Report, reportOf, type TenantFailure, tenantFailure } from '../report/report.ts'
 import { rewrap } from './rewrap.ts'
 
@@ -51,7 +59,7 @@ export async function rotateKek(surroundings: Surroundings, options: RotateKekOp
   const { fieldseal, host } = surroundings
   const { tenant, keyspace, dryRun = false } = options
   if (options.due === true) return rotateDue(surroundings, options)
-  await knownKeys(surroundings, { tenant, keyspace })
+  await assertKnown(surroundings, { tenant, keyspace })
   if (dryRun) return { rotated: [], due: [], rewraps: [], failures: [] }
   const target = { ...(tenant === undefined ? {} : { tenant }), ...(keyspace === undefined ? {} : { keyspace }) }
   const rotated = await rotateOne(fieldseal, target)

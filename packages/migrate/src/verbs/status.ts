@@ -1,6 +1,6 @@
 import { appOf, type KekId, nowOf, type RecordMap, type RecordSource, type StoredRow } from '@fieldseal/core/adapter'
 import { type Surroundings, type Target, targetsOf, rowOf, type What } from '../engine/target.ts'
-import { isKek, isReadable, type KekInfo, keyRecords, knownKeys, newestOf, versionsOf } from '../keys/key-versions.ts'
+import { assertKnown, isKek, isReadable, type KekInfo, keyRecords, newestOf, versionsOf } from '../keys/key-versions.ts'
 import { keyIdIn } from '../keys/need.ts'
 
 export interface StatusOptions extends Pick<What, 'tenant' | 'model'> {
@@ -81,7 +81,7 @@ export async function status(surroundings: Surroundings, options: StatusOptions 
     whole &&= found.sampled >= found.rows
     models.push(found)
   }
-  if (models.every(({ rows }) => rows === 0)) await knownKeys(surroundings, { tenant })
+  if (models.every(({ rows }) => rows === 0)) await assertKnown(surroundings, { tenant })
   const own = keks.filter(({ parent }) => parent === undefined)
   const counted = !whole && own.length <= MAX_COUNTED
   const newest = new Set(versionsOf(keks).map((group) => newestOf(group, now)?.id))

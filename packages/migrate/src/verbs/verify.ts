@@ -3,14 +3,14 @@ import type { RowVerb } from '../engine/batch.ts'
 import type { Pace } from '../engine/pace.ts'
 import { runJob } from '../engine/run-job.ts'
 import { type Surroundings, tokensOf, type What } from '../engine/target.ts'
-import { knownKeys } from '../keys/key-versions.ts'
+import { assertKnown } from '../keys/key-versions.ts'
 import type { Report } from '../report/report.ts'
 import { whatOf } from './rewrap.ts'
 
 /** Opens every value and computes every token anew. Writes nothing but its checkpoint. */
 export async function verify(surroundings: Surroundings, options: What & Pace = {}): Promise<Report> {
   const { tenant, model, field, keyspace, ...pace } = options
-  await knownKeys(surroundings, { tenant, keyspace })
+  await assertKnown(surroundings, { tenant, keyspace })
   const verb: RowVerb = {
     name: 'verify',
     tokens: true,
