@@ -1,3 +1,4 @@
+import type { EntityManager, SelectQueryBuilder } from 'typeorm'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import { onEachEngine } from './support/engine.ts'
 import { startClinic, type Clinic } from './support/clinic.ts'
@@ -231,6 +232,27 @@ onEachEngine('writes', (engine) => {
       .values({ version: 1, email: 'a@x.org', ssn: '1', nick: 'left out', contact: {} })
       .execute()
     expect(await people().find()).toMatchObject([{ email: 'a@x.org', ssn: '1', nick: null }])
+  })
+
+  it.each([
+    ['update', (q: SelectQueryBuilder<Person>) => q.update().set({ name: 'another' })],
+    ['delete', (q: SelectQueryBuilder<Person>) => q.delete()],
+    ['softDelete', (q: SelectQueryBuilder<Person>) => q.softDelete()],
+  ] as const)('RETURNING of values that cannot be opened leaves nothing of the %s', async (_, start) => {
+    const { id } = await people().save({ email: 'a@x.org', name: 'as before', contact: {} })
+    const run = (manager: EntityManager) =>
+      start(manager.createQueryBuilder(Person, 'p')).whereInIds([id]).returning(['id', 'email']).execute()
+    const denied = async (manager: EntityManager) => {
+      clinic.kms.deny('test-key')
+      clinic.fieldseal.purge()
+      await expect(run(manager)).rejects.toMatchObject({ kind: 'denied' })
+      clinic.kms.restore()
+      clinic.fieldseal.purge()
+      const stored = await manager.findOneBy(Person, { id })
+      expect(stored).toMatchObject({ name: 'as before', email: 'a@x.org', deletedAt: null })
+    }
+    await denied(clinic.dataSource.manager)
+    await clinic.dataSource.transaction(denied)
   })
 
   it('RETURNING as a list is decrypted, in raw rows and generated maps', async () => {

@@ -3,8 +3,9 @@ import { resolveTerms } from '../carrier/resolve.ts'
 import type { EntityModel } from '../entity-map/entity-model.ts'
 import { viaOf } from '../install/installation.ts'
 import type { OwnBuilder } from '../install/typeorm-internals.ts'
-import { openReturned, type Returned, returnedColumns } from '../read-path/returning.ts'
+import { type Returned, returnedColumns } from '../read-path/returning.ts'
 import { restrictToTenant } from './tenant-predicate.ts'
+import { runReturning } from './undoable.ts'
 
 /** Computes the tokens that the criteria look for before a connection is taken. @throws FieldsealError ERR_TENANT_MISSING */
 export async function prepareCriteria(builder: OwnBuilder): Promise<void> {
@@ -20,10 +21,8 @@ export async function prepareCriteria(builder: OwnBuilder): Promise<void> {
 /** Runs a removal by criteria, and opens what its RETURNING brought. */
 export async function runRemoval<R extends Returned>(builder: OwnBuilder, run: () => Promise<R>): Promise<R> {
   await prepareCriteria(builder)
-  const result = await run()
   const model = modelOf(builder)
-  if (model !== undefined) await openReturned(builder, model, result, builder.expressionMap.whereEntities)
-  return result
+  return model === undefined ? run() : runReturning(builder, model, run)
 }
 
 /** The columns that a removal returns: with an encrypted one come those that tell whose row it is. */

@@ -30,7 +30,7 @@ import { openReturned, returnedColumns } from '../read-path/returning.ts'
 import { assertValue, valueToIndex } from './comparable.ts'
 import { withIgnored } from './ignored-rows.ts'
 import { insertedFacts, keyspacesOf } from './row-facts.ts'
-import { undoable } from './undoable.ts'
+import { undoable, withRunner } from './undoable.ts'
 import { conflictColumns, missingRows, planUpsert, type UpsertPlan } from './upsert.ts'
 
 /** One row of the statement at hand: its encrypted values, and the keys made for it here. */
@@ -157,7 +157,8 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
     const sealed = owner ?? registry.sealed(column)
     if (sealed === undefined || (owner === undefined && isPlaintext(sealed)))
       return super.createColumnValueExpression(valueSets, index, column)
-    const isNamed = !sealed.field.encryptNull || super.getInsertedColumns().includes(column)
+    const { insertColumns } = this.expressionMap
+    const isNamed = insertColumns.length === 0 || insertColumns.includes(column.propertyPath)
     const value = isNamed ? valueToSeal(sealed, valueSet) : null
     // DEFAULT and NULL are both null here: an encrypted column has no default.
     if (value === undefined) return 'DEFAULT'
@@ -215,22 +216,14 @@ export class FieldsealInsertQueryBuilder<E extends ObjectLiteral> extends Insert
 
   /** Rows of other tenants come back missing; then nothing of the statement may stay. */
   async #runUndoable(model: EntityModel, plan: UpsertPlan, sent: number): Promise<InsertResult> {
-    const outer = this.queryRunner
-    const runner = outer ?? this.dataSource.createQueryRunner()
-    this.queryRunner = runner
-    try {
-      return await undoable(runner, async () => {
+    return withRunner(this.#own, (runner) =>
+      undoable(runner, async () => {
         const result = await this.#run(model)
         const returned: unknown = result.raw
         if (!Array.isArray(returned) || returned.length < sent) throw missingRows(model, plan)
         return result
-      })
-    } finally {
-      if (outer === undefined) {
-        Reflect.deleteProperty(this, 'queryRunner')
-        await runner.release()
-      }
-    }
+      }),
+    )
   }
 
   async #chooseConflictSlot(plan: UpsertPlan, via: unknown): Promise<void> {

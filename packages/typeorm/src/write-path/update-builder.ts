@@ -28,12 +28,12 @@ import type { OwnBuilder } from '../install/typeorm-internals.ts'
 import { stateFrom, type BuilderState } from '../query-rewrite/builder-state.ts'
 import { equip } from '../query-rewrite/equip.ts'
 import { refusedTwin } from '../query-rewrite/rewrite-where.ts'
-import { openReturned, returnedColumns } from '../read-path/returning.ts'
+import { returnedColumns } from '../read-path/returning.ts'
 import { assertValue, valueToIndex } from './comparable.ts'
 import { Criteria, equalitiesOf, equalitiesOfIds } from './criteria.ts'
 import { lockComponents, missingComponents, refusePartial, type StoredValues } from './stored-components.ts'
 import { restrictToTenant } from './tenant-predicate.ts'
-import { undoable } from './undoable.ts'
+import { runReturning, undoable, withRunner } from './undoable.ts'
 import { withValue } from './with-value.ts'
 
 type Where = string | ((builder: never) => string) | Brackets | ObjectLiteral | ObjectLiteral[]
@@ -102,10 +102,8 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
     return missing.length === 0 ? this.#run(model) : this.#runLocked(model, missing, context)
   }
 
-  async #run(model: EntityModel): Promise<UpdateResult> {
-    const result = await super.execute()
-    await openReturned(this.#own, model, result, this.expressionMap.whereEntities)
-    return result
+  #run(model: EntityModel): Promise<UpdateResult> {
+    return runReturning(this.#own, model, () => super.execute())
   }
 
   /** Reads what the update does not write, and writes before anybody else can. */
@@ -118,25 +116,20 @@ export class FieldsealUpdateQueryBuilder<E extends ObjectLiteral> extends Update
     if (!model.keys.every(({ path }) => key.has(path))) throw refusePartial(model, columns)
     const { installation } = this.state
     const { tenant } = this.#rowFacts(model, context)
-    const outer = this.queryRunner
-    const runner = outer ?? this.dataSource.createQueryRunner()
-    this.queryRunner = runner
-    const run = async () => {
+    const run = async (runner: QueryRunner) => {
       const stored = await lockComponents(installation, runner, model, { columns, key, context, tenant })
       this.#stored = stored ?? new Map(columns.map((column) => [column, null]))
       this.#isGone = stored === undefined
       return this.#run(model)
     }
     try {
-      return await (runner.isTransactionActive ? run() : undoable(runner, run))
+      return await withRunner(this.#own, (runner) =>
+        runner.isTransactionActive ? run(runner) : undoable(runner, () => run(runner)),
+      )
     } finally {
       this.#stored = new Map()
       if (this.#isGone) this.expressionMap.extraAppendedAndWhereCondition = '' // the builder may run again
       this.#isGone = false
-      if (outer === undefined) {
-        Reflect.deleteProperty(this, 'queryRunner')
-        await runner.release()
-      }
     }
   }
 
