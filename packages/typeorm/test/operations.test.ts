@@ -1,6 +1,7 @@
 import path from 'node:path'
 import pg from 'pg'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
+import { type Calls, noteCalls } from './operations/calls.ts'
 import { conditions } from './operations/conditions.ts'
 import { CLASSES } from './operations/methods.ts'
 import { type Bench, repositoryReads, repositoryWrites } from './operations/repositories.ts'
@@ -18,16 +19,21 @@ const PAGE = path.join(import.meta.dirname, '../../../docs/reference/typeorm-ope
 onEachEngine('each operation of TypeORM', (engine) => {
   let clinic: Clinic<'single'>
   let id: string
+  let calls: Calls
   const bench: Bench = { clinic: () => clinic, id: () => id }
   const cache = resultCache()
-  const tests = teller(bench.clinic)
+  const tests = teller(bench.clinic, () => calls)
 
   beforeAll(async () => {
     clinic = await startClinic(engine, { entities: ENTITIES, tenancy: 'single', dataSource: { cache: cache.options } })
     Object.assign(clinic.dataSource.driver, { loadStreamDependency: () => pg.Query })
     Patient.useDataSource(clinic.dataSource)
+    calls = noteCalls(clinic.dataSource)
   })
-  afterAll(() => clinic?.close())
+  afterAll(async () => {
+    calls?.stop()
+    await clinic?.close()
+  })
   afterEach(() => {
     for (const secret of SECRETS) expect([...cache.stored].join('\n')).not.toContain(secret)
     cache.stored.clear()

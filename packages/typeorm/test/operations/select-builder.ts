@@ -68,11 +68,14 @@ export function selectEnds({ protects }: Teller, { clinic, id }: Bench): void {
       .withDeleted()
       .callListeners(false)
       .comment('by the front desk')
+      .maxExecutionTime(10_000)
+      .setOption('create-pojo')
       .useTransaction(true)
       .where({ email })
       .getMany(),
   )
-  shows('take, skip, limit, offset', 'a page', FOUND, () =>
+  shows('limit, offset', 'a page', FOUND, () => query().where({ email }).orderBy('p.name').limit(1).offset(0).getMany())
+  shows('take, skip', 'a page of joined rows', FOUND, () =>
     query().leftJoinAndSelect('p.stays', 's').where({ email }).orderBy('p.name').take(1).skip(0).getMany(),
   )
   shows('loadAllRelationIds', 'keys', OPENED, () => query().loadAllRelationIds().getMany())
@@ -169,9 +172,22 @@ export function selectParts({ protects, refuses }: Teller, { clinic }: Bench): v
   )
   refuses(
     OF,
-    'from, addFrom',
+    'from',
     'a table by a name that TypeORM does not know',
     'ERR_QUERY_UNSUPPORTED table-without-entity',
     () => clinic().dataSource.createQueryBuilder().select('*').from('public.patients', 'p').getRawMany(),
+  )
+  refuses(
+    OF,
+    'addFrom',
+    'a table by a name that TypeORM does not know',
+    'ERR_QUERY_UNSUPPORTED table-without-entity',
+    () =>
+      clinic()
+        .dataSource.createQueryBuilder()
+        .select('p.email')
+        .from(Notice, 'n')
+        .addFrom('public.patients', 'p')
+        .getRawMany(),
   )
 }

@@ -2,6 +2,8 @@ import { inspect } from 'node:util'
 import { isFieldsealError } from '@fieldseal/core'
 import { expect, it } from 'vitest'
 import type { Clinic } from '../support/clinic.ts'
+import type { Calls } from './calls.ts'
+import { CLASSES } from './methods.ts'
 import { type Door, Patient, STORED, WRITTEN } from './ward.ts'
 
 /** What is seen of an operation from outside. */
@@ -21,6 +23,14 @@ export interface Told extends Seen {
   readonly refusal?: string
 }
 
+type Named = Pick<Told, 'through' | 'operation'>
+
+/** The methods of TypeORM that a line of the table is about. */
+function methodsIn({ through, operation }: Named): readonly string[] {
+  const methods = CLASSES.filter(({ of }) => of === through).flatMap(({ told }) => told)
+  return operation.split(', ').flatMap((name) => (methods.includes(name) ? [`${through}.${name}`] : []))
+}
+
 export type DoorName = 'EntityManager' | 'Repository' | 'BaseEntity'
 export const DOORS: readonly DoorName[] = ['EntityManager', 'Repository', 'BaseEntity']
 export const NOT_ACTIVE_RECORD: readonly DoorName[] = ['EntityManager', 'Repository']
@@ -31,7 +41,7 @@ const DATA = /^(?:\/\*.*?\*\/ )?(SELECT|INSERT|UPDATE|DELETE|WITH|TRUNCATE)/
 export const SECRETS = [...Object.values(STORED), ...Object.values(WRITTEN)].map(String)
 
 /** Registers tests, one for each operation, and remembers what they show. */
-export function teller(clinic: () => Clinic<'single'>) {
+export function teller(clinic: () => Clinic<'single'>, calls: () => Calls) {
   const all: Told[] = []
 
   function doorOf(name: DoorName): Door {
@@ -46,8 +56,9 @@ export function teller(clinic: () => Clinic<'single'>) {
     })
   }
 
-  async function watched(run: () => unknown) {
+  async function watched(named: Named, run: () => unknown) {
     const { wire } = clinic()
+    calls().seen.clear()
     const before = { traffic: wire.traffic().length, logged: wire.logged().length }
     wire.take()
     const [given, thrown] = await Promise.resolve()
@@ -56,6 +67,10 @@ export function teller(clinic: () => Clinic<'single'>) {
         (value: unknown) => [value, undefined] as const,
         (error: unknown) => [undefined, error ?? 'nothing was thrown'] as const,
       )
+    expect(
+      methodsIn(named).filter((method) => !calls().seen.has(method)),
+      'was not called',
+    ).toEqual([])
     return {
       given,
       thrown,
@@ -65,8 +80,8 @@ export function teller(clinic: () => Clinic<'single'>) {
     }
   }
 
-  async function shows({ seals = false, finds = false, gives }: Seen, run: () => unknown): Promise<void> {
-    const { given, thrown, traffic, logged, statements } = await watched(run)
+  async function shows(named: Named, { seals = false, finds = false, gives }: Seen, run: () => unknown): Promise<void> {
+    const { given, thrown, traffic, logged, statements } = await watched(named, run)
     if (thrown !== undefined) throw thrown
     expect(statements, 'statements').not.toEqual([])
     for (const secret of SECRETS) expect(traffic + logged).not.toContain(secret)
@@ -81,8 +96,8 @@ export function teller(clinic: () => Clinic<'single'>) {
     }).toEqual({ seals, finds, gives: gives === undefined ? [] : [gives] })
   }
 
-  async function refuses(refusal: string, run: () => unknown): Promise<void> {
-    const { thrown, statements } = await watched(run)
+  async function refuses(named: Named, refusal: string, run: () => unknown): Promise<void> {
+    const { thrown, statements } = await watched(named, run)
     expect(
       isFieldsealError(thrown) ? [thrown.kind, [thrown.code, thrown.details.reason].filter(Boolean).join(' ')] : thrown,
     ).toEqual(['refused', refusal])
@@ -96,19 +111,21 @@ export function teller(clinic: () => Clinic<'single'>) {
     /** An operation of a class of TypeORM. */
     protects(through: string, operation: string, what: string, seen: Seen, run: () => unknown): void {
       all.push({ through, operation, what, ...seen })
-      it(`${through}.${operation}: ${what}`, () => shows(seen, run))
+      it(`${through}.${operation}: ${what}`, () => shows({ through, operation }, seen, run))
     },
 
     /** The same by each of these doors. */
     protectsBy(doors: readonly DoorName[], operation: string, what: string, seen: Seen, run: (door: Door) => unknown) {
       all.push({ through: doors.join(', '), operation, what, ...seen })
-      it.each(doors)(`%s.${operation}: ${what}`, (name) => shows(seen, () => run(doorOf(name))))
+      it.each(doors)(`%s.${operation}: ${what}`, (name) =>
+        shows({ through: name, operation }, seen, () => run(doorOf(name))),
+      )
     },
 
     /** @param refusal its code and reason, parted by a space */
     refuses(through: string, operation: string, what: string, refusal: string, run: () => unknown): void {
       all.push({ through, operation, what, refusal })
-      it(`${through}.${operation}: ${what}: refused`, () => refuses(refusal, run))
+      it(`${through}.${operation}: ${what}: refused`, () => refuses({ through, operation }, refusal, run))
     },
 
     refusesBy(
@@ -119,7 +136,9 @@ export function teller(clinic: () => Clinic<'single'>) {
       run: (door: Door) => unknown,
     ) {
       all.push({ through: doors.join(', '), operation, what, refusal })
-      it.each(doors)(`%s.${operation}: ${what}: refused`, (name) => refuses(refusal, () => run(doorOf(name))))
+      it.each(doors)(`%s.${operation}: ${what}: refused`, (name) =>
+        refuses({ through: name, operation }, refusal, () => run(doorOf(name))),
+      )
     },
   }
 }
@@ -156,8 +175,8 @@ export function pageOf(told: readonly Told[]): string {
   })
   return `# What happens to each TypeORM operation
 
-Written by the tests of \`@fieldseal/typeorm\` (\`test/operations.test.ts\`), which watch each operation on PostgreSQL and PGlite: what leaves for
-the database, what the condition is about, and what the caller gets. None of them sends a value in plaintext. What is refused is
+Written by the tests of \`@fieldseal/typeorm\` (\`test/operations.test.ts\`), which watch each operation on PostgreSQL and PGlite: that its methods
+are called, what leaves for the database, what the condition is about, and what the caller gets. None of them sends a value in plaintext. What is refused is
 refused before a statement is sent. A public method of TypeORM that stands neither here nor among those that carry no
 values does not compile in the tests.
 

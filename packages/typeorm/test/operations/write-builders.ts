@@ -1,3 +1,4 @@
+import { IsNull } from 'typeorm'
 import type { Bench } from './repositories.ts'
 import type { Seen, Teller } from './told.ts'
 import { Notice, Patient, rowsOf, Stay, STORED, WRITTEN } from './ward.ts'
@@ -27,10 +28,12 @@ export function writeBuilders({ protects, refuses }: Teller, { clinic, id }: Ben
     'returning, output',
     'columns are opened',
     RETURNED,
-    async () => (await insert().values({ email: WRITTEN.email }).returning(['id', 'email']).execute()).raw,
+    async () => (await insert().values({ email: WRITTEN.email }).output(['id', 'email']).execute()).raw,
   )
-  inserts('updateEntity', 'the entity that is handed over holds plaintext', { seals: true }, async () => {
-    await insert().values({ email: WRITTEN.email }).updateEntity(false).execute()
+  inserts('updateEntity', 'the entity that is handed over holds plaintext', RETURNED, async () => {
+    const patient = { email: WRITTEN.email }
+    await insert().values(patient).updateEntity(true).output(['id', 'email']).execute()
+    return patient
   })
   inserts('orIgnore', 'a row that stands there', { seals: true }, async () => {
     await insert().values({ email }).orIgnore().execute()
@@ -81,7 +84,7 @@ export function writeBuilders({ protects, refuses }: Teller, { clinic, id }: Ben
       .execute(),
   )
   updates('whereInIds, andWhereInIds, orWhereInIds', 'keys', { seals: true }, () =>
-    update().set({ ssn: WRITTEN.ssn }).whereInIds([id()]).andWhereInIds([id()]).execute(),
+    update().set({ ssn: WRITTEN.ssn }).whereInIds([id()]).andWhereInIds([id()]).orWhereInIds([id()]).execute(),
   )
   updates('whereEntity, updateEntity', 'an entity', { seals: true }, async () => {
     const patient = await Patient.findOneByOrFail({ name: 'Ada' })
@@ -91,7 +94,7 @@ export function writeBuilders({ protects, refuses }: Teller, { clinic, id }: Ben
     'returning, output',
     'columns are opened',
     RETURNED,
-    async () => (await update().set({ ssn: WRITTEN.ssn }).whereInIds([id()]).returning(['id', 'ssn']).execute()).raw,
+    async () => (await update().set({ ssn: WRITTEN.ssn }).whereInIds([id()]).output(['id', 'ssn']).execute()).raw,
   )
   denies('UpdateQueryBuilder', 'update', 'a table by a name that TypeORM does not know', 'table-without-entity', () =>
     clinic().dataSource.createQueryBuilder().update('public.patients').set({ email }).execute(),
@@ -109,27 +112,27 @@ export function writeBuilders({ protects, refuses }: Teller, { clinic, id }: Ben
       )
     }
   protects('DeleteQueryBuilder', 'whereInIds, andWhereInIds, orWhereInIds', 'keys', {}, () =>
-    builder().delete().from(Patient).whereInIds([id()]).execute(),
+    builder().delete().from(Patient).whereInIds([id()]).andWhereInIds([id()]).orWhereInIds([id()]).execute(),
   )
   protects(
     'DeleteQueryBuilder',
     'returning, output',
     'columns are opened',
     { gives: 'plaintext' },
-    async () => (await builder().delete().from(Patient).whereInIds([id()]).returning(['id', 'email']).execute()).raw,
+    async () => (await builder().delete().from(Patient).whereInIds([id()]).output(['id', 'email']).execute()).raw,
   )
   denies('DeleteQueryBuilder', 'from', 'a table by a name that TypeORM does not know', 'table-without-entity', () =>
     clinic().dataSource.createQueryBuilder().delete().from('public.patients').execute(),
   )
   protects('SoftDeleteQueryBuilder', 'whereInIds, andWhereInIds, orWhereInIds', 'keys', {}, () =>
-    builder().softDelete().whereInIds([id()]).execute(),
+    builder().softDelete().whereInIds([id()]).andWhereInIds([id()]).orWhereInIds([id()]).execute(),
   )
   protects(
     'SoftDeleteQueryBuilder',
     'returning, output',
     'columns are opened',
     { gives: 'plaintext' },
-    async () => (await builder().softDelete().whereInIds([id()]).returning(['id', 'email']).execute()).raw,
+    async () => (await builder().softDelete().whereInIds([id()]).output(['id', 'email']).execute()).raw,
   )
   protects(
     'SoftDeleteQueryBuilder',
@@ -205,9 +208,12 @@ export function sources({ protects, refuses }: Teller, { clinic }: Bench): void 
       const runner = source().createQueryRunner()
       try {
         await runner.startTransaction()
-        const saved = await runner.manager.save(Patient, { email: WRITTEN.email })
+        await runner.manager.save(Patient, { email: WRITTEN.ssn })
         await runner.rollbackTransaction()
-        return saved
+        await runner.startTransaction()
+        await runner.manager.save(Patient, { email: WRITTEN.email })
+        await runner.commitTransaction()
+        return await runner.manager.findBy(Patient, { name: IsNull() })
       } finally {
         await runner.release()
       }
