@@ -14,7 +14,7 @@ import type { Installation } from './installation.ts'
  */
 export async function assertNothingDropped(installation: Installation): Promise<void> {
   for (const map of new Set(installation.models().models.map((model) => model.map))) {
-    const wrong = (await columnFindings(installation, map)).find(({ found }) => found !== undefined)
+    const wrong = (await columnFindings(installation, map))?.find(({ found }) => found !== undefined)
     if (wrong === undefined) continue
     throw refused(
       map.id,

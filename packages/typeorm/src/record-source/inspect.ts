@@ -18,10 +18,9 @@ export async function inspectTable(
   installation: Installation,
   map: RecordMap,
 ): Promise<readonly { readonly problem: string; readonly fix: string }[]> {
-  const table = tableOf(installation, map)
-  const types = await onPrimary(installation, (query) => columnTypes(table, query))
-  if (types.size === 0) return [] // whoever counts its rows is told
-  const columns = (await columnFindings(installation, map)).map(({ column, expected, found }) => ({
+  const wrong = await columnFindings(installation, map)
+  if (wrong === undefined) return [] // whoever counts its rows is told
+  const columns = wrong.map(({ column, expected, found }) => ({
     problem: found === undefined ? `column ${column} is missing` : `column ${column} is ${found}, expected ${expected}`,
     fix: 'write a migration with encryptColumnMigration(); TypeORM would drop the old one with its data',
   }))
@@ -59,17 +58,14 @@ async function stateFindings(
   return findings
 }
 
-/** Columns that are missing or have the wrong type; none when there is no table yet. */
-export async function columnFindings(installation: Installation, map: RecordMap): Promise<readonly ColumnFinding[]> {
+/** Columns that are missing or have the wrong type; undefined when there is no table yet. */
+export async function columnFindings(
+  installation: Installation,
+  map: RecordMap,
+): Promise<readonly ColumnFinding[] | undefined> {
   const table = tableOf(installation, map)
-  const rows = await onPrimary(installation, (query) =>
-    query(
-      'SELECT attname, format_type(atttypid, NULL) AS type FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped',
-      [table.name],
-    ),
-  )
-  if (rows.length === 0) return []
-  const types = new Map(rows.map(({ attname, type }) => [String(attname), String(type)]))
+  const types = await onPrimary(installation, (query) => columnTypes(table, query))
+  if (types.size === 0) return undefined
   const columns = [
     ...table.columns.map(
       ({ envelope, storage }) => [envelope.databaseName, storage === 'text' ? 'text' : 'bytea'] as const,
@@ -77,7 +73,7 @@ export async function columnFindings(installation: Installation, map: RecordMap)
     ...tokenSlotsOf(table).flatMap(({ odd, even }) => [odd, even].map((slot) => [slot.databaseName, 'bytea'] as const)),
   ]
   return columns.flatMap(([column, expected]) => {
-    const found = types.get(column)
+    const found = types.get(column)?.open
     return found === expected ? [] : [{ column, expected, found }]
   })
 }
